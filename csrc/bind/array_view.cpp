@@ -1,0 +1,186 @@
+#include "bind/array_view.h"
+
+#include <pybind11/numpy.h>
+#include <unistd.h>
+
+#include <string>
+
+namespace fusednn {
+namespace {
+
+using py::detail::array_proxy;
+using py::detail::npy_api;
+
+std::string type_name(py::handle object) { return py::type::of(object).attr("__name__").cast<std::string>(); }
+
+// NumPy's own numbers of its types; bfloat16 comes from ml_dtypes and is known by its scalar type.
+int32_t dtype_of(const char* name, py::handle array) {
+  const auto descr = py::reinterpret_borrow<py::dtype>(array_proxy(array.ptr())->descr);
+  const int number = descr.num();
+  const char order = descr.byteorder();
+  const bool native = order == '=' || order == '|';
+  if (native && number == npy_api::NPY_FLOAT_) return FNN_FLOAT32;
+  if (native && number == npy_api::NPY_DOUBLE_) return FNN_FLOAT64;
+  if (native && number == 23) return FNN_FLOAT16;
+  if (native && number >= 256) {
+    const auto modules = py::reinterpret_borrow<py::dict>(PyImport_GetModuleDict());
+    const py::str module("ml_dtypes");
+    if (modules.contains(module) && descr.attr("type").is(py::object(modules[module]).attr("bfloat16"))) {
+      return FNN_BFLOAT16;
+    }
+  }
+  throw py::type_error(std::string("`") + name + "` must be float32, float64, float16 or bfloat16. Received: dtype=" +
+                       py::str(descr.attr("str")).cast<std::string>() + " (" +
+                       py::str(static_cast<const py::object&>(descr)).cast<std::string>() + ")");
+}
+
+bool is_c_contiguous(py::handle array) {
+  return (array_proxy(array.ptr())->flags & npy_api::NPY_ARRAY_C_CONTIGUOUS_) != 0;
+}
+
+bool same_shape(py::handle a, py::handle b) {
+  const auto* pa = array_proxy(a.ptr());
+  const auto* pb = array_proxy(b.ptr());
+  if (pa->nd != pb->nd) return false;
+  for (int i = 0; i < pa->nd; ++i) {
+    if (pa->dimensions[i] != pb->dimensions[i]) return false;
+  }
+  return true;
+}
+
+// For arrays of one shape; element sizes may differ.
+bool same_layout(py::handle a, py::handle b) {
+  if (is_c_contiguous(a) && is_c_contiguous(b)) return true;
+  const auto* pa = array_proxy(a.ptr());
+  const auto* pb = array_proxy(b.ptr());
+  const auto size_a = py::reinterpret_borrow<py::array>(a).itemsize();
+  const auto size_b = py::reinterpret_borrow<py::array>(b).itemsize();
+  for (int i = 0; i < pa->nd; ++i) {
+    if (pa->dimensions[i] > 1 && pa->strides[i] * size_b != pb->strides[i] * size_a) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+ArrayView::ArrayView(const char* name, py::handle array) {
+  if (!npy_api::get().PyArray_Check_(array.ptr())) {
+    throw py::type_error(std::string("`") + name + "` must be a NumPy array. Received: type=" + type_name(array));
+  }
+  const auto* proxy = array_proxy(array.ptr());
+  owner_ = py::reinterpret_borrow<py::object>(array);
+  tensor_.dtype = dtype_of(name, array);
+  tensor_.data = proxy->data;
+  tensor_.ndim = proxy->nd;
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
+  tensor_.shape = reinterpret_cast<const int64_t*>(proxy->dimensions);
+  tensor_.device_type = FNN_CPU;
+  tensor_.flags = (proxy->flags & npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? FNN_READ_ONLY : 0;
+  if (!is_c_contiguous(array)) {
+    const auto size = py::reinterpret_borrow<py::array>(array).itemsize();
+    for (int i = 0; i < proxy->nd; ++i) {
+      if (proxy->strides[i] % size != 0) {
+        throw py::value_error(std::string("`") + name + "` must have strides that are multiples of its element size, " +
+                              std::to_string(size) +
+                              ". Received: strides=" + py::str(array.attr("strides")).cast<std::string>());
+      }
+      strides_.push_back(proxy->strides[i] / size);
+    }
+    tensor_.strides = strides_.data();
+  }
+  present_ = true;
+}
+
+ArrayView ArrayView::optional(const char* name, py::handle array) {
+  return array.is_none() ? ArrayView() : ArrayView(name, array);
+}
+
+ArrayView ArrayView::vector(const char* name, py::handle array) {
+  if (npy_api::get().PyArray_Check_(array.ptr()) && !is_c_contiguous(array)) {
+    return {name, array.attr("copy")("C")};
+  }
+  return {name, array};
+}
+
+ArrayView ArrayView::optional_vector(const char* name, py::handle array) {
+  return array.is_none() ? ArrayView() : vector(name, array);
+}
+
+ArrayView ArrayView::dense(const char* name, py::handle array) {
+  if (npy_api::get().PyArray_Check_(array.ptr()) && !is_c_contiguous(array)) {
+    // A copy in the same order of axes has the same strides just where there are no gaps.
+    const py::object copy = array.attr("copy")("K");
+    if (!same_layout(array, copy)) return {name, copy};
+  }
+  return {name, array};
+}
+
+ArrayView ArrayView::like(const char* name, py::handle array, py::handle model) {
+  const auto is_array = [](py::handle object) { return npy_api::get().PyArray_Check_(object.ptr()); };
+  if (is_array(array) && is_array(model) && same_shape(array, model) && !same_layout(array, model)) {
+    const py::object empty_like = py::module_::import("numpy").attr("empty_like");
+    const py::object copy = empty_like(model, py::arg("dtype") = array.attr("dtype"));
+    copy[py::ellipsis()] = array;
+    // Where the model itself has gaps, core/ refuses it by name.
+    if (same_layout(copy, model)) return {name, copy};
+  }
+  return {name, array};
+}
+
+template <class ReadItem>
+void ArrayList::read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item) {
+  const auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
+  if (!list) {
+    PyErr_Clear();
+    throw py::type_error(std::string("`") + name + "` must be a list of arrays. Received: type=" + type_name(sequence));
+  }
+  const auto count = static_cast<size_t>(PySequence_Fast_GET_SIZE(list.ptr()));
+  if (model != nullptr && count != model->views_.size()) {
+    throw py::value_error(std::string("`") + name + "` must hold one array per parameter, " +
+                          std::to_string(model->views_.size()) + ". Received: " + std::to_string(count) + " arrays");
+  }
+  views_.reserve(count);
+  tensors_.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    const std::string at = std::string(name) + "[" + std::to_string(i) + "]";
+    const py::handle item = PySequence_Fast_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i));
+    tensors_.push_back(*views_.emplace_back(read_item(at.c_str(), item, i)).tensor());
+  }
+  present_ = true;
+}
+
+ArrayList::ArrayList(const char* name, py::handle sequence, Read read_array) {
+  read(name, sequence, nullptr, [&](const char* at, py::handle item, size_t) { return read_array(at, item); });
+}
+
+ArrayList::ArrayList(const char* name, py::handle sequence, const ArrayList& model, bool laid_out_alike) {
+  if (sequence.is_none()) return;
+  read(name, sequence, &model, [&](const char* at, py::handle item, size_t i) {
+    return laid_out_alike ? ArrayView::like(at, item, model.views_[i].array()) : ArrayView(at, item);
+  });
+}
+
+void restore_thread(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    // The interpreter is shutting down and ends daemon threads by unwinding their stacks. The views on this one hold
+    // references, which must not be dropped without the GIL: stay here until the process ends.
+    for (;;) pause();
+  }
+}
+
+void check(fnn_status status) {
+  switch (status) {
+    case FNN_SUCCESS:     return;
+    case FNN_ERROR_TYPE:  throw py::type_error(fnn_last_error());
+    case FNN_ERROR_VALUE: throw py::value_error(fnn_last_error());
+    case FNN_ERROR_UNSUPPORTED:
+      PyErr_SetString(PyExc_NotImplementedError, fnn_last_error());
+      throw py::error_already_set();
+    case FNN_ERROR_MEMORY: PyErr_SetString(PyExc_MemoryError, fnn_last_error()); throw py::error_already_set();
+    default:               throw std::runtime_error(fnn_last_error());
+  }
+}
+
+}  // namespace fusednn

@@ -1,0 +1,77 @@
+// From a Python array to an fnn_tensor, without copying what is dense in memory.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "fusednn/fusednn.h"
+
+namespace fusednn {
+
+namespace py = pybind11;
+
+// A view of one array. It holds a reference to what it views and must outlive the call.
+class ArrayView {
+ public:
+  ArrayView() = default;  // of None
+  ArrayView(const char* name, py::handle array);
+  static ArrayView as_it_is(const char* name, py::handle array) { return {name, array}; }
+
+  // None is allowed: tensor() is then null.
+  static ArrayView optional(const char* name, py::handle array);
+  // Copied where it is not contiguous.
+  static ArrayView vector(const char* name, py::handle array);
+  static ArrayView optional_vector(const char* name, py::handle array);
+  // Copied where its memory is not dense.
+  static ArrayView dense(const char* name, py::handle array);
+  // Copied where its memory is not laid out as that of `model`, an array of the same shape.
+  static ArrayView like(const char* name, py::handle array, py::handle model);
+
+  const fnn_tensor* tensor() const { return present_ ? &tensor_ : nullptr; }
+  py::handle array() const { return owner_; }
+
+ private:
+  bool present_ = false;
+  fnn_tensor tensor_{};
+  py::object owner_;
+  std::vector<int64_t> strides_;  // in elements; empty where the array is in C order
+};
+
+// Views of a sequence of arrays, kept side by side for the C API.
+class ArrayList {
+ public:
+  using Read = ArrayView (*)(const char* name, py::handle array);
+
+  // None is allowed where there is a `model`: data() is then null. A list with a model has its length.
+  ArrayList(const char* name, py::handle sequence, Read read);
+  ArrayList(const char* name, py::handle sequence, const ArrayList& model, bool laid_out_alike);
+
+  const fnn_tensor* data() const { return present_ ? tensors_.data() : nullptr; }
+  int64_t size() const { return static_cast<int64_t>(tensors_.size()); }
+
+ private:
+  template <class ReadItem>
+  void read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item);
+
+  bool present_ = false;
+  std::vector<ArrayView> views_;
+  std::vector<fnn_tensor> tensors_;
+};
+
+// Throws the Python exception for a failed call.
+void check(fnn_status status);
+
+// Takes the GIL again after PyEval_SaveThread. Never returns where the interpreter has ended meanwhile.
+void restore_thread(PyThreadState* state);
+
+// Runs a call of the C API without the GIL and throws what it reports.
+template <class Call>
+void run(const Call& call) {
+  PyThreadState* state = PyEval_SaveThread();
+  const fnn_status status = call();
+  restore_thread(state);
+  check(status);
+}
+
+}  // namespace fusednn

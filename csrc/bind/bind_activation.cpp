@@ -1,0 +1,28 @@
+#include "bind/array_view.h"
+#include "bind/families.h"
+
+namespace fusednn {
+namespace {
+
+void leaky_relu(py::handle x, double negative_slope, py::handle out) {
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView y("out", out);
+  run([&] { return fnn_leaky_relu(input.tensor(), negative_slope, y.tensor()); });
+}
+
+void leaky_relu_backward(py::handle grad, py::handle x, double negative_slope, py::handle out) {
+  const ArrayView gradient = ArrayView::like("grad", grad, out);
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView grad_x("out", out);
+  run([&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), negative_slope, grad_x.tensor()); });
+}
+
+}  // namespace
+
+void register_activation(py::module_& m) {
+  m.def("leaky_relu", &leaky_relu, py::arg("x"), py::arg("negative_slope"), py::arg("out"));
+  m.def("leaky_relu_backward", &leaky_relu_backward, py::arg("grad"), py::arg("x"), py::arg("negative_slope"),
+        py::arg("out"));
+}
+
+}  // namespace fusednn

@@ -1,0 +1,225 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "bind/array_view.h"
+#include "bind/families.h"
+
+namespace fusednn {
+namespace {
+
+// Python says None for "no activation", the C API slope 1.
+fnn_batch_norm_options options(int64_t channel_axis, std::optional<double> negative_slope) {
+  fnn_batch_norm_options o{};
+  o.size = sizeof o;
+  o.channel_axis = channel_axis;
+  o.negative_slope = negative_slope.value_or(1.0);
+  return o;
+}
+
+void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running_mean, py::handle running_var,
+             double momentum, double eps, bool unbiased_running_var, std::optional<double> negative_slope,
+             int64_t channel_axis, py::handle out, py::handle mean, py::handle inv_std) {
+  fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  o.momentum = momentum;
+  o.eps = eps;
+  o.unbiased_running_var = unbiased_running_var;
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView y("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView rm = ArrayView::optional("running_mean", running_mean);
+  const ArrayView rv = ArrayView::optional("running_var", running_var);
+  const ArrayView m("mean", mean);
+  const ArrayView s("inv_std", inv_std);
+  run([&] {
+    return fnn_batch_norm_forward(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor(),
+                                  m.tensor(), s.tensor());
+  });
+}
+
+void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean, py::handle inv_std,
+              std::optional<double> negative_slope, int64_t channel_axis, py::handle out, py::handle grad_gamma,
+              py::handle grad_beta) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView gradient = ArrayView::like("grad", grad, out);
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView grad_x("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView m = ArrayView::vector("mean", mean);
+  const ArrayView s = ArrayView::vector("inv_std", inv_std);
+  const ArrayView gg("grad_gamma", grad_gamma);
+  const ArrayView gb("grad_beta", grad_beta);
+  run([&] {
+    return fnn_batch_norm_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(), s.tensor(),
+                                   &o, grad_x.tensor(), gg.tensor(), gb.tensor());
+  });
+}
+
+void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::handle beta, py::handle inv_std,
+                          std::optional<double> negative_slope, int64_t channel_axis, py::handle out,
+                          py::handle grad_gamma, py::handle grad_beta) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView gradient = ArrayView::like("grad", grad, out);
+  const ArrayView output = ArrayView::like("y", y, out);
+  const ArrayView grad_x("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView s = ArrayView::vector("inv_std", inv_std);
+  const ArrayView gg("grad_gamma", grad_gamma);
+  const ArrayView gb("grad_beta", grad_beta);
+  run([&] {
+    return fnn_batch_norm_backward_from_output(gradient.tensor(), output.tensor(), g.tensor(), b.tensor(), s.tensor(),
+                                               &o, grad_x.tensor(), gg.tensor(), gb.tensor());
+  });
+}
+
+void inference(py::handle x, py::handle gamma, py::handle beta, py::handle running_mean, py::handle running_var,
+               double eps, std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+  fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  o.eps = eps;
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView y("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView rm = ArrayView::vector("running_mean", running_mean);
+  const ArrayView rv = ArrayView::vector("running_var", running_var);
+  run([&] {
+    return fnn_batch_norm_inference(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor());
+  });
+}
+
+void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle running_mean,
+                        py::handle running_var, double eps, std::optional<double> negative_slope, int64_t channel_axis,
+                        py::handle out, py::handle grad_gamma, py::handle grad_beta) {
+  fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  o.eps = eps;
+  const ArrayView gradient = ArrayView::like("grad", grad, out);
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView grad_x("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView rm = ArrayView::vector("running_mean", running_mean);
+  const ArrayView rv = ArrayView::vector("running_var", running_var);
+  const ArrayView gg("grad_gamma", grad_gamma);
+  const ArrayView gb("grad_beta", grad_beta);
+  run([&] {
+    return fnn_batch_norm_inference_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), rm.tensor(),
+                                             rv.tensor(), &o, grad_x.tensor(), gg.tensor(), gb.tensor());
+  });
+}
+
+int64_t statistics(py::handle x, int64_t channel_axis, py::handle mean, py::handle m2) {
+  const fnn_batch_norm_options o = options(channel_axis, std::nullopt);
+  const ArrayView input = ArrayView::dense("x", x);
+  const ArrayView m("mean", mean);
+  const ArrayView v("m2", m2);
+  int64_t count = 0;
+  run([&] { return fnn_batch_norm_statistics(input.tensor(), &o, m.tensor(), v.tensor(), &count); });
+  return count;
+}
+
+int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, int64_t>>& parts, py::handle mean,
+                         py::handle m2) {
+  std::vector<ArrayView> views;
+  std::vector<fnn_tensor> means;
+  std::vector<fnn_tensor> m2s;
+  std::vector<int64_t> counts;
+  views.reserve(2 * parts.size());
+  for (const auto& [part_mean, part_m2, part_count] : parts) {
+    means.push_back(*views.emplace_back(ArrayView::vector("mean", part_mean)).tensor());
+    m2s.push_back(*views.emplace_back(ArrayView::vector("m2", part_m2)).tensor());
+    counts.push_back(part_count);
+  }
+  const ArrayView m("mean", mean);
+  const ArrayView v("m2", m2);
+  int64_t count = 0;
+  run([&] {
+    return fnn_merge_statistics(static_cast<int64_t>(parts.size()), means.data(), m2s.data(), counts.data(), m.tensor(),
+                                v.tensor(), &count);
+  });
+  return count;
+}
+
+void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, py::handle beta,
+           std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView y("out", out);
+  const ArrayView m = ArrayView::vector("mean", mean);
+  const ArrayView s = ArrayView::vector("inv_std", inv_std);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  run([&] {
+    return fnn_batch_norm_apply(input.tensor(), m.tensor(), s.tensor(), g.tensor(), b.tensor(), &o, y.tensor());
+  });
+}
+
+void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean,
+                     py::handle inv_std, std::optional<double> negative_slope, int64_t channel_axis,
+                     py::handle sum_grad, py::handle sum_grad_xhat) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView input = ArrayView::dense("x", x);
+  const ArrayView gradient = ArrayView::like("grad", grad, input.array());
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView m = ArrayView::vector("mean", mean);
+  const ArrayView s = ArrayView::vector("inv_std", inv_std);
+  const ArrayView sg("sum_grad", sum_grad);
+  const ArrayView sx("sum_grad_xhat", sum_grad_xhat);
+  run([&] {
+    return fnn_batch_norm_backward_reduce(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
+                                          s.tensor(), &o, sg.tensor(), sx.tensor());
+  });
+}
+
+void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean,
+                    py::handle inv_std, py::handle sum_grad, py::handle sum_grad_xhat, int64_t count,
+                    std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView gradient = ArrayView::like("grad", grad, out);
+  const ArrayView input = ArrayView::like("x", x, out);
+  const ArrayView grad_x("out", out);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  const ArrayView m = ArrayView::vector("mean", mean);
+  const ArrayView s = ArrayView::vector("inv_std", inv_std);
+  const ArrayView sg = ArrayView::vector("sum_grad", sum_grad);
+  const ArrayView sx = ArrayView::vector("sum_grad_xhat", sum_grad_xhat);
+  run([&] {
+    return fnn_batch_norm_backward_apply(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
+                                         s.tensor(), sg.tensor(), sx.tensor(), count, &o, grad_x.tensor());
+  });
+}
+
+}  // namespace
+
+void register_batch_norm(py::module_& m) {
+  using py::arg;
+  m.def("batch_norm_forward", &forward, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"), arg("running_var"),
+        arg("momentum"), arg("eps"), arg("unbiased_running_var"), arg("negative_slope"), arg("channel_axis"),
+        arg("out"), arg("mean"), arg("inv_std"));
+  m.def("batch_norm_backward", &backward, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"), arg("inv_std"),
+        arg("negative_slope"), arg("channel_axis"), arg("out"), arg("grad_gamma"), arg("grad_beta"));
+  m.def("batch_norm_backward_from_output", &backward_from_output, arg("grad"), arg("y"), arg("gamma"), arg("beta"),
+        arg("inv_std"), arg("negative_slope"), arg("channel_axis"), arg("out"), arg("grad_gamma"), arg("grad_beta"));
+  m.def("batch_norm_inference", &inference, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"),
+        arg("running_var"), arg("eps"), arg("negative_slope"), arg("channel_axis"), arg("out"));
+  m.def("batch_norm_inference_backward", &inference_backward, arg("grad"), arg("x"), arg("gamma"), arg("beta"),
+        arg("running_mean"), arg("running_var"), arg("eps"), arg("negative_slope"), arg("channel_axis"), arg("out"),
+        arg("grad_gamma"), arg("grad_beta"));
+  m.def("batch_norm_statistics", &statistics, arg("x"), arg("channel_axis"), arg("mean"), arg("m2"));
+  m.def("merge_statistics", &merge_statistics, arg("parts"), arg("mean"), arg("m2"));
+  m.def("batch_norm_apply", &apply, arg("x"), arg("mean"), arg("inv_std"), arg("gamma"), arg("beta"),
+        arg("negative_slope"), arg("channel_axis"), arg("out"));
+  m.def("batch_norm_backward_reduce", &backward_reduce, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"),
+        arg("inv_std"), arg("negative_slope"), arg("channel_axis"), arg("sum_grad"), arg("sum_grad_xhat"));
+  m.def("batch_norm_backward_apply", &backward_apply, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"),
+        arg("inv_std"), arg("sum_grad"), arg("sum_grad_xhat"), arg("count"), arg("negative_slope"), arg("channel_axis"),
+        arg("out"));
+}
+
+}  // namespace fusednn

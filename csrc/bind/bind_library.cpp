@@ -1,0 +1,32 @@
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bind/array_view.h"
+#include "bind/families.h"
+
+namespace fusednn {
+
+void register_library(py::module_& m) {
+  // A bad setting in the environment is told at import, not in the middle of a training run.
+  if (fnn_initialize() != FNN_SUCCESS) throw py::import_error(fnn_last_error());
+
+  m.def("set_num_threads", [](int n) { check(fnn_set_num_threads(n)); }, py::arg("n"));
+  m.def("get_num_threads", &fnn_get_num_threads);
+  m.def("num_threads_source", [] { return std::string(fnn_num_threads_source()); });
+  m.def("instruction_set", [] { return std::string(fnn_instruction_set()); });
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (int32_t i = 0; fnn_available_instruction_set(i) != nullptr; ++i) {
+      names.emplace_back(fnn_available_instruction_set(i));
+    }
+    return names;
+  });
+  m.def("version", [] { return std::string(fnn_version()); });
+  m.def("compiler", [] { return std::string(fnn_compiler()); });
+  m.def("cuda_build", [] { return std::string(fnn_cuda_build()); });
+  m.def("cuda_reason", [] { return std::string(fnn_cuda_reason()); });
+}
+
+}  // namespace fusednn

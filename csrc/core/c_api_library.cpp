@@ -1,0 +1,35 @@
+// The C API's functions about the library itself.
+#include "core/status.h"
+#include "cpu/dispatch.h"
+#include "cpu/thread_pool.h"
+
+using namespace fusednn;
+
+int32_t fnn_abi_version(void) { return FNN_ABI_VERSION; }
+
+const char* fnn_version(void) { return FNN_VERSION; }
+
+fnn_status fnn_initialize(void) {
+  return guarded([] {});
+}
+
+const char* fnn_instruction_set(void) { return fnn_initialize() == FNN_SUCCESS ? instruction_set() : nullptr; }
+
+const char* fnn_available_instruction_set(int32_t index) { return available_instruction_set(index); }
+
+const char* fnn_cuda_build(void) { return FNN_CUDA_BUILD; }
+
+const char* fnn_cuda_reason(void) { return FNN_CUDA_REASON; }
+
+const char* fnn_compiler(void) { return FNN_COMPILER; }
+
+fnn_status fnn_set_num_threads(int32_t n) {
+  return guarded([n] {
+    if (n < 1 || n > 4096) fail_value("`n` must be from 1 to 4096. Received: n=" + std::to_string(n));
+    set_num_threads(n);
+  });
+}
+
+int32_t fnn_get_num_threads(void) { return fnn_initialize() == FNN_SUCCESS ? num_threads() : 1; }
+
+const char* fnn_num_threads_source(void) { return num_threads_source(); }

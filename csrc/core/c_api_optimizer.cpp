@@ -1,0 +1,332 @@
+// The C API's optimizer functions: one entry for every optimizer in math/optimizer.h.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/checks.h"
+#include "core/status.h"
+#include "math/optimizer.h"
+
+using namespace fusednn;
+
+namespace {
+
+// An optimizer's tables, without its type.
+struct Description {
+  const char* name;
+  const Hyperparameter* hyperparameters;
+  int hyperparameter_count;
+  const State* states;
+  int state_count;
+  unsigned conventions;
+  const char* (*conflict)(const double*, Convention);
+};
+
+template <class Optimizer>
+constexpr Description describe() {
+  static_assert(std::size(Optimizer::hyperparameters) <= FNN_MAX_HYPERPARAMETERS);
+  static_assert(std::size(Optimizer::states) <= FNN_MAX_STATES);
+  return {Optimizer::name,
+          Optimizer::hyperparameters,
+          static_cast<int>(std::size(Optimizer::hyperparameters)),
+          Optimizer::states,
+          static_cast<int>(std::size(Optimizer::states)),
+          Optimizer::conventions,
+          Optimizer::conflict};
+}
+
+#define FNN_DESCRIBE(Optimizer) describe<Optimizer>(),
+constexpr Description descriptions[] = {FNN_OPTIMIZERS(FNN_DESCRIBE)};
+#undef FNN_DESCRIBE
+
+constexpr const char* convention_names[] = {"torch", "keras", "tf1", "optax", "onnx", "mlx"};
+static_assert(std::size(convention_names) == kConventionCount);
+static_assert(FNN_MAX_STATES == kMaxStates && FNN_MAX_HYPERPARAMETERS == kMaxHyperparameters);
+
+const Description* description(int32_t kind) {
+  return kind >= 0 && kind < static_cast<int32_t>(std::size(descriptions)) ? &descriptions[kind] : nullptr;
+}
+
+void check_domain(const Hyperparameter& h, double value) {
+  const std::string received = ". Received: " + std::string(h.name) + "=" + number(value);
+  switch (h.domain) {
+    case Domain::kNonNegative:  require_non_negative(h.name, value); break;
+    case Domain::kUnitInterval: require_unit_interval(h.name, value); break;
+    case Domain::kBelowOne:
+      if (!(value >= 0.0 && value < 1.0)) fail_value("`" + std::string(h.name) + "` must be in [0, 1)" + received);
+      break;
+    case Domain::kFinite: require_finite(h.name, value); break;
+    case Domain::kFlag:
+      if (value != 0.0 && value != 1.0) fail_value("`" + std::string(h.name) + "` must be 0 or 1" + received);
+      break;
+  }
+}
+
+void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, double* values) {
+  const char* convention = convention_names[o.convention];
+  for (int i = 0; i < d.hyperparameter_count; ++i) {
+    const Hyperparameter& h = d.hyperparameters[i];
+    const double own = h.default_value[o.convention];
+    const bool given = (o.given >> i & 1u) != 0;
+    values[i] = given ? o.hyperparameters[i] : own == kAbsent ? 0.0 : own;
+    check_domain(h, values[i]);
+    if (own == kAbsent && values[i] != 0.0) {
+      fail_value("`" + std::string(h.name) + "` must be 0: the " + convention + " convention of " + d.name +
+                 " does not have it. Received: " + h.name + "=" + number(values[i]));
+    }
+  }
+  if (const char* conflict = d.conflict(values, Convention(o.convention))) {
+    std::string received = ". Received: ";
+    for (int i = 1; i < d.hyperparameter_count; ++i) {
+      received += (i > 1 ? ", " : "") + std::string(d.hyperparameters[i].name) + "=" + number(values[i]);
+    }
+    fail_value(conflict + received);
+  }
+}
+
+// Options that are finite when used and infinite when off.
+void check_clipping(const fnn_optimizer_options& o) {
+  const std::pair<const char*, double> clips[] = {
+      {"clip_value", o.clip_value}, {"max_norm_each", o.max_norm_each}, {"max_norm", o.max_norm}};
+  const char* used = nullptr;
+  for (const auto& [name, value] : clips) {
+    if (!(value > 0.0)) {
+      fail_value("`" + std::string(name) + "` must be positive. Received: " + name + "=" + number(value));
+    }
+    if (std::isinf(value)) continue;
+    if (used != nullptr) {
+      fail_value("only one of `clip_value`, `max_norm_each` and `max_norm` may be given. Received: both `" +
+                 std::string(used) + "` and `" + name + "`");
+    }
+    used = name;
+  }
+}
+
+std::string at(const char* name, int64_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
+
+// The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
+class ListMemory {
+ public:
+  void add(const char* name, int64_t index, const fnn_tensor& t, bool written) {
+    const Range r = bytes_of(t);
+    if (r.begin < r.end) spans_.push_back({r, name, index, written});
+  }
+
+  void check() {
+    std::sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) { return a.range.begin < b.range.begin; });
+    // The furthest end so far, of written spans and of all.
+    const Span* written = nullptr;
+    const Span* any = nullptr;
+    for (const Span& s : spans_) {
+      const Span* clash = s.written ? any : written;
+      if (clash != nullptr && clash->range.end > s.range.begin) {
+        const Span& output = s.written ? s : *clash;
+        const Span& other = s.written ? *clash : s;
+        fail_value("`" + at(output.name, output.index) + "` must not overlap `" + at(other.name, other.index) +
+                   "`: each array may be given once. Received: " +
+                   std::to_string(std::min(clash->range.end, s.range.end) - s.range.begin) + " bytes in common");
+      }
+      if (any == nullptr || s.range.end > any->range.end) any = &s;
+      if (s.written && (written == nullptr || s.range.end > written->range.end)) written = &s;
+    }
+  }
+
+ private:
+  struct Span {
+    Range range;
+    const char* name;
+    int64_t index;
+    bool written;
+  };
+  std::vector<Span> spans_;
+};
+
+// One list of streams of the call, checked tensor by tensor against the params.
+struct StreamCheck {
+  const char* name;
+  bool written;
+  ListMemory& memory;
+
+  Stream operator()(const fnn_tensor* list, int64_t i, const Argument& param, bool dtype_fits,
+                    const char* allowed) const {
+    const Argument a{at(name, i), &list[i]};
+    require_float(a);
+    require_cpu(a);
+    require_shape_of(a, param);
+    if (!dtype_fits) {
+      fail_type("`" + a.name + "` must be " + allowed + " where `" + param.name + "` is " +
+                dtype_name(param.tensor->dtype) + ". Received: dtype=" + dtype_name(a.tensor->dtype));
+    }
+    require_dense(a);
+    require_layout_of(a, param);
+    if (written) require_writable(a);
+    memory.add(name, i, *a.tensor, written);
+    return {a.tensor->data, DType{a.tensor->dtype}};
+  }
+};
+
+OptimizerTensor checked_tensor(const Description& d, const fnn_optimizer_tensors& list, int64_t i, ListMemory& memory) {
+  OptimizerTensor t{};
+  const Argument param{at("params", i), &list.params[i]};
+  require_array(param, nullptr);
+  require_writable(param);
+  memory.add("params", i, *param.tensor, true);
+  t.count = element_count(*param.tensor);
+  t.step = list.steps[list.step_count == 1 ? 0 : i];
+  if (t.step < 1) fail_value("`step` must be at least 1. Received: step=" + std::to_string(t.step));
+  t.param = {param.tensor->data, DType{param.tensor->dtype}};
+
+  const bool in_double = param.tensor->dtype == FNN_FLOAT64;
+  const auto is = [](const fnn_tensor* l, int64_t k, int32_t dtype) { return l[k].dtype == dtype; };
+  const bool grad_fits = is(list.grads, i, FNN_FLOAT64) == in_double;
+  t.grad = StreamCheck{"grads", false, memory}(list.grads, i, param, grad_fits,
+                                               in_double ? "float64" : "float32, float16 or bfloat16");
+  for (int s = 0; s < d.state_count; ++s) {
+    const fnn_tensor* states = list.states[s];
+    if (states == nullptr) continue;
+    const bool fits =
+        in_double ? is(states, i, FNN_FLOAT64) : is(states, i, FNN_FLOAT32) || is(states, i, FNN_BFLOAT16);
+    t.states[s] = StreamCheck{d.states[s].name, true, memory}(states, i, param, fits,
+                                                              in_double ? "float64" : "float32 or bfloat16");
+  }
+  if (list.ema != nullptr) {
+    const bool fits = in_double ? is(list.ema, i, FNN_FLOAT64) : !is(list.ema, i, FNN_FLOAT64);
+    t.ema = StreamCheck{"ema", true, memory}(list.ema, i, param, fits,
+                                             in_double ? "float64" : "float32, float16 or bfloat16");
+  }
+  if (list.low_precision_copies != nullptr) {
+    const bool fits =
+        !in_double && (is(list.low_precision_copies, i, FNN_FLOAT16) || is(list.low_precision_copies, i, FNN_BFLOAT16));
+    t.low_precision_copy = StreamCheck{"low_precision_copies", true, memory}(
+        list.low_precision_copies, i, param, fits, in_double ? "absent" : "float16 or bfloat16");
+  }
+  return t;
+}
+
+}  // namespace
+
+int32_t fnn_optimizer_kind(const char* name) {
+  for (size_t i = 0; i < std::size(descriptions); ++i) {
+    if (std::strcmp(descriptions[i].name, name) == 0) return static_cast<int32_t>(i);
+  }
+  return -1;
+}
+
+const char* fnn_optimizer_name(int32_t kind) {
+  const Description* d = description(kind);
+  return d == nullptr ? nullptr : d->name;
+}
+
+const char* fnn_optimizer_hyperparameter(int32_t kind, int32_t index) {
+  const Description* d = description(kind);
+  return d == nullptr || index < 0 || index >= d->hyperparameter_count ? nullptr : d->hyperparameters[index].name;
+}
+
+const char* fnn_optimizer_state(int32_t kind, int32_t index) {
+  const Description* d = description(kind);
+  return d == nullptr || index < 0 || index >= d->state_count ? nullptr : d->states[index].name;
+}
+
+const char* fnn_convention_name(int32_t convention) {
+  return convention >= 0 && convention < kConventionCount ? convention_names[convention] : nullptr;
+}
+
+fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options, const fnn_optimizer_tensors* tensors,
+                              int32_t* stepped) {
+  return guarded([&] {
+    const Description* d = description(kind);
+    if (d == nullptr) fail_value("`kind` must be an optimizer's number. Received: kind=" + std::to_string(kind));
+    const fnn_optimizer_options& o = *options;
+    const fnn_optimizer_tensors& list = *tensors;
+    require_struct_size("options", o.size, sizeof o);
+    require_struct_size("tensors", list.size, sizeof list);
+    if (fnn_convention_name(o.convention) == nullptr) {
+      fail_value("`convention` must be a convention's number. Received: convention=" + std::to_string(o.convention));
+    }
+    if ((d->conventions >> o.convention & 1u) == 0) {
+      fail_unsupported("`convention` must be torch or keras for " + std::string(d->name) +
+                       " in this version. Received: convention=" + convention_names[o.convention]);
+    }
+
+    OptimizerStep step{};
+    step.kind = kind;
+    step.convention = o.convention;
+    fill_hyperparameters(*d, o, step.hyperparameters);
+    require_non_negative("weight_decay", o.weight_decay);
+    require_unit_interval("ema_momentum", o.ema_momentum);
+    require_finite("grad_scale", o.grad_scale);
+    if (!(o.grad_scale > 0.0)) {
+      fail_value("`grad_scale` must be positive. Received: grad_scale=" + number(o.grad_scale));
+    }
+    check_clipping(o);
+    step.weight_decay = o.weight_decay;
+    step.decoupled_weight_decay =
+        o.decoupled_weight_decay < 0 ? o.convention == FNN_KERAS : o.decoupled_weight_decay != 0;
+    step.maximize = o.maximize != 0;
+    step.grad_scale = o.grad_scale;
+    step.clip_value = o.clip_value;
+    step.max_norm_each = o.max_norm_each;
+    step.max_norm = o.max_norm;
+    step.skip_nonfinite = o.skip_nonfinite != 0;
+    step.ema_momentum = o.ema_momentum;
+
+    if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
+    if (list.step_count != 1 && list.step_count != list.count) {
+      fail_value("`step` must be one number or one per array. Received: " + std::to_string(list.step_count) +
+                 " numbers for " + std::to_string(list.count) + " arrays");
+    }
+    for (int s = 0; s < d->state_count; ++s) {
+      const int needed_by = d->states[s].needed_by;
+      const bool needed = needed_by == kAlways || step.hyperparameters[needed_by] != 0.0;
+      if (needed && list.states[s] == nullptr) {
+        fail_value("`" + std::string(d->states[s].name) + "` must be given" +
+                   (needed_by == kAlways ? std::string()
+                                         : " where `" + std::string(d->hyperparameters[needed_by].name) + "` is used") +
+                   ". Received: None");
+      }
+    }
+
+    ListMemory memory;
+    std::vector<OptimizerTensor> checked;
+    checked.reserve(static_cast<size_t>(list.count));
+    for (int64_t i = 0; i < list.count; ++i) {
+      checked.push_back(checked_tensor(*d, list, i, memory));
+      // A state that the options do not use stays as it is.
+      for (int s = 0; s < d->state_count; ++s) {
+        const int needed_by = d->states[s].needed_by;
+        if (needed_by != kAlways && step.hyperparameters[needed_by] == 0.0) checked.back().states[s].data = nullptr;
+      }
+      if ((checked[0].param.dtype == DType::kFloat64) != (checked.back().param.dtype == DType::kFloat64)) {
+        fail_type("`params` must be all float64 or none. Received: dtype=" +
+                  std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
+      }
+      step.total += checked.back().count;
+    }
+    memory.check();
+    std::vector<double> norms(static_cast<size_t>(list.count));
+    step.in_double = checked[0].param.dtype == DType::kFloat64;
+    step.tensor_count = list.count;
+    step.tensors = checked.data();
+    step.norms = norms.data();
+    bool done = true;
+    require_workspace(cpu_backend().optimizer_step(step, &done));
+    if (stepped != nullptr) *stepped = done ? 1 : 0;
+  });
+}
+
+fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm) {
+  return guarded([&] {
+    std::vector<SquaredNorms::Array> list;
+    for (int64_t i = 0; i < count; ++i) {
+      require_array({at("arrays", i), &arrays[i]}, nullptr);
+      list.push_back({{arrays[i].data, DType{arrays[i].dtype}}, element_count(arrays[i])});
+    }
+    std::vector<double> sums(list.size());
+    require_workspace(cpu_backend().squared_norms({count, list.data(), sums.data()}));
+    double total = 0.0;
+    for (const double sum : sums) total += sum;
+    *norm = std::sqrt(total);
+  });
+}

@@ -1,0 +1,55 @@
+// Argument checks, the same for Python, C and every adapter. Each throws a Failure that names the argument, what it
+// must be and what was received.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace fusednn {
+
+// A tensor argument with the name that users know it by.
+struct Argument {
+  std::string name;
+  const fnn_tensor* tensor;
+};
+
+void require_present(const Argument& a);
+void require_float(const Argument& a);  // one of the four dtypes
+void require_dtype(const Argument& a, int32_t dtype);
+void require_cpu(const Argument& a);
+void require_writable(const Argument& a);
+void require_dense(const Argument& a);
+void require_shape_of(const Argument& a, const Argument& model);
+void require_layout_of(const Argument& a, const Argument& model);
+void require_length(const Argument& a, int64_t length);
+
+// All that a full-size array needs: a float dtype, CPU, dense; `model`, if any, gives dtype, shape and layout.
+void require_array(const Argument& a, const Argument* model);
+
+void require_finite(const char* name, double value);
+void require_non_negative(const char* name, double value);
+void require_unit_interval(const char* name, double value);
+
+// A struct from another program: its size tells which version of it that program knows.
+void require_struct_size(const char* name, size_t size, size_t expected);
+
+// The arrays of one call. Outputs may not overlap anything, except that an output which `may_replace` names may be the
+// very same memory.
+class Memory {
+ public:
+  void input(const Argument& a);
+  void output(const Argument& a, std::vector<const fnn_tensor*> may_replace = {});
+  void check() const;
+
+ private:
+  struct Entry {
+    Argument argument;
+    bool written;
+    std::vector<const fnn_tensor*> may_replace;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace fusednn

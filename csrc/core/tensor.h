@@ -1,0 +1,42 @@
+// Reading an fnn_tensor: sizes, memory layout, and text for messages. Nothing here fails.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "fusednn/fusednn.h"
+
+namespace fusednn {
+
+int64_t element_size(int32_t dtype);  // 0: not a dtype
+const char* dtype_name(int32_t dtype);
+
+int64_t element_count(const fnn_tensor& t);
+bool c_contiguous(const fnn_tensor& t);
+
+// Whether the elements fill one block of memory without gaps, in any order of the axes.
+bool dense(const fnn_tensor& t);
+
+// Whether element (i, j, ...) lies at the same place in both; the shapes are equal.
+bool same_layout(const fnn_tensor& a, const fnn_tensor& b);
+
+// A dense tensor seen as (outer, channels, inner) in the order of its memory.
+struct ChannelView {
+  int64_t outer, channels, inner;
+};
+ChannelView channel_view(const fnn_tensor& t, int64_t channel_axis);
+
+std::string shape_text(const fnn_tensor& t);
+std::string strides_text(const fnn_tensor& t);
+
+// Element i of a contiguous float32 or float64 vector, which may be misaligned.
+double value_at(const fnn_tensor& t, int64_t i);
+void put_value(const fnn_tensor& t, int64_t i, double value);
+
+// A dense tensor's bytes.
+struct Range {
+  uintptr_t begin, end;
+};
+Range bytes_of(const fnn_tensor& t);
+
+}  // namespace fusednn

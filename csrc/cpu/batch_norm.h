@@ -1,0 +1,294 @@
+// BatchNorm's passes over either geometry. Bytes per element, T = element size: forward 1R + 1W where a unit stays in
+// cache between its two passes, else 2R + 1W with the second pass backwards; backward 2R + 1W, else 4R + 1W.
+//
+// Reductions: leaves of fixed size, merged in index order, whoever computed them.
+#pragma once
+
+#include "cpu/geometry_columns.h"
+#include "cpu/geometry_runs.h"
+#include "cpu/parallel.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+// Outputs beyond this size will not be found in cache by whoever reads them next.
+constexpr int64_t kStreamedBytes = 8 << 20;
+
+inline int64_t elements_of(const BatchNorm& p) { return p.outer * p.channels * p.inner; }
+inline double per_channel(const BatchNorm& p) { return static_cast<double>(p.outer * p.inner); }
+
+template <class Geometry>
+inline bool streamed(const Geometry& geometry, const BatchNorm& p, const void* out) {
+  const int64_t bytes = elements_of(p) * static_cast<int64_t>(sizeof(typename Geometry::Storage));
+  return bytes >= kStreamedBytes && geometry.streams_well() && out != p.x && out != p.grad && out != p.y_in;
+}
+
+// reduce(unit, part) for all, then finish(unit), then apply(unit, part).
+template <class Geometry, class Reduce, class Finish, class Apply>
+inline void two_passes(const Geometry& geometry, bool worth, const Reduce& reduce, const Finish& finish,
+                       const Apply& apply) {
+  const int64_t units = geometry.units();
+  const int64_t parts = geometry.parts();
+  const bool cached = geometry.unit_bytes() <= cache_budget();
+  if (!worth || (cached && units >= num_threads())) {
+    parallel(worth, units, [&](int64_t unit) {
+      for (int64_t part = 0; part < parts; ++part) reduce(unit, part);
+      finish(unit);
+      for (int64_t part = parts - 1; part >= 0; --part) apply(unit, part);
+    });
+    return;
+  }
+  parallel(worth, units * parts, [&](int64_t i) { reduce(i % units, i / units); });
+  parallel(worth, units, finish);
+  // Backwards: what was read last is still in cache.
+  parallel(worth, units * parts, [&](int64_t i) {
+    const int64_t reversed = units * parts - 1 - i;
+    apply(reversed % units, reversed / units);
+  });
+}
+
+template <class Geometry, class Apply>
+inline void one_pass(const Geometry& geometry, bool worth, const Apply& apply) {
+  const int64_t units = geometry.units();
+  parallel(worth, units * geometry.parts(), [&](int64_t i) { apply(i % units, i / units); });
+}
+
+// f(channel) for the channels of a unit.
+template <class Geometry, class F>
+FNN_INLINE void for_channels(const Geometry& geometry, int64_t unit, const F& f) {
+  for (int64_t c = geometry.first_channel(unit); c < geometry.end_channel(unit); ++c) f(c);
+}
+
+template <class Geometry>
+inline Moments fold_moments(const Geometry& geometry, const BatchNorm& p, const Partials& partials, int64_t c) {
+  Moments total{0.0, 0.0, 0.0};
+  for (int64_t part = 0; part < geometry.parts(); ++part) {
+    const int64_t at = part * p.channels + c;
+    total = merge(total, Moments{partials.first[at], partials.second[at], geometry.part_count(part)});
+  }
+  return total;
+}
+
+template <class Geometry>
+inline TwoSums fold_sums(const Geometry& geometry, const BatchNorm& p, const Partials& partials, int64_t c) {
+  TwoSums total{0.0, 0.0};
+  for (int64_t part = 0; part < geometry.parts(); ++part) {
+    total.first += partials.first[part * p.channels + c];
+    total.second += partials.second[part * p.channels + c];
+  }
+  return total;
+}
+
+template <class C>
+inline void update_running(const BatchNorm& p, int64_t c, const Moments& m) {
+  if (p.running_mean == nullptr || m.count == 0.0) return;
+  const double variance = m.m2 / (p.unbiased_running_var ? m.count - 1.0 : m.count);
+  const auto old_mean = static_cast<double>(scalar_at<C>(p.running_mean, c));
+  const auto old_var = static_cast<double>(scalar_at<C>(p.running_var, c));
+  put_scalar<C>(p.running_mean, c, C(running_update(old_mean, m.mean, p.momentum)));
+  put_scalar<C>(p.running_var, c, C(running_update(old_var, variance, p.momentum)));
+}
+
+// The element-wise formulas, as the geometries' map and sums want them.
+template <class C>
+struct Normalize {
+  C negative_slope;
+  template <class V>
+  FNN_INLINE V operator()(V /*grad*/, V x, const Channel<C>& k) const {
+    return leaky_relu(normalize(x - k.mean, k.scale, k.beta), negative_slope);
+  }
+};
+
+template <class C, class From>
+struct Recover {
+  C negative_slope;
+  template <class V>
+  FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<C>& k) const {
+    return From::recover(grad, x, k.mean, k.scale, k.beta, negative_slope);
+  }
+};
+
+template <class C, class From>
+struct GradInput {
+  Recover<C, From> recover;
+  template <class V>
+  FNN_INLINE V operator()(V grad, V x, const Channel<C>& k) const {
+    return grad_input(recover(grad, x, k), k.scale, k.mean_grad, k.slope_grad);
+  }
+};
+
+// Frozen statistics: they do not depend on x.
+template <class C>
+struct FrozenGradInput {
+  Recover<C, FromInput> recover;
+  template <class V>
+  FNN_INLINE V operator()(V grad, V x, const Channel<C>& k) const {
+    return recover(grad, x, k).grad * k.scale;
+  }
+};
+
+template <class Geometry>
+bool forward(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const Geometry geometry(p);
+  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  if (!s.allocated) return false;
+  const bool past_cache = streamed(geometry, p, p.y);
+  const Normalize<C> formula{C(p.negative_slope)};
+  two_passes(
+      geometry, elements_of(p) >= kWorthThreads,
+      [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); },
+      [&](int64_t unit) {
+        for_channels(geometry, unit, [&](int64_t c) {
+          const Moments m = fold_moments(geometry, p, s.partials, c);
+          const C inv_std = C(inverse_std(m.count > 0.0 ? m.m2 / m.count : 0.0, p.eps));
+          s.tables.mean[c] = C(m.mean);
+          s.tables.scale[c] = scalar_or<C>(p.gamma, c, C(1)) * inv_std;
+          s.tables.beta[c] = scalar_or<C>(p.beta, c, C(0));
+          put_scalar<C>(p.mean, c, C(m.mean));
+          put_scalar<C>(p.inv_std, c, inv_std);
+          update_running<C>(p, c, m);
+        });
+      },
+      [&](int64_t unit, int64_t part) { geometry.map(unit, part, nullptr, p.x, p.y, s.tables, past_cache, formula); });
+  return true;
+}
+
+template <class Geometry>
+bool statistics(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const Geometry geometry(p);
+  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  if (!s.allocated) return false;
+  const bool worth = elements_of(p) >= kWorthThreads;
+  one_pass(geometry, worth, [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); });
+  for (int64_t c = 0; c < p.channels; ++c) {
+    const Moments m = fold_moments(geometry, p, s.partials, c);
+    put_scalar<C>(p.mean, c, C(m.mean));
+    put_scalar<C>(p.m2, c, C(m.m2));
+  }
+  return true;
+}
+
+// y from given statistics: batch_norm_apply and batch_norm_inference.
+template <class Geometry>
+bool apply(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const Geometry geometry(p);
+  const Scratch<C> s = allocate_scratch<C>(p.channels, 0);
+  if (!s.allocated) return false;
+  fill_tables(p, s.tables);
+  const bool past_cache = streamed(geometry, p, p.y);
+  const Normalize<C> formula{C(p.negative_slope)};
+  one_pass(geometry, elements_of(p) >= kWorthThreads, [&](int64_t unit, int64_t part) {
+    geometry.map(unit, part, nullptr, p.x, p.y, s.tables, past_cache, formula);
+  });
+  return true;
+}
+
+// What turns a centred value into xhat, and so sum(g * centred) into sum(g * xhat).
+template <class C, class From>
+struct XhatPerCentred;
+template <class C>
+struct XhatPerCentred<C, FromInput> {
+  static double of(const BatchNorm& p, int64_t c) {
+    if (p.inv_std != nullptr) return static_cast<double>(scalar_at<C>(p.inv_std, c));
+    return inverse_std(static_cast<double>(scalar_at<C>(p.running_var, c)), p.eps);
+  }
+};
+template <class C>
+struct XhatPerCentred<C, FromOutput> {
+  static double of(const BatchNorm& p, int64_t c) { return 1.0 / static_cast<double>(scalar_or<C>(p.gamma, c, C(1))); }
+};
+
+// Reduces to sum_grad and sum_grad_xhat; then apply_part(geometry, unit, part, tables).
+template <class Geometry, class From, class Apply>
+bool backward(const BatchNorm& p, const Apply& apply_part) {
+  using C = typename Geometry::C;
+  const Geometry geometry(p);
+  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  if (!s.allocated) return false;
+  fill_tables(p, s.tables);
+  const void* input = p.y_in != nullptr ? p.y_in : p.x;
+  const Recover<C, From> recover{C(p.negative_slope)};
+  const double n = per_channel(p);
+  two_passes(
+      geometry, elements_of(p) >= kWorthThreads,
+      [&](int64_t unit, int64_t part) { geometry.sums(unit, part, p.grad, input, s.tables, recover, s.partials); },
+      [&](int64_t unit) {
+        for_channels(geometry, unit, [&](int64_t c) {
+          const TwoSums sums = fold_sums(geometry, p, s.partials, c);
+          const double xhat_per_centred = XhatPerCentred<C, From>::of(p, c);
+          const double sum_grad_xhat = sums.second * xhat_per_centred;
+          s.tables.mean_grad[c] = n > 0.0 ? C(sums.first / n) : C(0);
+          s.tables.slope_grad[c] = n > 0.0 ? C(xhat_per_centred * sum_grad_xhat / n) : C(0);
+          put_scalar<C>(p.sum_grad, c, C(sums.first));
+          put_scalar<C>(p.sum_grad_xhat, c, C(sum_grad_xhat));
+        });
+      },
+      [&](int64_t unit, int64_t part) { apply_part(geometry, unit, part, s.tables); });
+  return true;
+}
+
+template <class Geometry, class From>
+bool backward_with_grad_x(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const void* input = p.y_in != nullptr ? p.y_in : p.x;
+  const GradInput<C, From> formula{{C(p.negative_slope)}};
+  return backward<Geometry, From>(p, [&](const Geometry& geometry, int64_t unit, int64_t part, const auto& tables) {
+    geometry.map(unit, part, p.grad, input, p.grad_x, tables, streamed(geometry, p, p.grad_x), formula);
+  });
+}
+
+template <class Geometry>
+bool inference_backward(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const FrozenGradInput<C> formula{{C(p.negative_slope)}};
+  return backward<Geometry, FromInput>(
+      p, [&](const Geometry& geometry, int64_t unit, int64_t part, const auto& tables) {
+        geometry.map(unit, part, p.grad, p.x, p.grad_x, tables, streamed(geometry, p, p.grad_x), formula);
+      });
+}
+
+template <class Geometry>
+bool backward_reduce(const BatchNorm& p) {
+  return backward<Geometry, FromInput>(p, [](const Geometry&, int64_t, int64_t, const auto&) {});
+}
+
+// grad_x from sums over all parts, which other processes may have added to.
+template <class Geometry>
+bool backward_apply(const BatchNorm& p) {
+  using C = typename Geometry::C;
+  const Geometry geometry(p);
+  const Scratch<C> s = allocate_scratch<C>(p.channels, 0);
+  if (!s.allocated) return false;
+  fill_tables(p, s.tables);
+  for (int64_t c = 0; c < p.channels && p.count > 0.0; ++c) {
+    const auto inv_std = static_cast<double>(scalar_at<C>(p.inv_std, c));
+    s.tables.mean_grad[c] = C(static_cast<double>(scalar_at<C>(p.sum_grad, c)) / p.count);
+    s.tables.slope_grad[c] = C(inv_std * static_cast<double>(scalar_at<C>(p.sum_grad_xhat, c)) / p.count);
+  }
+  const bool past_cache = streamed(geometry, p, p.grad_x);
+  const GradInput<C, FromInput> formula{{C(p.negative_slope)}};
+  one_pass(geometry, elements_of(p) >= kWorthThreads, [&](int64_t unit, int64_t part) {
+    geometry.map(unit, part, p.grad, p.x, p.grad_x, s.tables, past_cache, formula);
+  });
+  return true;
+}
+
+template <class Geometry>
+struct GeometryTag {
+  using type = Geometry;
+};
+
+// run(GeometryTag<...>) for the problem's geometry and storage type.
+template <class Run>
+inline bool with_geometry(const BatchNorm& p, const Run& run) {
+  return with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    return p.inner == 1 ? run(GeometryTag<Columns<T>>{}) : run(GeometryTag<Runs<T>>{});
+  });
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn

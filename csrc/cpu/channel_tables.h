@@ -1,0 +1,75 @@
+// What the two geometries of BatchNorm share: the per-channel numbers of the formulas and the partial sums of leaves.
+#pragma once
+
+#include "core/problem.h"
+#include "cpu/blocks.h"
+#include "cpu/workspace.h"
+#include "math/batch_norm.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+// One channel's numbers, in registers.
+template <class C>
+struct Channel {
+  C mean, scale, beta, mean_grad, slope_grad;
+};
+
+// All channels' numbers: arrays of `channels`, 64-byte aligned.
+template <class C>
+struct ChannelTables {
+  C* mean;
+  C* scale;
+  C* beta;
+  C* mean_grad;
+  C* slope_grad;
+
+  FNN_INLINE Channel<C> at(int64_t c) const { return {mean[c], scale[c], beta[c], mean_grad[c], slope_grad[c]}; }
+  FNN_INLINE ChannelTables from(int64_t c) const {
+    return {mean + c, scale + c, beta + c, mean_grad + c, slope_grad + c};
+  }
+};
+
+// Two numbers for each part (a fixed group of leaves) of each channel: mean and m2, or two sums. [part][channel]
+struct Partials {
+  double* first;
+  double* second;
+};
+
+template <class C>
+struct Scratch {
+  ChannelTables<C> tables;
+  Partials partials;
+  bool allocated;
+};
+
+template <class C>
+inline Scratch<C> allocate_scratch(int64_t channels, int64_t parts) {
+  const int64_t stride = (channels + 63) / 64 * 64;
+  const size_t tables = 5 * static_cast<size_t>(stride) * sizeof(C);
+  const size_t partials = 2 * static_cast<size_t>(channels * parts) * sizeof(double);
+  char* memory = static_cast<char*>(workspace(tables + partials + 64));
+  if (memory == nullptr) return {{}, {}, false};
+  C* table = reinterpret_cast<C*>(memory);
+  double* partial = reinterpret_cast<double*>(memory + tables);
+  // Formulas that leave a table out read zeros, never garbage.
+  for (int64_t i = 0; i < 5 * stride; ++i) table[i] = C(0);
+  return {{table, table + stride, table + 2 * stride, table + 3 * stride, table + 4 * stride},
+          {partial, partial + channels * parts},
+          true};
+}
+
+// Tables for given statistics. `inv_std` null: computed from running_var.
+template <class C>
+inline void fill_tables(const BatchNorm& p, const ChannelTables<C>& t) {
+  for (int64_t c = 0; c < p.channels; ++c) {
+    const C inv_std = p.inv_std != nullptr ? scalar_at<C>(p.inv_std, c)
+                                           : C(inverse_std(static_cast<double>(scalar_at<C>(p.running_var, c)), p.eps));
+    t.mean[c] = scalar_or<C>(p.mean != nullptr ? p.mean : p.running_mean, c, C(0));
+    t.scale[c] = scalar_or<C>(p.gamma, c, C(1)) * inv_std;
+    t.beta[c] = scalar_or<C>(p.beta, c, C(0));
+  }
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn

@@ -1,0 +1,3 @@
+#define FNN_UNIT baseline
+#define FNN_UNIT_NAME "baseline"
+#include "cpu/unit.h"

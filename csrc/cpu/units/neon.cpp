@@ -1,0 +1,3 @@
+#define FNN_UNIT neon
+#define FNN_UNIT_NAME "neon"
+#include "cpu/unit.h"

@@ -1,0 +1,192 @@
+/* fusednn: fused BatchNorm, leaky ReLU and optimizer kernels. The C API, the one header that other programs include.
+ *
+ * Every function returns an fnn_status; on failure fnn_last_error() holds one sentence that names the argument, what
+ * it must be and what was received, and no output was written. Tensors are described, never owned. Functions may be
+ * called from several threads at once; a call returns when its outputs are complete.
+ */
+#ifndef FUSEDNN_FUSEDNN_H
+#define FUSEDNN_FUSEDNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FNN_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FNN_ABI_VERSION 1
+
+typedef enum fnn_status {
+  FNN_SUCCESS = 0,
+  FNN_ERROR_TYPE = 1,        /* a wrong data type */
+  FNN_ERROR_VALUE = 2,       /* a wrong shape, layout, number or overlap */
+  FNN_ERROR_UNSUPPORTED = 3, /* understood, but not available in this build */
+  FNN_ERROR_MEMORY = 4,      /* the workspace could not be allocated */
+  FNN_ERROR_INTERNAL = 5     /* a defect of the library */
+} fnn_status;
+
+typedef enum fnn_dtype { FNN_FLOAT32 = 0, FNN_FLOAT64 = 1, FNN_FLOAT16 = 2, FNN_BFLOAT16 = 3 } fnn_dtype;
+
+typedef enum fnn_device_type { FNN_CPU = 0, FNN_CUDA = 1 } fnn_device_type;
+
+enum { FNN_READ_ONLY = 1 }; /* bits of fnn_tensor.flags */
+
+/* A view of an array. `strides` count elements; NULL means C order. Data may be misaligned. */
+typedef struct fnn_tensor {
+  void* data;
+  const int64_t* shape;
+  const int64_t* strides;
+  int32_t ndim;
+  int32_t dtype;       /* fnn_dtype */
+  int32_t device_type; /* fnn_device_type */
+  int32_t device_id;
+  uint32_t flags;
+} fnn_tensor;
+
+/* ---- The library ---- */
+
+FNN_API int32_t fnn_abi_version(void);
+FNN_API const char* fnn_version(void);
+/* The calling thread's last failure; valid until its next call. */
+FNN_API const char* fnn_last_error(void);
+/* Reads the environment (FUSEDNN_FORCE_ISA, FUSEDNN_NUM_THREADS) and chooses the instruction set. Called on first use
+ * by everything else; call it yourself to learn of a bad setting early. */
+FNN_API fnn_status fnn_initialize(void);
+/* The instruction set in use, and (index 0, 1, ... until NULL) all that this machine can run, the best first. */
+FNN_API const char* fnn_instruction_set(void);
+FNN_API const char* fnn_available_instruction_set(int32_t index);
+/* "ON" or "OFF", and why. */
+FNN_API const char* fnn_cuda_build(void);
+FNN_API const char* fnn_cuda_reason(void);
+FNN_API const char* fnn_compiler(void);
+
+FNN_API fnn_status fnn_set_num_threads(int32_t n);
+FNN_API int32_t fnn_get_num_threads(void);
+/* Where the number came from: "set_num_threads", "FUSEDNN_NUM_THREADS", "OMP_NUM_THREADS" or "affinity". */
+FNN_API const char* fnn_num_threads_source(void);
+
+/* ---- Leaky ReLU: y = x where x > 0, else negative_slope * x ---- */
+
+FNN_API fnn_status fnn_leaky_relu(const fnn_tensor* x, double negative_slope, const fnn_tensor* y);
+FNN_API fnn_status fnn_leaky_relu_backward(const fnn_tensor* grad, const fnn_tensor* x, double negative_slope,
+                                           const fnn_tensor* grad_x);
+
+/* ---- BatchNorm with leaky ReLU ----
+ * x, y, grad and grad_x have one shape, one data type and one dense memory layout (any order of the axes).
+ * Per-channel arrays are C-contiguous vectors, float32, or float64 where x is float64. gamma and beta may be NULL. */
+
+typedef struct fnn_batch_norm_options {
+  size_t size; /* sizeof(fnn_batch_norm_options) */
+  int64_t channel_axis;
+  double eps;
+  double momentum;       /* running <- (1 - momentum) running + momentum batch */
+  double negative_slope; /* 1 is no activation, 0 is ReLU */
+  int32_t unbiased_running_var;
+} fnn_batch_norm_options;
+
+/* running_mean and running_var: both or neither (NULL). */
+FNN_API fnn_status fnn_batch_norm_forward(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
+                                          const fnn_tensor* running_mean, const fnn_tensor* running_var,
+                                          const fnn_batch_norm_options* options, const fnn_tensor* y,
+                                          const fnn_tensor* mean, const fnn_tensor* inv_std);
+FNN_API fnn_status fnn_batch_norm_backward(const fnn_tensor* grad, const fnn_tensor* x, const fnn_tensor* gamma,
+                                           const fnn_tensor* beta, const fnn_tensor* mean, const fnn_tensor* inv_std,
+                                           const fnn_batch_norm_options* options, const fnn_tensor* grad_x,
+                                           const fnn_tensor* grad_gamma, const fnn_tensor* grad_beta);
+/* The in-place form: x was overwritten by y. Needs negative_slope > 0 and gamma without zeros. */
+FNN_API fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn_tensor* y,
+                                                       const fnn_tensor* gamma, const fnn_tensor* beta,
+                                                       const fnn_tensor* inv_std, const fnn_batch_norm_options* options,
+                                                       const fnn_tensor* grad_x, const fnn_tensor* grad_gamma,
+                                                       const fnn_tensor* grad_beta);
+FNN_API fnn_status fnn_batch_norm_inference(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
+                                            const fnn_tensor* running_mean, const fnn_tensor* running_var,
+                                            const fnn_batch_norm_options* options, const fnn_tensor* y);
+FNN_API fnn_status fnn_batch_norm_inference_backward(const fnn_tensor* grad, const fnn_tensor* x,
+                                                     const fnn_tensor* gamma, const fnn_tensor* beta,
+                                                     const fnn_tensor* running_mean, const fnn_tensor* running_var,
+                                                     const fnn_batch_norm_options* options, const fnn_tensor* grad_x,
+                                                     const fnn_tensor* grad_gamma, const fnn_tensor* grad_beta);
+
+/* The stages, for statistics that span several arrays or processes. */
+FNN_API fnn_status fnn_batch_norm_statistics(const fnn_tensor* x, const fnn_batch_norm_options* options,
+                                             const fnn_tensor* mean, const fnn_tensor* m2, int64_t* count);
+FNN_API fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fnn_tensor* m2s,
+                                        const int64_t* counts, const fnn_tensor* mean, const fnn_tensor* m2,
+                                        int64_t* count);
+FNN_API fnn_status fnn_batch_norm_apply(const fnn_tensor* x, const fnn_tensor* mean, const fnn_tensor* inv_std,
+                                        const fnn_tensor* gamma, const fnn_tensor* beta,
+                                        const fnn_batch_norm_options* options, const fnn_tensor* y);
+FNN_API fnn_status fnn_batch_norm_backward_reduce(const fnn_tensor* grad, const fnn_tensor* x, const fnn_tensor* gamma,
+                                                  const fnn_tensor* beta, const fnn_tensor* mean,
+                                                  const fnn_tensor* inv_std, const fnn_batch_norm_options* options,
+                                                  const fnn_tensor* sum_grad, const fnn_tensor* sum_grad_xhat);
+FNN_API fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const fnn_tensor* x, const fnn_tensor* gamma,
+                                                 const fnn_tensor* beta, const fnn_tensor* mean,
+                                                 const fnn_tensor* inv_std, const fnn_tensor* sum_grad,
+                                                 const fnn_tensor* sum_grad_xhat, int64_t count,
+                                                 const fnn_batch_norm_options* options, const fnn_tensor* grad_x);
+
+/* ---- Optimizer steps ----
+ * One entry for all optimizers. fnn_optimizer_kind finds one by name ("sgd", "adagrad", "rmsprop", "adam"; -1: none);
+ * the functions below it list the hyper-parameters and the states of a kind, in the order of the arrays of
+ * fnn_optimizer_options and fnn_optimizer_tensors (NULL after the last). */
+
+enum { FNN_MAX_HYPERPARAMETERS = 8, FNN_MAX_STATES = 4 };
+
+typedef enum fnn_convention {
+  FNN_TORCH = 0,
+  FNN_KERAS = 1,
+  FNN_TF1 = 2,
+  FNN_OPTAX = 3,
+  FNN_ONNX = 4,
+  FNN_MLX = 5
+} fnn_convention;
+
+FNN_API int32_t fnn_optimizer_kind(const char* name);
+FNN_API const char* fnn_optimizer_name(int32_t kind);
+FNN_API const char* fnn_optimizer_hyperparameter(int32_t kind, int32_t index);
+FNN_API const char* fnn_optimizer_state(int32_t kind, int32_t index);
+FNN_API const char* fnn_convention_name(int32_t convention);
+
+typedef struct fnn_optimizer_options {
+  size_t size; /* sizeof(fnn_optimizer_options) */
+  int32_t convention;
+  uint32_t given; /* bit i: hyperparameters[i] was given; otherwise the convention's own value is taken */
+  double hyperparameters[FNN_MAX_HYPERPARAMETERS];
+  double weight_decay;
+  int32_t decoupled_weight_decay; /* 0 no, 1 yes, -1 as the convention does */
+  int32_t maximize;
+  double grad_scale;    /* gradients are divided by it */
+  double clip_value;    /* at most one of the three is finite; infinity: off */
+  double max_norm_each; /* per tensor */
+  double max_norm;      /* over the whole list */
+  int32_t skip_nonfinite;
+  double ema_momentum;
+} fnn_optimizer_options;
+
+/* Arrays of `count` tensors; all but params and grads may be NULL. */
+typedef struct fnn_optimizer_tensors {
+  size_t size; /* sizeof(fnn_optimizer_tensors) */
+  int64_t count;
+  const fnn_tensor* params;
+  const fnn_tensor* grads;
+  const fnn_tensor* states[FNN_MAX_STATES];
+  const fnn_tensor* ema;
+  const fnn_tensor* low_precision_copies;
+  const int64_t* steps; /* the 1-based number of this update: one, or one per tensor */
+  int64_t step_count;   /* 1 or count */
+} fnn_optimizer_tensors;
+
+/* *stepped (may be NULL) is 0 where skip_nonfinite met a non-finite gradient and nothing was changed. */
+FNN_API fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options,
+                                      const fnn_optimizer_tensors* tensors, int32_t* stepped);
+/* sqrt of the sum of squares over all arrays, accumulated in double. */
+FNN_API fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FUSEDNN_FUSEDNN_H */

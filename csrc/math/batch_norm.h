@@ -1,0 +1,80 @@
+// BatchNorm's formulas (Ioffe and Szegedy 2015).
+//
+//   y      = leaky_relu((x - mean) * scale + beta),   scale = gamma * inv_std,   inv_std = 1 / sqrt(m2 / n + eps)
+//   g      = grad after the activation's derivative,  xhat = (x - mean) * inv_std
+//   grad_x = scale * (g - sum(g) / n - xhat * sum(g * xhat) / n),  grad_gamma = sum(g * xhat),  grad_beta = sum(g)
+//
+// (x - mean) * scale and not x * a + b: the latter cancels where |mean| is far above the standard deviation.
+#pragma once
+
+#include "math/activation.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+// Mean and sum of squared deviations of `count` numbers.
+struct Moments {
+  double mean;
+  double m2;
+  double count;
+};
+
+// Chan, Golub and LeVeque 1979. An empty side leaves the other unchanged.
+FNN_INLINE Moments merge(Moments a, Moments b) {
+  const double count = a.count + b.count;
+  const double weight = count > 0.0 ? b.count / count : 0.0;
+  const double delta = b.mean - a.mean;
+  return Moments{a.mean + delta * weight, a.m2 + b.m2 + delta * delta * (a.count * weight), count};
+}
+
+// From the sums of (x - pivot) and of (x - pivot)^2, for any pivot near the mean.
+FNN_INLINE Moments moments_about(double pivot, double sum, double sum_of_squares, double count) {
+  const double shift = count > 0.0 ? sum / count : 0.0;
+  const double m2 = sum_of_squares - sum * shift;
+  // m2 may round below zero where all numbers are equal; NaN must stay.
+  return Moments{pivot + shift, m2 < 0.0 ? 0.0 : m2, count};
+}
+
+FNN_INLINE double inverse_std(double variance, double eps) { return 1.0 / sqrt(variance + eps); }
+
+FNN_INLINE double running_update(double running, double batch, double momentum) {
+  return (1.0 - momentum) * running + momentum * batch;
+}
+
+template <class V, class C>
+FNN_INLINE V normalize(V centred, C scale, C beta) {
+  return centred * scale + beta;
+}
+
+// What the backward pass needs of an element: its deviation from the mean in some unit, and g.
+template <class V>
+struct Recovered {
+  V centred;
+  V grad;
+};
+
+// From the input: centred = x - mean, so that xhat = centred * inv_std.
+struct FromInput {
+  template <class V, class C>
+  static FNN_INLINE Recovered<V> recover(V grad, V x, C mean, C scale, C beta, C negative_slope) {
+    const V centred = x - mean;
+    return {centred, leaky_relu_grad(grad, normalize(centred, scale, beta), negative_slope)};
+  }
+};
+
+// From the output, in place of which x stood: centred = z - beta, so that xhat = centred / gamma (Bulo et al. 2018).
+struct FromOutput {
+  template <class V, class C>
+  static FNN_INLINE Recovered<V> recover(V grad, V y, C /*mean*/, C /*scale*/, C beta, C negative_slope) {
+    return {leaky_relu_inverse(y, negative_slope) - beta, leaky_relu_grad(grad, y, negative_slope)};
+  }
+};
+
+// mean_grad = sum(g) / n; slope_grad = xhat's unit * sum(g * xhat) / n.
+template <class V, class C>
+FNN_INLINE V grad_input(Recovered<V> r, C scale, C mean_grad, C slope_grad) {
+  return scale * ((r.grad - mean_grad) - r.centred * slope_grad);
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn

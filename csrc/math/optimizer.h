@@ -1,0 +1,240 @@
+// The optimizers, each a struct with its tables and its formula, and the list of them.
+//
+// To add one: write a struct like those below and name it in FNN_OPTIMIZERS. Argument checks, both devices, the C API,
+// the binding, the tests' matrix and the benchmarks go through the list and the tables.
+//
+//   name             what fnn_optimizer_kind and Python call it
+//   hyperparameters  in the order of their values h[]; the first is always the learning rate
+//   states           in the order of their values s[]; one that is not needed is a scratch value
+//   conventions      the frameworks whose formula is implemented here
+//   conflict         a sentence about hyper-parameters that exclude one another, or null
+//   prepare          everything that is constant over a tensor, computed in double, rounded once to C
+//   update           one element; conventions differ only in coefficients, so that this is written once
+#pragma once
+
+#include "math/scalar.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+enum Convention { kTorch, kKeras, kTf1, kOptax, kOnnx, kMlx, kConventionCount };
+
+enum class Domain { kNonNegative, kUnitInterval, kBelowOne, kFinite, kFlag };
+
+// Marks a hyper-parameter that a convention does not have: it must be 0.
+constexpr double kAbsent = -1.0;
+
+struct Hyperparameter {
+  const char* name;
+  Domain domain;
+  double default_value[kConventionCount];  // for a value that was not given
+};
+
+struct State {
+  const char* name;
+  int needed_by;  // the hyper-parameter that makes it necessary by being non-zero; kAlways
+};
+constexpr int kAlways = -1;
+
+constexpr unsigned bit(Convention c) { return 1u << c; }
+
+struct Sgd {
+  static constexpr const char* name = "sgd";
+  enum { kLr, kMomentum, kDampening, kNesterov };
+  static constexpr Hyperparameter hyperparameters[] = {
+      {"lr", Domain::kNonNegative, {0.001, 0.01}},
+      {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
+      {"dampening", Domain::kFinite, {0.0, kAbsent}},
+      {"nesterov", Domain::kFlag, {0.0, 0.0}},
+  };
+  static constexpr State states[] = {{"momentum_buffers", kMomentum}};
+  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+
+  static const char* conflict(const double* h, Convention convention) {
+    if (convention == kTorch && h[kNesterov] != 0.0 && (h[kMomentum] == 0.0 || h[kDampening] != 0.0)) {
+      return "`nesterov` needs momentum > 0 and dampening = 0 in the torch convention";
+    }
+    return nullptr;
+  }
+
+  // torch: b <- mu b + (1 - dampening) g (first step: b = g), p <- p - lr b.   keras: b <- mu b - lr g, p <- p + b.
+  // Nesterov: in place of b, torch takes mu b + g, keras mu b - lr g.
+  template <class C>
+  struct Coefficients {
+    C momentum, gradient_in_buffer, gradient, step;
+    bool nesterov, plain, first;
+  };
+
+  template <class C>
+  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    const bool keras = convention == kKeras;
+    return {C(h[kMomentum]),
+            keras ? C(-h[kLr]) : C(1.0 - h[kDampening]),
+            keras ? C(-h[kLr]) : C(1.0),
+            keras ? C(1.0) : C(-h[kLr]),
+            h[kNesterov] != 0.0,
+            h[kMomentum] == 0.0,
+            !keras && step == 1};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] = k.first ? g : k.momentum * s[0] + k.gradient_in_buffer * g;
+    const C along = k.nesterov ? k.momentum * s[0] + k.gradient * g : s[0];
+    p += k.step * (k.plain ? k.gradient * g : along);
+  }
+};
+
+// Duchi, Hazan and Singer 2011: h <- h + g^2; torch: p <- p - lr_t g / (sqrt(h) + eps); keras: eps inside the root.
+struct Adagrad {
+  static constexpr const char* name = "adagrad";
+  enum { kLr, kLrDecay, kEps };
+  static constexpr Hyperparameter hyperparameters[] = {
+      {"lr", Domain::kNonNegative, {0.01, 0.001}},
+      {"lr_decay", Domain::kNonNegative, {0.0, kAbsent}},
+      {"eps", Domain::kNonNegative, {1e-10, 1e-7}},
+  };
+  static constexpr State states[] = {{"sums", kAlways}};
+  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static const char* conflict(const double*, Convention) { return nullptr; }
+
+  template <class C>
+  struct Coefficients {
+    C step, eps_inside, eps_outside;
+  };
+
+  template <class C>
+  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    const bool inside = convention == kKeras;
+    return {C(-h[kLr] / (1.0 + static_cast<double>(step - 1) * h[kLrDecay])), inside ? C(h[kEps]) : C(0),
+            inside ? C(0) : C(h[kEps])};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] += g * g;
+    p += k.step * g / (square_root(s[0] + k.eps_inside) + k.eps_outside);
+  }
+};
+
+// Hinton 2012; centered: Graves 2013. v <- rho v + (1 - rho) g^2, m <- rho m + (1 - rho) g, d = sqrt(v [- m^2]) + eps.
+// torch: b <- mu b + g / d, p <- p - lr b.   keras: eps inside the root; b <- mu b + lr g / d, p <- p - b.
+struct Rmsprop {
+  static constexpr const char* name = "rmsprop";
+  enum { kLr, kRho, kEps, kMomentum, kCentered };
+  static constexpr Hyperparameter hyperparameters[] = {
+      {"lr", Domain::kNonNegative, {0.01, 0.001}}, {"rho", Domain::kUnitInterval, {0.99, 0.9}},
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7}}, {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
+      {"centered", Domain::kFlag, {0.0, 0.0}},
+  };
+  static constexpr State states[] = {
+      {"square_avgs", kAlways}, {"momentum_buffers", kMomentum}, {"grad_avgs", kCentered}};
+  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static const char* conflict(const double*, Convention) { return nullptr; }
+
+  template <class C>
+  struct Coefficients {
+    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step;
+    bool centered, plain;
+  };
+
+  template <class C>
+  static Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
+    const bool keras = convention == kKeras;
+    return {C(h[kRho]),         C(1.0 - h[kRho]),         keras ? C(h[kEps]) : C(0),  keras ? C(0) : C(h[kEps]),
+            C(h[kMomentum]),    keras ? C(h[kLr]) : C(1), keras ? C(-1) : C(-h[kLr]), h[kCentered] != 0.0,
+            h[kMomentum] == 0.0};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] = k.rho * s[0] + k.one_minus_rho * (g * g);
+    s[2] = k.rho * s[2] + k.one_minus_rho * g;
+    // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
+    const C variance = s[0] - s[2] * s[2];
+    const C spread = k.centered ? (variance < C(0) ? C(0) : variance) : s[0];
+    const C scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
+    s[1] = k.plain ? scaled : k.momentum * s[1] + scaled;
+    p += k.step * s[1];
+  }
+};
+
+// Kingma and Ba 2015; AMSGrad: Reddi et al. 2018. m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, c_i = 1 - b_i^t.
+// torch: p <- p - (lr / c1) m / (sqrt(v / c2) + eps).   keras: p <- p - (lr sqrt(c2) / c1) m / (sqrt(v) + eps).
+struct Adam {
+  static constexpr const char* name = "adam";
+  enum { kLr, kBeta1, kBeta2, kEps, kAmsgrad };
+  static constexpr Hyperparameter hyperparameters[] = {
+      {"lr", Domain::kNonNegative, {0.001, 0.001}}, {"beta1", Domain::kBelowOne, {0.9, 0.9}},
+      {"beta2", Domain::kBelowOne, {0.999, 0.999}}, {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
+      {"amsgrad", Domain::kFlag, {0.0, 0.0}},
+  };
+  static constexpr State states[] = {{"exp_avgs", kAlways}, {"exp_avg_sqs", kAlways}, {"max_exp_avg_sqs", kAmsgrad}};
+  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static const char* conflict(const double*, Convention) { return nullptr; }
+
+  template <class C>
+  struct Coefficients {
+    C beta1, one_minus_beta1, beta2, one_minus_beta2, step, root_scale, eps;
+    bool amsgrad;
+  };
+
+  template <class C>
+  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    const double c1 = 1.0 - power(h[kBeta1], step);
+    const double root_c2 = sqrt(1.0 - power(h[kBeta2], step));
+    const bool keras = convention == kKeras;
+    return {C(h[kBeta1]),
+            C(1.0 - h[kBeta1]),
+            C(h[kBeta2]),
+            C(1.0 - h[kBeta2]),
+            keras ? C(-h[kLr] * root_c2 / c1) : C(-h[kLr] / c1),
+            keras ? C(1) : C(1.0 / root_c2),
+            C(h[kEps]),
+            h[kAmsgrad] != 0.0};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
+    s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
+    s[2] = larger(s[2], s[1]);
+    const C second = k.amsgrad ? s[2] : s[1];
+    p += k.step * s[0] / (square_root(second) * k.root_scale + k.eps);
+  }
+};
+
+// X(struct). The position in this list is the optimizer's kind.
+#define FNN_OPTIMIZERS(X) X(Sgd) X(Adagrad) X(Rmsprop) X(Adam)
+
+// What every optimizer may do to a gradient before, and to a parameter around, its own formula.
+template <class C>
+struct CommonCoefficients {
+  C grad_factor;   // 1 / grad_scale, the clip by norm and the sign of `maximize` in one
+  C clip_value;    // infinity: off
+  C l2;            // g <- g + l2 p
+  C decay;         // p <- p - decay p
+  C ema_momentum;  // 0 at the first step: the average starts as a copy, whatever it held
+  bool changes_gradient;
+};
+
+template <class C>
+FNN_INLINE C prepared_gradient(const CommonCoefficients<C>& k, C g, C p) {
+  g = g * k.grad_factor;
+  g = g > k.clip_value ? k.clip_value : g;
+  g = g < -k.clip_value ? -k.clip_value : g;
+  return k.l2 == C(0) ? g : g + k.l2 * p;
+}
+
+template <class C>
+FNN_INLINE C decayed(const CommonCoefficients<C>& k, C p) {
+  return p - k.decay * p;
+}
+
+template <class C>
+FNN_INLINE C ema_updated(const CommonCoefficients<C>& k, C ema, C p) {
+  return k.ema_momentum == C(0) ? p : k.ema_momentum * ema + (C(1) - k.ema_momentum) * p;
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn

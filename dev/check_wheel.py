@@ -1,0 +1,51 @@
+"""Check a wheel: its size, that no part is missing, that no source or test is in it."""
+
+import argparse
+import fnmatch
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+MAX_BYTES = 1_500_000  # of a wheel without CUDA kernels
+REQUIRED = [
+    "fusednn/__init__.py",
+    "fusednn/py.typed",
+    "fusednn/_core.pyi",
+    "fusednn/_core*.so",
+    "fusednn/**libfusednn.so",
+    "fusednn/**include/fusednn/fusednn.h",
+    "*.dist-info/licenses/LICENSE",
+]
+FORBIDDEN = ["*.cpp", "*.cu", "*.o", "*.a", "*.pyc", "tests/*", "csrc/*", "dev/*"]
+
+
+def check_contents(names: list[str]) -> list[str]:
+    """Return what is missing from, or should not be in, a wheel with these members."""
+    missing = [f"lacks {p}" for p in REQUIRED if not fnmatch.filter(names, p)]
+    return missing + [f"holds {name}" for p in FORBIDDEN for name in fnmatch.filter(names, p)]
+
+
+def check_wheel(path: Path, max_bytes: int = MAX_BYTES) -> list[str]:
+    """Return everything that is wrong with the wheel at ``path``."""
+    with ZipFile(path) as wheel:
+        names = wheel.namelist()
+    problems = check_contents(names)
+    size = path.stat().st_size
+    if size >= max_bytes and not fnmatch.filter(names, "*libfusednn_cuda.so"):
+        problems.append(f"is {size:,} bytes, must be under {max_bytes:,}")
+    return problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("wheel", type=Path)
+    wheel = parser.parse_args().wheel
+    problems = check_wheel(wheel)
+    for problem in problems:
+        print(f"{wheel.name} {problem}")
+    print(f"check_wheel: {wheel.name}, {wheel.stat().st_size:,} bytes; {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""Everything a developer or CI runs: ``nox -s NAME``; ``nox --list`` tells what there is."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "tests"]
+nox.options.error_on_external_run = True
+# pip: its configuration says where wheels of PyTorch without CUDA lie, and uv does not read it.
+nox.options.default_venv_backend = "virtualenv"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+
+# Tests of the compiled library alone: what the sanitizers repeat.
+KERNEL_TESTS = ["tests"]
+
+
+def groups(*names: str) -> tuple[str, ...]:
+    """Return the requirements of dependency groups of pyproject.toml."""
+    return nox.project.dependency_groups(PYPROJECT, *names)
+
+
+def build_dir(session: nox.Session) -> Path:
+    """Return the folder of what is built for the session's Python."""
+    version = session.python or f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Path("build") / f"python{version}"
+
+
+def digest_of_sources() -> str:
+    """Return a digest of everything that goes into a wheel, and of the compiler's variables."""
+    files = [Path(name) for name in ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")]
+    for folder in ("cmake", "csrc", "python"):
+        found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        files += [path for path in found if path.suffix not in {".pyc", ".so"}]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    for name in ("CXX", "CXXFLAGS", "LDFLAGS", "CMAKE_ARGS", "SKBUILD_CMAKE_ARGS"):
+        digest.update(f"{name}={os.environ.get(name)}\0".encode())
+    return digest.hexdigest()
+
+
+def build_wheel(session: nox.Session) -> Path:
+    """Build the wheel unless a session before did so from the same sources; return its path."""
+    folder = build_dir(session)
+    stamp = folder / "sources.sha256"
+    digest = digest_of_sources()
+    if not stamp.exists() or stamp.read_text() != digest:
+        for old in [stamp, *folder.glob("*.whl")]:
+            old.unlink(missing_ok=True)
+        session.run(
+            *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
+            *(f"-Cbuild-dir={folder}/objects", "."),
+        )
+        stamp.write_text(digest)
+    return next(folder.glob("fusednn-*.whl"))
+
+
+def install_package(session: nox.Session, *requirements: str) -> None:
+    """Install this checkout, and ``requirements``."""
+    wheel = str(build_wheel(session))
+    session.install("--force-reinstall", "--no-deps", wheel)
+    session.install(wheel, *requirements)
+
+
+def run_pytest(session: nox.Session, *arguments: str, **env: str) -> None:
+    """Run pytest, with BLAS on one thread unless told otherwise: our own threads are tested."""
+    blas = os.environ.get("OPENBLAS_NUM_THREADS", "1")
+    env = {"OPENBLAS_NUM_THREADS": blas, **env}
+    session.run("python", "-m", "pytest", *arguments, *session.posargs, env=env)
+
+
+def compiler_file(session: nox.Session, name: str) -> str:
+    """Return the path of a library that g++ brings."""
+    command = ("g++", f"-print-file-name={name}")
+    return os.path.realpath(str(session.run(*command, external=True, silent=True)).strip())
+
+
+def cmake_environment(session: nox.Session) -> dict[str, str]:
+    """Install what CMake needs outside of pip's builds, and return what leads it to pybind11."""
+    session.install(*groups("build"))
+    where = session.run("python", "-m", "pybind11", "--cmakedir", silent=True)
+    return {"pybind11_DIR": str(where).strip()}
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Install the package and run its tests; other frameworks are not needed."""
+    install_package(session, *groups("test"))
+    names = "('torch', 'jax', 'keras', 'tensorflow')"
+    session.run(
+        *("python", "-c"),
+        f"from importlib.util import find_spec; assert not any(map(find_spec, {names})), {names}",
+    )
+    run_pytest(session, "--ignore=tests/peers")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Compare with PyTorch, Keras and JAX."""
+    install_package(session, *groups("peers"))
+    run_pytest(session, "tests/peers")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting, lint, types, spelling, and whether the committed stub is current."""
+    install_package(session, *groups("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy", "--strict")
+    sources = [str(p) for p in Path("csrc").rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+    session.run("clang-format", "--dry-run", "-Werror", *sources)
+    session.run("codespell")
+    session.run("python", "dev/write_stubs.py", "--check")
+
+
+@nox.session
+def stubs(session: nox.Session) -> None:
+    """Write python/fusednn/_core.pyi; with ``-- --check`` compare it only."""
+    install_package(session, *groups("stubs"))
+    session.run("python", "dev/write_stubs.py", *session.posargs)
+
+
+@nox.session
+def symbols(session: nox.Session) -> None:
+    """Look for symbols that would leak between instruction sets or out of the library."""
+    build_wheel(session)
+    session.run("python", "dev/check_symbols.py", str(build_dir(session) / "objects"))
+
+
+@nox.session
+def tidy(session: nox.Session) -> None:
+    """Run clang-tidy over csrc, compiled as CMake says."""
+    session.install(*groups("tidy"))
+    env = cmake_environment(session)
+    session.run("cmake", "--preset", "tidy", env=env)
+    session.run("run-clang-tidy.py", "-p", "build/tidy", "-quiet", *session.posargs)
+
+
+@nox.session
+def cuda_required(session: nox.Session) -> None:
+    """Check that FUSEDNN_CUDA=ON stops the build, naming itself, where there is no toolkit."""
+    said = session.run(
+        *("cmake", "-S", ".", "-B", session.create_tmp(), "-G", "Ninja", "-DFUSEDNN_CUDA=ON"),
+        "-DFUSEDNN_NVCC=FALSE",  # a machine that has a toolkit must not find it
+        env=cmake_environment(session),
+        success_codes=[1],
+        silent=True,
+    )
+    session.log("%s", said)
+    if "FUSEDNN_CUDA=ON needs the CUDA toolkit" not in " ".join(str(said).split()):
+        session.error("CMake failed, but not for the lack of a CUDA toolkit")
+
+
+@nox.session
+@nox.parametrize("kind", ["address", "thread"], ids=["address", "thread"])
+def sanitize(session: nox.Session, kind: str) -> None:
+    """Run the kernels' tests under the sanitizers: address with undefined behaviour, or thread."""
+    compiled_with, runtime = {
+        "address": ("address,undefined", "libasan.so"),
+        "thread": ("thread", "libtsan.so"),
+    }[kind]
+    # Python is not instrumented: preload the run-time, and libstdc++, whose `throw` it wraps.
+    preload = [compiler_file(session, name) for name in (runtime, "libstdc++.so")]
+    session.install(
+        f"-Cbuild-dir=build/sanitize-{kind}",
+        f"-Ccmake.define.FUSEDNN_SANITIZE={compiled_with}",
+        *("-Ccmake.define.FUSEDNN_CUDA=OFF", "-Ccmake.build-type=RelWithDebInfo"),
+        *("-Cinstall.strip=false", ".", *groups("test")),
+    )
+    run_pytest(
+        session,
+        *KERNEL_TESTS,
+        LD_PRELOAD=":".join(preload),
+        # The interpreter keeps its memory to the end: leaks cannot be told from that.
+        ASAN_OPTIONS="detect_leaks=0",
+        UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
+        TSAN_OPTIONS="halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0",
+    )
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, check its size and parts, install it alone, check its import's cost."""
+    session.run("python", "dev/check_wheel.py", str(build_wheel(session)))
+    install_package(session)
+    session.run("python", "dev/check_import.py")
+    session.run("python", "dev/smoke.py")
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Install on every supported Python and use the package for a second."""
+    install_package(session)
+    session.run("python", "dev/smoke.py")

@@ -1,0 +1,72 @@
+"""Checks of numeric arguments, with messages that name argument, expectation and value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return `value` as a float, or raise an error that names it.
+
+    Parameters
+    ----------
+    name
+        The argument's name, as the caller knows it.
+    value
+        A Python or NumPy integer or floating-point number; neither NaN nor infinite.
+    minimum, maximum
+        Bounds that belong to the interval.
+    above, below
+        Bounds that do not.
+
+    Raises
+    ------
+    TypeError
+        `value` is no number (booleans are none either).
+    ValueError
+        `value` is not finite, or outside the interval.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
+    number = float(value)
+    inside = (
+        math.isfinite(number)
+        and (minimum is None or number >= minimum)
+        and (maximum is None or number <= maximum)
+        and (above is None or number > above)
+        and (below is None or number < below)
+    )
+    if not inside:
+        expectation = _interval(minimum, maximum, above, below)
+        raise ValueError(f"`{name}` must be {expectation}. Received: {name}={value}")
+    return number
+
+
+def check_optional_number(name: str, value: Any, **bounds: float) -> float | None:
+    """Return None for None, else what `check_number` returns."""
+    return None if value is None else check_number(name, value, **bounds)
+
+
+def _interval(
+    minimum: float | None, maximum: float | None, above: float | None, below: float | None
+) -> str:
+    low = f"[{minimum:g}" if minimum is not None else None if above is None else f"({above:g}"
+    high = f"{maximum:g}]" if maximum is not None else None if below is None else f"{below:g})"
+    if low is not None and high is not None:
+        return f"in {low}, {high}"
+    if low is not None:
+        return f"a finite number {'>=' if low[0] == '[' else '>'} {low[1:]}"
+    if high is not None:
+        return f"a finite number {'<=' if high[-1] == ']' else '<'} {high[:-1]}"
+    return "a finite number"

@@ -1,0 +1,81 @@
+"""The first entry of a `Sequential`: the shape of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fusednn.layers.layer import BatchShape, Layer, sample_shape
+
+
+class InputLayer(Layer):
+    """States the shape of one sample, so that the model is built as layers are added.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample, without the batch axis.
+    batch_size : int, optional
+        Accepted for Keras' sake and shown in shapes; batches of every size run all the same.
+    dtype : str, optional
+        Of the data as the caller has it, any NumPy type; the layers after it convert to their
+        own `dtype`, as in Keras.
+    name : str, optional
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] | int | None = None,
+        batch_size: int | None = None,
+        dtype: str | np.dtype[Any] | type | None = None,
+        *,
+        name: str | None = None,
+        batch_shape: Sequence[int | None] | None = None,
+    ) -> None:
+        if (shape is None) == (batch_shape is None):
+            raise ValueError(
+                "Exactly one of `shape` and `batch_shape` must be given. "
+                f"Received: shape={shape}, batch_shape={batch_shape}"
+            )
+        if batch_shape is not None:
+            batch_size, *dims = batch_shape
+            sample = sample_shape(dims, "batch_shape")
+        else:
+            assert shape is not None
+            sample = sample_shape(shape, "shape")
+        super().__init__(name=name)
+        self.sample_shape = sample
+        self.batch_size = batch_size
+        self.data_dtype = self.dtype if dtype is None else np.dtype(dtype)
+        self.built = True
+
+    @property
+    def batch_shape(self) -> BatchShape:
+        """Shape with the batch axis, which is None unless `batch_size` was given."""
+        return (self.batch_size, *self.sample_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal layer."""
+        return {
+            "batch_shape": self.batch_shape,
+            "dtype": self.data_dtype.name,
+            "name": self.name,
+        }
+
+
+def Input(  # noqa: N802 - Keras' name
+    shape: Sequence[int] | int | None = None,
+    batch_size: int | None = None,
+    dtype: str | np.dtype[Any] | type | None = None,
+    name: str | None = None,
+    *,
+    batch_shape: Sequence[int | None] | None = None,
+) -> InputLayer:
+    """Make the input of a `Sequential`: ``Sequential([Input(shape=(64,)), Dense(10)])``.
+
+    Parameters are those of `InputLayer`, which is what this returns: there is no functional API,
+    hence no symbolic tensor as in Keras.
+    """
+    return InputLayer(shape, batch_size, dtype, name=name, batch_shape=batch_shape)

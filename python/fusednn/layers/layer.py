@@ -1,0 +1,230 @@
+"""The base of all layers: names, weights, shapes, and calling one outside of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fusednn.layers.buffers import Buffers
+from fusednn.layers.naming import automatic_name
+from fusednn.layers.step import Array, Step
+from fusednn.variable import Variable
+
+BatchShape = tuple[int | None, ...]
+
+
+class Layer:
+    """A named set of weights, and the operations that it contributes to a model.
+
+    Parameters
+    ----------
+    name : str, optional
+        Unique within a model; ``dense``, ``dense_1``, ... if not given.
+    trainable : bool
+        Whether training may change the weights. As in Keras a change of this attribute reaches a
+        model when it is compiled next.
+    dtype : {"float32", "float64"}
+        Type of weights, inputs (which are converted) and outputs; float32 if not given. Mixed
+        precision is not supported.
+    input_shape : tuple of int, optional
+        Shape of one sample; makes this layer the first of a model that is built at once.
+    input_dim : int, optional
+        Short for ``input_shape=(input_dim,)``.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: str | np.dtype[Any] | type | None = None,
+        input_shape: Sequence[int] | int | None = None,
+        input_dim: int | None = None,
+    ) -> None:
+        self.dtype = _float_dtype(dtype)
+        self.name = automatic_name(type(self).__name__) if name is None else str(name)
+        self.built = False
+        self._trainable = bool(trainable)
+        self._variables: list[Variable] = []
+        if input_dim is not None:
+            input_shape = (input_dim,)
+        #: Shape of a sample, from the constructor or else from `build`: what `Sequential` falls
+        #: back on where this layer comes first.
+        self.declared_shape = None if input_shape is None else sample_shape(input_shape)
+
+    # ---- weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training may change the weights, from the next compile on."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables, in the order of Keras; empty before the layer is built."""
+        return list(self._variables)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """As `weights`."""
+        return self.weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Variables that an optimizer updates; none where the layer is not trainable."""
+        return [v for v in self._variables if v.trainable and self._trainable]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """As `trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The other variables: moving statistics, and all of a frozen layer."""
+        return [v for v in self._variables if not (v.trainable and self._trainable)]
+
+    def add_weight(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        initializer: Callable[..., Any],
+        *,
+        trainable: bool = True,
+    ) -> Variable:
+        """Create a variable of this layer; called by `build`."""
+        variable = Variable(
+            initializer(shape, dtype=self.dtype.name),
+            name=name,
+            path=f"{self.name}/{name}",
+            trainable=trainable,
+            dtype=self.dtype,
+        )
+        self._variables.append(variable)
+        return variable
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all variables' values, in the order of `weights`."""
+        return [v.numpy() for v in self._variables]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Copy `weights`, in the order of `weights`, into the variables: all of them or none."""
+        assign_all(self._variables, weights, owner=f"layer '{self.name}'")
+
+    def count_params(self) -> int:
+        """Count the elements of all variables; ValueError before the layer is built."""
+        if not self.built:
+            raise ValueError(
+                f"Layer '{self.name}' must be built before its parameters can be counted: "
+                "call it on data, or `build(input_shape)`."
+            )
+        return sum(math.prod(v.shape) for v in self._variables)
+
+    # ---- shapes
+
+    def build(self, input_shape: BatchShape) -> None:
+        """Create the weights for inputs of this shape, batch axis included (None or any length)."""
+        known = [dim for dim in input_shape[1:] if dim is not None]
+        if self.declared_shape is None and len(known) == len(input_shape) - 1:
+            self.declared_shape = tuple(known)
+        self.built = True
+
+    def ensure_built(self, input_shape: BatchShape) -> None:
+        """Build once; check that the shape fits in any case."""
+        if not self.built:
+            self.build(input_shape)
+        self.compute_output_shape(input_shape)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the output, batch axis included; ValueError where the input does not fit."""
+        return input_shape
+
+    # ---- operations
+
+    def steps(self, *, training: bool, trainable: bool) -> list[Step]:
+        """Fresh steps that compute this layer; none is the identity.
+
+        Parameters
+        ----------
+        training : bool
+            Training mode (batch statistics, dropout) or inference mode.
+        trainable : bool
+            The value of `trainable` that counts: a compiled model keeps the one of its compile.
+        """
+        return []
+
+    def __call__(self, x: ArrayLike, training: bool = False) -> Array:
+        """Apply the layer to a batch and return a new array; builds the layer at first use.
+
+        A trainable `BatchNormalization` moves its statistics where `training` is true.
+        """
+        start = y = np.ascontiguousarray(x, dtype=self.dtype)
+        self.ensure_built((None, *y.shape[1:]))
+        buffers = Buffers(self.dtype, y.size, keep_outputs=True)
+        for step in self.steps(training=training, trainable=self._trainable):
+            step.bind(y.shape, buffers, grad_input=False)
+            y = step.forward(y)
+        return y.copy() if np.may_share_memory(y, start) else y
+
+    # ---- configuration
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal, unbuilt layer."""
+        return {"name": self.name, "trainable": self._trainable, "dtype": self.dtype.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make a layer from `get_config`'s result."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def assign_all(variables: Sequence[Variable], weights: Sequence[ArrayLike], owner: str) -> None:
+    """Assign each of `weights` to its variable, after all of them were found to fit."""
+    if len(weights) != len(variables):
+        raise ValueError(
+            f"`weights` must hold {len(variables)} arrays, one for each variable of {owner}. "
+            f"Received: {len(weights)} arrays"
+        )
+    arrays = [np.asarray(w) for w in weights]
+    for variable, array in zip(variables, arrays, strict=True):
+        if array.shape != variable.shape:
+            raise ValueError(
+                f"`weights` must have shape {variable.shape} for '{variable.path}' of {owner}. "
+                f"Received: an array of shape {array.shape}"
+            )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def sample_shape(shape: Sequence[int | None] | int, name: str = "input_shape") -> tuple[int, ...]:
+    """Check the shape of one sample and return it as a tuple."""
+    given = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    dims = [
+        int(dim)
+        for dim in given
+        if isinstance(dim, (int, np.integer)) and not isinstance(dim, bool) and dim > 0
+    ]
+    if len(dims) < len(given):
+        raise ValueError(
+            f"`{name}` must hold positive integers, without the batch axis. "
+            f"Received: {name}={shape}"
+        )
+    return tuple(dims)
+
+
+def _float_dtype(dtype: str | np.dtype[Any] | type | None) -> np.dtype[Any]:
+    resolved = np.dtype(np.float32 if dtype is None else dtype)
+    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype}")
+    return resolved

@@ -1,0 +1,209 @@
+"""What all losses share: targets, reduction, the value with its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusednn._serialization import Configurable, snake_case
+
+Array = NDArray[Any]
+
+#: Probabilities are clipped to [EPSILON, 1 - EPSILON] before a logarithm, as in Keras.
+EPSILON = 1e-7
+
+
+class Loss(Configurable):
+    """Base class: a function of targets and predictions, one value per sample, reduced to one.
+
+    Predictions have any shape (..., K); a sample's loss is over the last axis. Predictions are
+    float32 or float64, others are converted to float32; everything is computed in that dtype,
+    except that samples are summed in float64.
+
+    A new loss is a subclass with a method `per_row`.
+
+    Parameters
+    ----------
+    reduction : {"sum_over_batch_size", "mean", "sum"}
+        The mean over samples (both first names; Keras' default), or the sum.
+    name : str, optional
+        Defaults to the class name in snake case.
+    """
+
+    config_names: ClassVar[tuple[str, ...]] = ("name", "reduction")
+
+    #: Activation that this loss takes the place of where it is given logits: None, "sigmoid" or
+    #: "softmax".
+    link: ClassVar[str | None] = None
+    #: Whether predictions are logits, unless `value_and_gradient` is told otherwise.
+    from_logits: bool = False
+
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str | None = None) -> None:
+        if reduction not in ("sum_over_batch_size", "mean", "sum"):
+            raise ValueError(
+                "`reduction` must be 'sum_over_batch_size', 'mean' or 'sum'. "
+                f"Received: reduction={reduction!r}"
+            )
+        self.reduction = reduction
+        self.name = name or snake_case(type(self).__name__)
+
+    # What a subclass defines.
+
+    def per_row(
+        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+    ) -> Array:
+        """Return the loss of each row, and write its gradient.
+
+        Parameters
+        ----------
+        y_true
+            What `targets` returned.
+        y_pred
+            Predictions, shape (rows, K).
+        from_logits
+            Whether they are logits; only ever True where `link` is set.
+        work
+            Shape (rows, K), C-contiguous. It may be `y_pred` itself: read that first. Where
+            `scale` is given, the gradient times `scale` is to be left here; else it is scratch.
+        scale
+            Factor of the gradient, or None.
+
+        Returns
+        -------
+        ndarray
+            Shape (rows,).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `per_row`.")
+
+    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Check targets against predictions of `shape`; return them as (rows, K), of `dtype`.
+
+        An axis of length 1 at the end may be missing on either side, as in Keras; nothing else
+        is broadcast (Keras lets (N, 1) meet (N, K) in the mean squared error).
+        """
+        targets = np.asarray(y_true, dtype)
+        if targets.shape != shape and (*targets.shape, 1) != shape and targets.shape != (*shape, 1):
+            raise ValueError(
+                f"`y_true` must have the shape of `y_pred`, {shape}. "
+                f"Received: y_true of shape {targets.shape}"
+            )
+        return targets.reshape(_rows(shape), shape[-1])
+
+    # What a user calls.
+
+    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> float:
+        """Return the reduced loss.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The targets do not fit the predictions; see the class.
+        """
+        return self._reduce(self.call(y_true, y_pred))
+
+    def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Array:
+        """Return the loss of each sample: shape (...) for predictions of shape (..., K)."""
+        predictions = _predictions(y_pred)
+        shape = predictions.shape
+        targets = self.targets(y_true, shape, predictions.dtype)
+        predictions = predictions.reshape(_rows(shape), shape[-1])
+        with np.errstate(all="ignore"):
+            losses = self.per_row(
+                targets,
+                predictions,
+                from_logits=self.from_logits,
+                work=np.empty_like(predictions),
+                scale=None,
+            )
+        return losses.reshape(shape[:-1])
+
+    def value_and_gradient(
+        self,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        from_logits: bool | None = None,
+        out: Array | None = None,
+    ) -> tuple[float, Array]:
+        """Return the reduced loss and its gradient with respect to `y_pred`.
+
+        Parameters
+        ----------
+        y_true
+            Targets; see the class.
+        y_pred
+            Predictions, shape (..., K).
+        from_logits
+            Whether `y_pred` holds logits; None means as this loss was made.
+        out
+            Where the gradient goes: C-contiguous, of the shape and dtype of `y_pred`, apart from
+            `y_true`; it may be `y_pred` itself. None allocates it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The targets or `out` do not fit, or `from_logits` is True and the loss has no such form.
+
+        Notes
+        -----
+        A prediction that is not finite gives a loss that is not finite, without a warning.
+        """
+        predictions = _predictions(y_pred)
+        shape = predictions.shape
+        logits = self.from_logits if from_logits is None else bool(from_logits)
+        if logits and self.link is None:
+            raise ValueError(
+                f"`from_logits` must be False for {type(self).__name__}. "
+                f"Received: from_logits={from_logits}"
+            )
+        targets = self.targets(y_true, shape, predictions.dtype)
+        if out is None:
+            out = np.empty(shape, predictions.dtype)
+        else:
+            _check_out(out, predictions, targets)
+        rows = _rows(shape)
+        with np.errstate(all="ignore"):
+            losses = self.per_row(
+                targets,
+                predictions.reshape(rows, shape[-1]),
+                from_logits=logits,
+                work=out.reshape(rows, shape[-1]),
+                scale=1.0 if self.reduction == "sum" else 1.0 / max(rows, 1),
+            )
+        return self._reduce(losses), out
+
+    def _reduce(self, losses: Array) -> float:
+        total = float(np.sum(losses, dtype=np.float64))
+        return total if self.reduction == "sum" else total / max(losses.size, 1)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1])
+
+
+def _predictions(y_pred: ArrayLike) -> Array:
+    predictions = np.asarray(y_pred)
+    if predictions.dtype not in (np.float32, np.float64):
+        predictions = predictions.astype(np.float32)
+    if predictions.ndim == 0:
+        raise ValueError("`y_pred` must have at least one axis. Received: a scalar")
+    return predictions
+
+
+def _check_out(out: Array, predictions: Array, targets: Array) -> None:
+    if out.shape != predictions.shape or out.dtype != predictions.dtype:
+        raise ValueError(
+            f"`out` must have the shape {predictions.shape} and the dtype {predictions.dtype} of "
+            f"`y_pred`. Received: shape {out.shape}, dtype {out.dtype}"
+        )
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(
+            "`out` must be C-contiguous and writeable. Received: "
+            f"C-contiguous: {out.flags.c_contiguous}, writeable: {out.flags.writeable}"
+        )
+    same = out.ctypes.data == predictions.ctypes.data and out.strides == predictions.strides
+    if np.may_share_memory(out, targets) or (not same and np.may_share_memory(out, predictions)):
+        raise ValueError("`out` must be `y_pred` itself, or lie apart from it and from `y_true`.")

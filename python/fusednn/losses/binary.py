@@ -1,0 +1,128 @@
+"""The binary cross-entropy, of probabilities or, stably, of logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fusednn._arguments import check_number
+from fusednn.losses.base import EPSILON, Array, Loss
+
+
+class BinaryCrossentropy(Loss):
+    """Binary cross-entropy: mean of ``-t * log(p) - (1 - t) * log(1 - p)`` over the last axis.
+
+    Targets t have the shape of the predictions (an axis of length 1 at the end may be missing),
+    and lie in [0, 1].
+
+    - Probabilities are clipped to [1e-7, 1 - 1e-7], as in Keras; there the gradient is 0.
+      (PyTorch's `BCELoss` clamps the logarithms at -100 instead.)
+    - Logits z: ``max(z, 0) - z * t + log1p(exp(-abs(z)))``, gradient ``sigmoid(z) - t``; finite for
+      every finite z.
+
+    Parameters
+    ----------
+    from_logits
+        Predictions are logits, not probabilities.
+    label_smoothing
+        In [0, 1]; s > 0 replaces t by ``t * (1 - s) + s / 2``.
+    axis
+        Must be -1.
+    reduction, name
+        See `Loss`.
+    """
+
+    config_names = ("from_logits", "label_smoothing", "axis")
+    link = "sigmoid"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(reduction, name)
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = check_number(
+            "label_smoothing", label_smoothing, minimum=0, maximum=1
+        )
+        self.axis = check_axis(axis)
+
+    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """See `Loss.targets`."""
+        targets = super().targets(y_true, shape, dtype)
+        # NaN passes neither comparison.
+        if targets.size and not (targets.min() >= 0 and targets.max() <= 1):
+            row, column = np.argwhere(~((targets >= 0) & (targets <= 1)))[0]
+            raise ValueError(
+                "Labels of the binary cross-entropy must be in [0, 1]. "
+                f"Received: y_true={targets[row, column]:g} in row {row}"
+            )
+        if self.label_smoothing:
+            targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
+        return targets
+
+    def per_row(
+        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+    ) -> Array:
+        """See `Loss.per_row`."""
+        evaluate = _from_logits if from_logits else _from_probabilities
+        elements = evaluate(y_true, y_pred, work, scale is not None)
+        features = max(y_pred.shape[1], 1)
+        if scale is not None:
+            work *= scale / features
+        losses: Array = elements.sum(axis=1) / features
+        return losses
+
+
+def _from_logits(y_true: Array, y_pred: Array, work: Array, gradient: bool) -> Array:
+    elements = np.abs(y_pred)
+    np.negative(elements, out=elements)
+    np.exp(elements, out=elements)
+    np.log1p(elements, out=elements)
+    # max(z, 0) - z t as one product, which keeps its sign and does not cancel.
+    hinge = np.subtract(y_pred > 0, y_true, dtype=y_pred.dtype)
+    hinge *= y_pred
+    elements += hinge
+    if gradient:
+        np.negative(y_pred, out=work)
+        np.exp(work, out=work)  # overflows to infinity, whose reciprocal is the right 0
+        work += 1.0
+        np.reciprocal(work, out=work)
+        work -= y_true
+    return elements
+
+
+def _from_probabilities(y_true: Array, y_pred: Array, work: Array, gradient: bool) -> Array:
+    p = np.clip(y_pred, EPSILON, 1.0 - EPSILON)
+    q = 1.0 - p
+    elements: Array = -(y_true * np.log(p) + (1.0 - y_true) * np.log(q))
+    if gradient:
+        clipped = p != y_pred
+        np.subtract(p, y_true, out=work)
+        q *= p
+        work /= q
+        work[clipped] = 0.0
+    return elements
+
+
+def check_axis(axis: int) -> int:
+    """Return `axis` where it is -1, the only one that is supported."""
+    if axis != -1:
+        raise ValueError(f"`axis` must be -1, the last one. Received: axis={axis}")
+    return axis
+
+
+def binary_crossentropy(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Array:
+    """Return the binary cross-entropy of each sample; see `BinaryCrossentropy`."""
+    return BinaryCrossentropy(from_logits, label_smoothing, axis).call(y_true, y_pred)

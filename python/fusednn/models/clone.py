@@ -1,0 +1,39 @@
+"""A second model of the same architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fusednn.layers import Layer
+from fusednn.models.sequential import Sequential
+
+
+def clone_model(
+    model: Sequential, clone_function: Callable[[Layer], Layer] | None = None
+) -> Sequential:
+    """Return a model with new layers of the same configuration, and newly initialised weights.
+
+    Parameters
+    ----------
+    model : Sequential
+        Left as it is.
+    clone_function : callable, optional
+        Makes a new layer of each layer; else ``type(layer).from_config(layer.get_config())``.
+
+    Returns
+    -------
+    Sequential
+        Of the same name, built if `model` is, not compiled. To copy the weights too:
+        ``clone.set_weights(model.get_weights())``.
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
+    make = _from_config if clone_function is None else clone_function
+    clone = Sequential([make(layer) for layer in model.layers], name=model.name)
+    if model.built:
+        clone.build(model.input_shape)
+    return clone
+
+
+def _from_config(layer: Layer) -> Layer:
+    return type(layer).from_config(layer.get_config())

@@ -1,0 +1,147 @@
+"""The caller's data as arrays of the model's type, and the batches made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fusednn.utils import random_generator
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def as_inputs(x: ArrayLike, dtype: np.dtype[Any], name: str = "x") -> Array:
+    """Return `x` (an array, or nested lists of numbers) as a C-contiguous array of `dtype`.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers.
+    ValueError
+        If it has no axis of samples.
+    """
+    array = _numeric(x, name)
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must have a first axis of samples. Received: {name}={x!r}")
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y") -> Array:
+    """Return `y` as a C-contiguous array: integers as they are (labels), all else as `dtype`.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers.
+    ValueError
+        If it does not hold `samples` samples.
+    """
+    array = _numeric(y, name)
+    if array.ndim == 0 or len(array) != samples:
+        x_name = "x" if name == "y" else "x of the same data"
+        received = "a single number" if array.ndim == 0 else f"{len(array)} samples"
+        raise ValueError(
+            f"`{name}` must hold as many samples as `{x_name}`, {samples}. Received: {received}"
+        )
+    return np.ascontiguousarray(array, dtype=array.dtype if array.dtype.kind in "iu" else dtype)
+
+
+def _numeric(values: ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"`{name}` must be a rectangular array of numbers. {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`{name}` must be an array of real numbers. "
+            f"Received: {type(values).__name__} of dtype {array.dtype}"
+        )
+    return array
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int, or raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
+    if value < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value}")
+    return int(value)
+
+
+def split_at_end(
+    x: Array, y: Array, fraction: float
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Cut the last `fraction` of the samples off, in the order given, as Keras does.
+
+    Returns
+    -------
+    (x, y), (validation_x, validation_y)
+        Views.
+    """
+    if isinstance(fraction, bool) or not 0 < fraction < 1:
+        raise ValueError(
+            f"`validation_split` must be in (0, 1). Received: validation_split={fraction}"
+        )
+    cut = math.floor(len(x) * (1 - fraction))
+    if cut == 0 or cut == len(x):
+        raise ValueError(
+            "`validation_split` must leave samples on both sides. "
+            f"Received: validation_split={fraction} for {len(x)} samples"
+        )
+    return (x[:cut], y[:cut]), (x[cut:], y[cut:])
+
+
+class Batches:
+    """Iterates over (x, y) in batches: views in order, or copies in a new order each time.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Samples along the first axis; at least one.
+    batch_size : int
+        The last batch may be smaller.
+    shuffle : bool
+        A permutation is drawn from `fusednn.utils.random_generator` per iteration. The copies go
+        to the same two buffers for each batch, so a batch is valid until the next one is taken.
+    """
+
+    def __init__(self, x: Array, y: Array, batch_size: int, *, shuffle: bool) -> None:
+        if len(x) == 0:
+            raise ValueError("`x` must hold at least one sample. Received: none")
+        self._x = x
+        self._y = y
+        self._size = min(batch_size, len(x))
+        self._shuffle = shuffle
+        if shuffle:
+            self._x_batch = np.empty((self._size, *x.shape[1:]), x.dtype)
+            self._y_batch = np.empty((self._size, *y.shape[1:]), y.dtype)
+
+    def __len__(self) -> int:
+        return -(-len(self._x) // self._size)
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        return self._shuffled() if self._shuffle else self._in_order()
+
+    def endless(self) -> Iterator[tuple[Array, Array]]:
+        """Iterate again and again."""
+        while True:
+            yield from self
+
+    def _in_order(self) -> Iterator[tuple[Array, Array]]:
+        for start in range(0, len(self._x), self._size):
+            stop = start + self._size
+            yield self._x[start:stop], self._y[start:stop]
+
+    def _shuffled(self) -> Iterator[tuple[Array, Array]]:
+        order = random_generator().permutation(len(self._x))
+        for start in range(0, len(order), self._size):
+            rows = order[start : start + self._size]
+            x, y = self._x_batch[: len(rows)], self._y_batch[: len(rows)]
+            # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
+            np.take(self._x, rows, axis=0, out=x, mode="clip")
+            np.take(self._y, rows, axis=0, out=y, mode="clip")
+            yield x, y

@@ -1,0 +1,109 @@
+"""What a model is compiled for: its loss and metrics, and their means over an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fusednn import losses, metrics
+from fusednn.metrics import CategoricalAccuracy, Metric, SparseCategoricalAccuracy
+from fusednn.models.data import Array
+from fusednn.models.plan import Plan
+
+
+class Objective:
+    """A loss, metrics, and the mean of each over the samples seen since `reset`.
+
+    Parameters
+    ----------
+    loss : str, Loss or callable
+        See `fusednn.losses`.
+    metrics_given : sequence
+        Names or `Metric` objects. "accuracy" and "acc" are resolved at the first batch from the
+        shapes of labels and output; "loss" names what is reported anyway, and adds nothing.
+    """
+
+    def __init__(self, loss: Any, metrics_given: Sequence[Any]) -> None:
+        self.loss = losses.get(loss)
+        self._given = [m for m in metrics_given if m != "loss"]
+        self.metrics: list[Metric] | None = None
+        if not any(m in ("accuracy", "acc") for m in self._given if isinstance(m, str)):
+            self._resolve((), ())
+        self.reset()
+
+    @property
+    def logits_activation(self) -> str | None:
+        """Name of the last activation that the loss computes itself; None if it does not."""
+        return None if self.loss.from_logits else self.loss.link
+
+    def reset(self) -> None:
+        """Start new means."""
+        self._loss_sum = 0.0
+        self._samples = 0
+        for metric in self.metrics or ():
+            metric.reset_state()
+
+    def evaluate(self, plan: Plan, y_true: Array, z: Array) -> float:
+        """Return the mean loss of a batch, and leave its gradient in ``plan.grad_output``.
+
+        Parameters
+        ----------
+        plan : Plan
+        y_true : ndarray
+            Targets of the batch.
+        z : ndarray
+            What ``plan.forward`` returned.
+        """
+        from_logits = True if plan.returns_logits else None
+        value, _ = self.loss.value_and_gradient(
+            y_true, z, from_logits=from_logits, out=plan.grad_output
+        )
+        return value
+
+    def record(self, plan: Plan, y_true: Array, z: Array, loss: float) -> None:
+        """Count a batch, whose loss is known, into the means."""
+        self._loss_sum += loss * len(y_true)
+        self._samples += len(y_true)
+        if self.metrics is None:
+            self._resolve(y_true.shape, plan.output_shape)
+        assert self.metrics is not None
+        if not self.metrics:
+            return
+        # The largest logit is the largest probability: where only that counts, softmax can wait.
+        y_pred = z if self._ranks_only and self.loss.link == "softmax" else plan.activate(z)
+        for metric in self.metrics:
+            metric.update_state(y_true, y_pred)
+
+    def means(self) -> dict[str, float]:
+        """Loss and metrics by name, the loss first."""
+        means = {"loss": self._loss_sum / max(self._samples, 1)}
+        for metric in self.metrics or ():
+            means[metric.name] = float(metric.result())
+        return means
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the order of `means`."""
+        if self.metrics is not None:
+            return ["loss", *(m.name for m in self.metrics)]
+        return ["loss", *(m if isinstance(m, str) else m.name for m in self._given)]
+
+    def _resolve(self, labels: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        resolved: list[Metric] = []
+        for given in self._given:
+            if given in ("accuracy", "acc"):
+                metric = metrics.resolve_accuracy(labels, outputs)
+            else:
+                metric = metrics.get(given)
+            if isinstance(given, str):
+                metric.name = given  # reported under the name that the user gave it, as in Keras
+            resolved.append(metric)
+        names = [m.name for m in resolved]
+        if "loss" in names or len(set(names)) < len(names):
+            raise ValueError(
+                f"`metrics` must have names that differ from each other. Received: {names}"
+            )
+        self._ranks_only = all(
+            isinstance(m, (CategoricalAccuracy, SparseCategoricalAccuracy)) for m in resolved
+        )
+        self.metrics = resolved

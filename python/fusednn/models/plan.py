@@ -1,0 +1,142 @@
+"""A layer list turned into fused steps on arrays of one batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusednn.layers import Layer
+from fusednn.layers.activation import ActivationStep
+from fusednn.layers.batch_normalization import BatchNormStep, NormStep
+from fusednn.layers.buffers import Buffers
+from fusednn.layers.dense import DenseStep
+from fusednn.layers.step import Array, Shape, Step
+
+
+class Plan:
+    """The steps of a model for batches of one shape, and all memory that they need.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Built layers.
+    input_shape : tuple of int
+        Shape of a batch.
+    dtype : numpy.dtype
+        Type of the data.
+    trained : sequence of bool, or None
+        Whether each layer is to be trained: training mode, with a backward pass. None: inference.
+    logits_activation : str or None
+        Name of an activation that the loss computes itself, from logits, in a stable form. If
+        the model ends with it, `forward` stops before it.
+
+    Notes
+    -----
+    Fusion leaves layers and weights as they are:
+
+    - normalisation, rectifier -> one kernel with `negative_slope`;
+    - matmul, bias, normalisation by the batch's statistics -> no bias (see `Dense`);
+    - other activations overwrite their input where nobody else reads it.
+
+    The gradient stops at the first step whose weights train: below it nothing is computed.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape,
+        dtype: np.dtype[Any],
+        *,
+        trained: Sequence[bool] | None,
+        logits_activation: str | None = None,
+    ) -> None:
+        training = trained is not None
+        flags = [False] * len(layers) if trained is None else trained
+        unfused = (
+            step
+            for layer, trainable in zip(layers, flags, strict=True)
+            for step in layer.steps(training=training, trainable=trainable)
+        )
+        steps, shapes = fuse(unfused, input_shape)
+        self.output_shape = shapes[-1]
+        self._head = _pop_head(steps, logits_activation)
+        self._forward_steps = steps
+        first = next((i for i, s in enumerate(steps) if s.has_gradients), len(steps))
+        self._backward_steps = steps[first:][::-1] if training else []
+
+        largest = max(math.prod(shape) for shape in shapes)
+        buffers = Buffers(dtype, largest, keep_outputs=training)
+        for i, step in enumerate(steps):
+            step.bind(shapes[i], buffers, grad_input=training and i > first)
+        if self._head is not None:
+            self._head.bind(self.output_shape, buffers, grad_input=False)
+        #: Where the loss writes its gradient with respect to what `forward` returned.
+        self.grad_output = buffers.gradient(self.output_shape)
+
+    @property
+    def returns_logits(self) -> bool:
+        """Whether `forward` leaves the last activation to the loss."""
+        return self._head is not None
+
+    def forward(self, x: Array) -> Array:
+        """Return the output, or the logits; valid until the next call."""
+        for step in self._forward_steps:
+            x = step.forward(x)
+        return x
+
+    def activate(self, z: Array) -> Array:
+        """Return the model's output for what `forward` returned."""
+        return z if self._head is None else self._head.forward(z)
+
+    def output(self, x: Array) -> Array:
+        """Return the model's output for x; valid until the next call."""
+        with np.errstate(all="ignore"):  # as other frameworks: NaN in, NaN out
+            return self.activate(self.forward(x))
+
+    def backward(self) -> None:
+        """Write the gradients of all trained weights, from `grad_output`."""
+        grad = self.grad_output
+        for step in self._backward_steps:
+            grad = step.backward(grad)
+
+
+def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Shape]]:
+    """Merge neighbours that one kernel computes.
+
+    Returns
+    -------
+    list of Step, list of tuple of int
+        The steps that are left, and the shapes before, between and after them.
+    """
+    fused: list[Step] = []
+    shapes = [input_shape]
+    for step in steps:
+        before = fused[-1] if fused else None
+        shape = shapes[-1]
+        if isinstance(step, ActivationStep):
+            rectifier = step.negative_slope is not None
+            if rectifier and isinstance(before, NormStep) and before.negative_slope is None:
+                before.negative_slope = step.negative_slope
+                continue
+            step.in_place = isinstance(before, (DenseStep, NormStep))
+        elif (
+            isinstance(step, BatchNormStep)
+            and isinstance(before, DenseStep)
+            and step.layer.channel_axis(len(shape)) == len(shape) - 1
+        ):
+            step.take_bias_of(before)
+        fused.append(step)
+        shapes.append(step.output_shape(shape))
+    return fused, shapes
+
+
+def _pop_head(steps: list[Step], logits_activation: str | None) -> ActivationStep | None:
+    last = steps[-1] if steps else None
+    if isinstance(last, ActivationStep) and last.activation.name == logits_activation:
+        del steps[-1]
+        last.in_place = False  # the loss reads the logits
+        return last
+    return None

@@ -1,0 +1,360 @@
+"""A model that is a list of layers."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fusednn.layers import InputLayer, Layer
+from fusednn.layers.layer import BatchShape, assign_all, sample_shape
+from fusednn.layers.naming import automatic_name
+from fusednn.models.data import Array, as_inputs
+from fusednn.models.plan import Plan
+from fusednn.models.summary import summary_table
+from fusednn.models.training import Trainer
+from fusednn.variable import Variable
+
+#: Plans of this many (batch size, mode) combinations keep their memory; older ones are dropped.
+_PLANS_KEPT = 8
+
+
+class Sequential(Trainer):
+    """A stack of layers, each fed with the output of the one before.
+
+    Parameters
+    ----------
+    layers : iterable of Layer, optional
+        May start with `Input`, or with a layer that was given `input_shape`; else the input's
+        shape is taken from the first data. Layers may belong to other models: they are shared,
+        as in Keras, with their weights.
+    trainable : bool
+        False freezes all layers.
+    name : str, optional
+
+    Examples
+    --------
+    >>> from fusednn.layers import BatchNormalization, Dense, Input, LeakyReLU
+    >>> model = Sequential([Input((64,)), Dense(100), BatchNormalization(), LeakyReLU(), Dense(10)])
+    >>> model.count_params()
+    7910
+
+    Notes
+    -----
+    Neighbours that one kernel can compute run as one (see `plan.Plan`); layers and weights are
+    not affected. All arrays of a training step are allocated once for each batch size.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = automatic_name(type(self).__name__) if name is None else name
+        self._input: InputLayer | None = None
+        self._layers: list[Layer] = []
+        self._shapes: list[BatchShape] = []  # of the input, then of each layer's output; or empty
+        self._plans: OrderedDict[tuple[int, tuple[bool, ...] | None], Plan] = OrderedDict()
+        self._trained: tuple[bool, ...] = ()  # each layer's `trainable`, as of compile
+        self._lists: tuple[list[Array], list[Variable]] | None = None
+        for layer in layers or ():
+            self.add(layer)
+        if not trainable:
+            self.trainable = False
+
+    # ---- the list of layers
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without the input layer."""
+        return list(self._layers)
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer; built at once where the shape of its input is known.
+
+        Raises
+        ------
+        TypeError
+            If it is not a layer.
+        ValueError
+            If a layer of this name is there, an input layer comes second, or the layer does not
+            fit the shape that it would get. The model stays as it was.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"`layer` must be a Layer. Received: {layer!r} (for a model, add its `layers`)"
+            )
+        if isinstance(layer, InputLayer):
+            if self._input is not None or self._layers:
+                raise ValueError(
+                    f"An Input must come first and only once in a Sequential. Received: {layer!r} "
+                    f"after {len(self._layers)} layers"
+                )
+            self._input = layer
+            self._shapes = [layer.batch_shape]
+            return
+        if any(layer.name == other.name for other in self._layers):
+            raise ValueError(
+                "`layer` must have a name that no other layer of the model has. "
+                f"Received: {layer!r}"
+            )
+        if self._layers and layer.dtype != self.dtype:
+            raise ValueError(
+                f"`layer` must have the dtype of the other layers, {self.dtype}: mixed precision "
+                f"is not supported. Received: {layer!r} of dtype {layer.dtype}"
+            )
+        shapes = self._shapes
+        if not self._layers and not shapes and layer.declared_shape is not None:
+            shapes = [(None, *layer.declared_shape)]
+        if shapes:
+            layer.ensure_built(shapes[-1])
+            shapes = [*shapes, layer.compute_output_shape(shapes[-1])]
+        self._layers.append(layer)
+        self._shapes = shapes
+        self._trained += (layer.trainable,)
+        self._forget_plans()
+
+    def pop(self) -> Layer:
+        """Remove the last layer and return it."""
+        if not self._layers:
+            raise ValueError("There is no layer to remove.")
+        layer = self._layers.pop()
+        del self._shapes[len(self._layers) + 1 :]
+        self._trained = self._trained[:-1]
+        self._forget_plans()
+        return layer
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return the layer of this name, or at this index of `layers`."""
+        if (name is None) == (index is None):
+            raise ValueError(
+                "Exactly one of `name` and `index` must be given. "
+                f"Received: name={name}, index={index}"
+            )
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(
+                    f"`index` must be that of one of {len(self._layers)} layers. "
+                    f"Received: index={index}"
+                )
+            return self._layers[index]
+        for layer in self._layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self._layers)
+        raise ValueError(f"`name` must be one of {names}. Received: name={name!r}")
+
+    # ---- shapes
+
+    @property
+    def built(self) -> bool:
+        """Whether the input's shape is known, hence all weights exist."""
+        return bool(self._shapes and self._layers)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the layers, to which inputs are converted."""
+        return self._layers[0].dtype if self._layers else np.dtype(np.float32)
+
+    @property
+    def input_shape(self) -> BatchShape:
+        """Shape of the input with the batch axis; ValueError before it is known."""
+        self._check_built()
+        return self._shapes[0]
+
+    @property
+    def output_shape(self) -> BatchShape:
+        """Shape of the output with the batch axis; ValueError before it is known."""
+        self._check_built()
+        return self._shapes[-1]
+
+    @property
+    def _sample_shape(self) -> tuple[int, ...]:
+        return sample_shape(self._shapes[0][1:])
+
+    def output_shapes(self) -> list[BatchShape | None]:
+        """Shape of each layer's output, None where the input's shape is not known."""
+        return [*self._shapes[1:]] if self.built else [None] * len(self._layers)
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Create all weights for inputs of this shape, batch axis included: ``(None, 64)``.
+
+        Raises
+        ------
+        ValueError
+            If the model has no layers, or knows another input shape already.
+        """
+        if not self._layers:
+            raise ValueError("The model must have layers before it can be built: call `add`.")
+        if input_shape is None:
+            self._check_built()
+            return
+        sample = sample_shape(tuple(input_shape)[1:])
+        if self.built:
+            if sample != self._sample_shape:
+                raise ValueError(
+                    f"`input_shape` must be {self._shapes[0]}, which the model has already. "
+                    f"Received: input_shape={tuple(input_shape)}"
+                )
+            return
+        shapes: list[BatchShape] = [(None, *sample)]
+        for layer in self._layers:
+            layer.ensure_built(shapes[-1])
+            shapes.append(layer.compute_output_shape(shapes[-1]))
+        self._shapes = shapes
+
+    def _check_built(self) -> None:
+        if not self.built:
+            raise ValueError(
+                f"The input shape of model '{self.name}' is not known yet: start with `Input`, "
+                "call `build(input_shape)`, or fit it to data."
+            )
+
+    # ---- weights
+
+    def _collect(self, of: Callable[[Layer], list[Variable]]) -> list[Variable]:
+        return [variable for layer in self._layers for variable in of(layer)]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables, layer by layer."""
+        return self._collect(lambda layer: layer.weights)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """As `weights`."""
+        return self.weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Variables of the layers that are trainable now, moving statistics excepted."""
+        return self._collect(lambda layer: layer.trainable_weights)
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """As `trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """All other variables."""
+        return self._collect(lambda layer: layer.non_trainable_weights)
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """As `non_trainable_weights`."""
+        return self.non_trainable_weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is trainable; setting it sets all layers."""
+        return any(layer.trainable for layer in self._layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._layers:
+            layer.trainable = value
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all variables' values, in the order of `weights`."""
+        return [variable.numpy() for variable in self.weights]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Copy `weights`, in the order of `weights`, into the variables: all of them or none."""
+        assign_all(self.weights, weights, owner=f"model '{self.name}'")
+
+    def count_params(self) -> int:
+        """Count the elements of all variables."""
+        self._check_built()
+        return sum(math.prod(variable.shape) for variable in self.weights)
+
+    def summary(
+        self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Print a table of layers, output shapes and numbers of parameters, as Keras does.
+
+        Parameters
+        ----------
+        line_length : int, optional
+            Width of the table; that of the terminal, up to 88, if not given.
+        print_fn : callable, optional
+            Called once with the whole text, instead of `print`.
+        """
+        (print if print_fn is None else print_fn)(summary_table(self, line_length))
+
+    # ---- running
+
+    def __call__(self, x: ArrayLike, training: bool = False) -> Array:
+        """Return the output for a batch as a new array.
+
+        With `training`, dropout is active, and each trainable `BatchNormalization` uses the
+        batch's statistics and moves its own; `trainable` counts as it is now.
+        """
+        inputs = self._fitting_inputs(x, "x")
+        plan = self._cached_plan(len(inputs), self._trainable_now() if training else None)
+        return plan.output(inputs).copy()
+
+    def _fitting_inputs(self, x: ArrayLike, name: str) -> Array:
+        inputs = as_inputs(x, self.dtype, name)
+        if not self.built:
+            self.build((None, *inputs.shape[1:]))
+        expected = self._sample_shape
+        if inputs.ndim == 1 and expected == (1,):
+            return inputs[:, np.newaxis]
+        if inputs.shape[1:] != expected:
+            raise ValueError(
+                f"`{name}` must have shape {self._shapes[0]}, the input of model '{self.name}'. "
+                f"Received: {name} of shape {inputs.shape}"
+            )
+        return inputs
+
+    def _trainable_now(self) -> tuple[bool, ...]:
+        return tuple(layer.trainable for layer in self._layers)
+
+    def _start_training(self) -> None:
+        self._trained = self._trainable_now()
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
+        self._plans.clear()
+        self._lists = None
+
+    def _training_lists(self) -> tuple[list[Array], list[Variable]]:
+        if self._lists is None:
+            variables = [
+                variable
+                for layer, trained in zip(self._layers, self._trained, strict=True)
+                for variable in layer.weights
+                if trained and variable.trainable
+            ]
+            self._lists = [variable.grad for variable in variables], variables
+        return self._lists
+
+    def _plan(self, samples: int, *, training: bool) -> Plan:
+        return self._cached_plan(samples, self._trained if training else None)
+
+    def _cached_plan(self, samples: int, trained: tuple[bool, ...] | None) -> Plan:
+        """Plan for training these layers, or (None) for inference."""
+        key = (samples, trained)
+        plan = self._plans.get(key)
+        if plan is not None:
+            self._plans.move_to_end(key)
+            return plan
+        self._check_built()
+        plan = Plan(
+            self._layers,
+            (samples, *self._sample_shape),
+            self.dtype,
+            trained=trained,
+            logits_activation=self._logits_activation(),
+        )
+        self._plans[key] = plan
+        if len(self._plans) > _PLANS_KEPT:
+            self._plans.popitem(last=False)
+        return plan

@@ -1,0 +1,247 @@
+"""Compile and fit: one training step, and the loops over batches and epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fusednn import optimizers
+from fusednn.callbacks import CallbackList, History, TerminateOnNaN
+from fusednn.models.data import Array, Batches, check_count, split_at_end
+from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
+from fusednn.models.objective import Objective
+from fusednn.optimizers import Optimizer
+from fusednn.variable import Variable
+
+
+class Trainer(Evaluator):
+    """Base of `Sequential`: everything that needs an optimizer.
+
+    Attributes
+    ----------
+    optimizer : Optimizer or None
+        Set by `compile`.
+    history : History or None
+        What the latest `fit` returned.
+    stop_training : bool
+        A callback sets it to end `fit` after the current batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizer: Optimizer | None = None
+        self.history: History | None = None
+        self.stop_training = False
+
+    # ---- what a subclass provides
+
+    def _start_training(self) -> None:
+        """Note which layers are trainable now, and forget all plans."""
+        raise NotImplementedError
+
+    def _training_lists(self) -> tuple[list[Array], list[Variable]]:
+        """Return gradients and variables of the layers that train; the same lists every time."""
+        raise NotImplementedError
+
+    # ---- compile
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        *,
+        metrics: Sequence[Any] | None = None,
+    ) -> None:
+        """Choose what training minimises, how, and what it reports.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+            See `fusednn.optimizers`.
+        loss : str, Loss or loss function
+            See `fusednn.losses`. Where the model ends with the activation that the loss belongs
+            to (softmax or sigmoid and its cross-entropy), both are computed as one, from logits.
+        metrics : sequence of str or Metric, optional
+            See `fusednn.metrics`; "accuracy" or "acc" is resolved from the shapes of labels and
+            output. "loss" is accepted and adds nothing, the loss is always reported.
+
+        Notes
+        -----
+        As in Keras, a change of a layer's `trainable` takes effect here. Compile again after
+        adding or removing layers. `metrics` is by keyword only, because Keras' third argument is
+        another.
+        """
+        if loss is None:
+            raise ValueError(
+                "`loss` must be a loss, or the name of one, such as 'mean_squared_error'. "
+                "Received: loss=None"
+            )
+        if isinstance(metrics, str):
+            raise TypeError(f"`metrics` must be a list. Received: metrics={metrics!r}")
+        chosen = optimizers.get(optimizer)
+        self._objective = Objective(loss, list(metrics or ()))
+        self.optimizer = chosen
+        self._start_training()
+
+    # ---- fit
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Callbacks = None,
+        validation_split: float = 0.0,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_batch_size: int | None = None,
+    ) -> History:
+        """Train for whole epochs.
+
+        Parameters
+        ----------
+        x : array_like
+            Samples along the first axis; converted to the model's dtype once.
+        y : array_like
+            One target per sample; integers stay integers.
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        epochs : int
+            Number of the last epoch: with `initial_epoch`, ``epochs - initial_epoch`` are run.
+        verbose : {"auto", 0, 1, 2}
+            0 silent, 1 a progress bar, 2 a line per epoch; see `callbacks.ProgbarLogger`.
+        callbacks : Callback or list of Callback, optional
+        validation_split : float
+            In [0, 1): this part at the end of the data, before shuffling, is not trained on but
+            evaluated after each epoch. Ignored where `validation_data` is given, as in Keras.
+        validation_data : tuple of array_like, optional
+            ``(x, y)`` to evaluate after each epoch.
+        shuffle : bool
+            Draw a new order for each epoch from `fusednn.utils.random_generator`.
+        initial_epoch : int
+            Number of the first epoch, from 0.
+        steps_per_epoch : int, optional
+            Batches that make an epoch, instead of all; the next epoch goes on where this one
+            stopped, and the data start again where they end.
+        validation_batch_size : int, optional
+            `batch_size` if not given.
+
+        Returns
+        -------
+        History
+            ``history`` maps "loss", each metric, "val_loss", ... to one number per epoch. Those
+            of training are running means over the epoch's samples, while the weights moved.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss of a batch is NaN or infinite; epoch and batch are named, and that step is
+            not applied. With a `TerminateOnNaN` callback, training ends instead. (Keras goes on.)
+        ValueError, TypeError
+            If data or an argument do not fit.
+        """
+        objective = self._compiled()
+        batch_size = check_count("batch_size", batch_size)
+        epochs = check_count("epochs", epochs, minimum=0)
+        initial_epoch = check_count("initial_epoch", initial_epoch, minimum=0)
+        test_size = check_count("validation_batch_size", validation_batch_size or batch_size)
+        data = self._arrays(x, y)
+        test_data = None
+        if validation_data is not None:
+            test_data = self._arrays(*_pair(validation_data), prefix="validation_")
+        elif validation_split:
+            data, test_data = split_at_end(*data, validation_split)
+        test_batches = test_data and Batches(*test_data, test_size, shuffle=False)
+        batches = Batches(*data, batch_size, shuffle=bool(shuffle))
+        steps = len(batches) if steps_per_epoch is None else steps_per_epoch
+        steps = check_count("steps_per_epoch", steps)
+
+        events = self._events(callbacks, verbose, add_history=True, epochs=epochs, steps=steps)
+        history = events.find(History)
+        assert history is not None
+        self.history = history
+        self.stop_training = False
+        stream = batches.endless()
+        logs: dict[str, float] = {}
+        events.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            objective.reset()
+            events.on_epoch_begin(epoch)
+            self._run_epoch(stream, steps, events, f"epoch {epoch + 1}/{epochs}")
+            logs = objective.means()
+            if test_batches is not None:
+                results = self._evaluate(test_batches, events)
+                logs |= {f"val_{name}": value for name, value in results.items()}
+            events.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        if self.optimizer is not None and self.optimizer.use_ema:
+            self.optimizer.finalize_variable_values(self._training_lists()[1])
+        events.on_train_end(logs)
+        return history
+
+    def _run_epoch(
+        self, stream: Iterator[tuple[Array, Array]], steps: int, events: CallbackList, where: str
+    ) -> None:
+        objective = self._compiled()
+        tolerant = events.find(TerminateOnNaN) is not None
+        batch_logs = events.listens("on_train_batch_end")
+        for batch in range(steps):
+            x, y = next(stream)
+            events.on_train_batch_begin(batch)
+            loss = self._train_step(x, y)
+            if not (tolerant or math.isfinite(loss)):
+                raise FloatingPointError(
+                    f"The loss is {loss} in {where}, batch {batch + 1}/{steps}. The weights are "
+                    "those before this batch. Look for NaN or infinity in the data, or train with "
+                    "a smaller learning rate or clipped gradients."
+                )
+            if batch_logs:
+                events.on_train_batch_end(batch, objective.means())
+            if self.stop_training:
+                break
+
+    def _train_step(self, x: Array, y: Array) -> float:
+        """One update; none where the loss is not finite. Returns the loss."""
+        objective, optimizer = self._compiled(), self.optimizer
+        assert optimizer is not None
+        plan = self._plan(len(x), training=True)
+        with np.errstate(all="ignore"):  # the loss tells what is not finite
+            z = plan.forward(x)
+            loss = objective.evaluate(plan, y, z)
+            objective.record(plan, y, z, loss)
+            if math.isfinite(loss):
+                plan.backward()
+                optimizer.apply(*self._training_lists())
+        return loss
+
+    def train_on_batch(self, x: ArrayLike, y: ArrayLike, return_dict: bool = False) -> Results:
+        """Make one training step on all of `x`; returns as `evaluate`.
+
+        Notes
+        -----
+        The numbers are those of this batch alone, before the update (Keras 3 returns running
+        means over all calls). A loss that is not finite is returned, and the step not applied.
+        """
+        objective = self._compiled()
+        arrays = self._arrays(x, y)
+        objective.reset()
+        self._train_step(*arrays)
+        return results_of(objective.means(), return_dict)
+
+
+def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise ValueError(
+            f"`validation_data` must be a pair (x, y). Received: {type(validation_data).__name__}"
+        )
+    x, y = validation_data
+    return x, y

@@ -1,0 +1,58 @@
+"""The kernels as functions on arrays.
+
+Arrays are NumPy's, of dtype float32, float64, float16, or bfloat16 (from ml_dtypes). Results are
+new arrays, or go to ``out=``: the main result alone (``y``, ``grad_x``) or a tuple of all of them.
+``out`` may be an input itself (in place) and must not overlap one partly. Inputs of any strides are
+taken: those whose memory is not laid out as that of the result are copied first. Data may be
+misaligned. Per-channel arrays (``gamma``, ``beta``, ``mean``, ``inv_std``, running statistics) are
+float32, or float64 where ``x`` is float64.
+
+Every function releases the GIL while it computes, may be called from several threads at once, gives
+the same bits on every instruction set and for every number of threads, and changes nothing when it
+raises.
+"""
+
+from fusednn.ops.activation import leaky_relu, leaky_relu_backward
+from fusednn.ops.batch_norm import (
+    batch_norm_backward,
+    batch_norm_backward_from_output,
+    batch_norm_forward,
+    batch_norm_inference,
+    batch_norm_inference_backward,
+)
+from fusednn.ops.batch_norm_stages import (
+    batch_norm_apply,
+    batch_norm_backward_apply,
+    batch_norm_backward_reduce,
+    batch_norm_statistics,
+    merge_statistics,
+)
+from fusednn.ops.optimizer import (
+    adagrad_step,
+    adam_step,
+    global_norm,
+    optimizer_step,
+    rmsprop_step,
+    sgd_step,
+)
+
+__all__ = [
+    "adagrad_step",
+    "adam_step",
+    "batch_norm_apply",
+    "batch_norm_backward",
+    "batch_norm_backward_apply",
+    "batch_norm_backward_from_output",
+    "batch_norm_backward_reduce",
+    "batch_norm_forward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+    "batch_norm_statistics",
+    "global_norm",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "merge_statistics",
+    "optimizer_step",
+    "rmsprop_step",
+    "sgd_step",
+]

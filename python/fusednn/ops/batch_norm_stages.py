@@ -1,0 +1,217 @@
+"""BatchNorm in stages, for statistics that span several arrays or processes.
+
+Synchronised BatchNorm: each rank calls :func:`batch_norm_statistics`, all gather the triples,
+:func:`merge_statistics` makes them one, :func:`batch_norm_apply` normalises; backwards, the sums of
+:func:`batch_norm_backward_reduce` are added over the ranks before
+:func:`batch_norm_backward_apply`. Population statistics of a training set: merge over its batches.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fusednn import _core
+from fusednn.ops.arrays import Array, channel_count, channel_outputs, check_array, full_output
+
+
+def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Array, int]:
+    """Mean, sum of squared deviations and number of elements of each channel.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any rank of at least 1 with the channels on `channel_axis`.
+    channel_axis : int, default 1
+
+    Returns
+    -------
+    mean, m2 : ndarray (channels,)
+        float32, or float64 for float64. ``m2 / count`` is the biased variance. 0 without elements.
+    count : int
+        Elements per channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an array type, dtype or axis that is not supported.
+    """
+    channels = channel_count("x", x, channel_axis)
+    mean, m2 = channel_outputs(x, channels, (None, None))
+    count = _core.batch_norm_statistics(x, channel_axis, mean, m2)
+    return mean, m2, count
+
+
+def merge_statistics(parts: Sequence[tuple[Array, Array, int]]) -> tuple[Array, Array, int]:
+    """Statistics of several parts together (Chan, Golub and LeVeque 1979), in the order given.
+
+    Parameters
+    ----------
+    parts : sequence of (mean, m2, count)
+        As :func:`batch_norm_statistics` returns them, of one dtype and length. Counts may differ
+        and be 0.
+
+    Returns
+    -------
+    mean, m2, count
+        Merged in double precision, in the dtype of the parts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an empty list, arrays that do not agree, or a negative count.
+    """
+    parts = [(mean, m2, int(count)) for mean, m2, count in parts]
+    if not parts:
+        raise ValueError(
+            "`parts` must hold at least one (mean, m2, count). Received: an empty list"
+        )
+    check_array("parts[0].mean", parts[0][0])
+    mean, m2 = (np.empty(parts[0][0].shape, parts[0][0].dtype) for _ in range(2))
+    count = _core.merge_statistics(parts, mean, m2)
+    return mean, m2, count
+
+
+def batch_norm_apply(
+    x: Array,
+    mean: Array,
+    inv_std: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    *,
+    negative_slope: float | None = None,
+    channel_axis: int = 1,
+    out: Array | None = None,
+) -> Array:
+    """Normalise with given statistics: ``y = leaky_relu((x - mean) * gamma * inv_std + beta)``.
+
+    Parameters
+    ----------
+    x : ndarray
+    mean, inv_std : ndarray (channels,)
+        ``inv_std = 1 / sqrt(m2 / count + eps)``.
+    gamma, beta, negative_slope, channel_axis
+        As in :func:`batch_norm_forward`, whose `y` this is, bit for bit, for the same `mean` and
+        `inv_std`.
+    out : ndarray, optional
+        Where to put the result; may be `x`.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`batch_norm_forward`.
+    """
+    channel_count("x", x, channel_axis)
+    y = full_output(x, out)
+    _core.batch_norm_apply(x, mean, inv_std, gamma, beta, negative_slope, channel_axis, y)
+    return y
+
+
+def batch_norm_backward_reduce(
+    grad: Array,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array,
+    inv_std: Array,
+    *,
+    negative_slope: float | None = None,
+    channel_axis: int = 1,
+) -> tuple[Array, Array]:
+    """Reduce this part for the backward pass: ``sum(g)`` and ``sum(g * xhat)`` of each channel.
+
+    They are this part's `grad_beta` and `grad_gamma`; added over all parts they go to
+    :func:`batch_norm_backward_apply`.
+
+    Parameters
+    ----------
+    grad, x, gamma, beta, mean, inv_std, negative_slope, channel_axis
+        As in :func:`batch_norm_backward`.
+
+    Returns
+    -------
+    sum_grad, sum_grad_xhat : ndarray (channels,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`batch_norm_backward`.
+    """
+    channels = channel_count("x", x, channel_axis)
+    sum_grad, sum_grad_xhat = channel_outputs(x, channels, (None, None))
+    _core.batch_norm_backward_reduce(
+        grad,
+        x,
+        gamma,
+        beta,
+        mean,
+        inv_std,
+        negative_slope,
+        channel_axis,
+        sum_grad,
+        sum_grad_xhat,
+    )
+    return sum_grad, sum_grad_xhat
+
+
+def batch_norm_backward_apply(
+    grad: Array,
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array,
+    inv_std: Array,
+    sum_grad: Array,
+    sum_grad_xhat: Array,
+    count: int,
+    *,
+    negative_slope: float | None = None,
+    channel_axis: int = 1,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of `x` from sums over all parts.
+
+    ``grad_x = gamma * inv_std * (g - sum_grad / count - xhat * sum_grad_xhat / count)``.
+
+    Parameters
+    ----------
+    grad, x, gamma, beta, mean, inv_std, negative_slope, channel_axis
+        As in :func:`batch_norm_backward`.
+    sum_grad, sum_grad_xhat : ndarray (channels,)
+        Sums of :func:`batch_norm_backward_reduce` over all parts.
+    count : int
+        Elements per channel over all parts.
+    out : ndarray, optional
+        Where to put the result; may be `grad` or `x`.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`batch_norm_backward`, and for a negative count.
+    """
+    channel_count("x", x, channel_axis)
+    grad_x = full_output(x, out)
+    _core.batch_norm_backward_apply(
+        grad,
+        x,
+        gamma,
+        beta,
+        mean,
+        inv_std,
+        sum_grad,
+        sum_grad_xhat,
+        count,
+        negative_slope,
+        channel_axis,
+        grad_x,
+    )
+    return grad_x

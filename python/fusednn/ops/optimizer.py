@@ -1,0 +1,413 @@
+"""Optimizer steps over lists of arrays, in place, one call for a whole list.
+
+The framework's formula is chosen by ``convention``: ``"torch"`` or ``"keras"``; what differs is
+said at each function. Every step takes these options besides its own hyper-parameters, applied in
+this order: unscale, check, clip, maximize, decay, update, average, copy.
+
+convention : str, default "torch"
+    Whose formula, and whose defaults for hyper-parameters that are None.
+weight_decay : float, default 0.0
+    Coefficient of the decay.
+decoupled_weight_decay : bool or None
+    True: ``p <- p - lr * weight_decay * p`` before the step (AdamW; Loshchilov and Hutter 2019).
+    False: the gradient becomes ``g + weight_decay * p`` (L2). None: as the convention does, which
+    is False in torch and True in keras.
+maximize : bool, default False
+    Ascend instead of descend.
+grad_scale : float or None
+    Gradients are divided by it (mixed precision).
+clip_value : float or None
+    Gradients are clipped to ``[-clip_value, clip_value]``.
+max_norm_each : float or None
+    Each array's gradient is scaled down to this L2 norm (Keras' ``clipnorm``).
+max_norm : float or None
+    All gradients are scaled down together to this L2 norm: one more read of them. torch divides by
+    the norm plus 1e-6, Keras by the norm. At most one of the three clips may be given.
+skip_nonfinite : bool, default False
+    Change nothing if any gradient holds an infinity or a NaN.
+ema : list of ndarray or None
+    Averages of the parameters, ``ema <- ema_momentum * ema + (1 - ema_momentum) * p``; at step 1 a
+    copy of `p`.
+ema_momentum : float in [0, 1], default 0.99
+low_precision_copies : list of ndarray or None
+    float16 or bfloat16 arrays that receive a rounded copy of the float32 parameters.
+stochastic_rounding_seed : None
+    Not available in this version.
+
+Parameters are float32, float64, float16 or bfloat16; gradients the same, or any of the three
+shorter types; states are float32 or bfloat16, all float64 for float64 parameters. The arithmetic is
+float32 (float64 for float64). Parameters, states, averages and copies must be
+dense in memory; no two written arrays may overlap.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
+
+from fusednn import _core
+from fusednn.ops.arrays import Array
+
+Arrays = Sequence[Array]
+
+
+class StepOptions(TypedDict, total=False):
+    """Options that every step takes; see the module's documentation."""
+
+    convention: str
+    weight_decay: float
+    decoupled_weight_decay: bool | None
+    maximize: bool
+    grad_scale: float | None
+    clip_value: float | None
+    max_norm_each: float | None
+    max_norm: float | None
+    skip_nonfinite: bool
+    ema: Arrays | None
+    ema_momentum: float
+    low_precision_copies: Arrays | None
+    stochastic_rounding_seed: int | None
+
+
+def optimizer_step(
+    kind: str,
+    params: Arrays,
+    grads: Arrays,
+    states: dict[str, Arrays | None],
+    hyperparameters: dict[str, float | bool | None],
+    *,
+    step: int | Sequence[int],
+    convention: str = "torch",
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool | None = None,
+    maximize: bool = False,
+    grad_scale: float | None = None,
+    clip_value: float | None = None,
+    max_norm_each: float | None = None,
+    max_norm: float | None = None,
+    skip_nonfinite: bool = False,
+    ema: Arrays | None = None,
+    ema_momentum: float = 0.99,
+    low_precision_copies: Arrays | None = None,
+    stochastic_rounding_seed: int | None = None,
+) -> bool:
+    """One step of any optimizer, by name; :func:`sgd_step` and the others are this with arguments.
+
+    Parameters
+    ----------
+    kind : str
+        One of ``_core.optimizer_names()``.
+    params, grads : list of ndarray
+        Of one length; pairs of one shape.
+    states : dict of str to list of ndarray or None
+        Keyed by the names of ``_core.optimizer_states(kind)``.
+    hyperparameters : dict of str to float, bool or None
+        Keyed by the names of ``_core.optimizer_hyperparameters(kind)``; None or absent: the
+        convention's default.
+    step : int or list of int
+        The 1-based number of this update, for all arrays or for each.
+
+    Returns
+    -------
+    bool
+        False where `skip_nonfinite` met a gradient that is not finite.
+
+    Raises
+    ------
+    TypeError
+        For an array type or dtype that is not supported, or an unknown hyper-parameter.
+    ValueError
+        For lists that do not agree, a number out of range, a missing state, or overlapping or
+        read-only arrays.
+    NotImplementedError
+        For a convention or option that this version lacks.
+    """
+    if stochastic_rounding_seed is not None:
+        raise NotImplementedError(
+            "`stochastic_rounding_seed` must be None in this version. "
+            f"Received: stochastic_rounding_seed={stochastic_rounding_seed}"
+        )
+    return _core.optimizer_step(
+        kind,
+        params,
+        grads,
+        states,
+        step,
+        convention,
+        hyperparameters,
+        weight_decay,
+        decoupled_weight_decay,
+        maximize,
+        grad_scale,
+        clip_value,
+        max_norm_each,
+        max_norm,
+        skip_nonfinite,
+        ema,
+        ema_momentum,
+        low_precision_copies,
+    )
+
+
+def sgd_step(
+    params: Arrays,
+    grads: Arrays,
+    momentum_buffers: Arrays | None,
+    *,
+    step: int | Sequence[int],
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    **options: Unpack[StepOptions],
+) -> bool:
+    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (1983).
+
+    - torch: ``b <- momentum * b + (1 - dampening) * g`` (at step 1: ``b = g``),
+      ``p <- p - lr * b``; Nesterov: ``p <- p - lr * (g + momentum * b)``
+    - keras: ``b <- momentum * b - lr * g``, ``p <- p + b``; Nesterov:
+      ``p <- p + momentum * b - lr * g``
+
+    In keras the learning rate is inside the buffer, so that a schedule acts later.
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+    momentum_buffers : list of ndarray or None
+        torch's ``momentum_buffer``, Keras' velocity; None is allowed where `momentum` is 0.
+    step : int or list of int
+        The 1-based number of this update.
+    lr : float >= 0
+    momentum : float in [0, 1]
+    dampening : float
+        torch only.
+    nesterov : bool
+        In torch it needs momentum and no dampening.
+    **options
+        As the module says.
+
+    Returns
+    -------
+    bool
+        Whether the step was made.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As :func:`optimizer_step`.
+    """
+    return optimizer_step(
+        "sgd",
+        params,
+        grads,
+        {"momentum_buffers": momentum_buffers},
+        {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov},
+        step=step,
+        **options,
+    )
+
+
+def adagrad_step(
+    params: Arrays,
+    grads: Arrays,
+    sums: Arrays,
+    *,
+    step: int | Sequence[int],
+    lr: float,
+    lr_decay: float = 0.0,
+    eps: float | None = None,
+    **options: Unpack[StepOptions],
+) -> bool:
+    """AdaGrad (Duchi, Hazan and Singer 2011): ``h <- h + g^2``.
+
+    - torch: ``p <- p - lr / (1 + (step - 1) * lr_decay) * g / (sqrt(h) + eps)``, eps 1e-10, `sums`
+      start at 0
+    - keras: ``p <- p - lr * g / sqrt(h + eps)``, eps 1e-7, `sums` start at 0.1
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+    sums : list of ndarray
+        The sums ``h``: torch's ``sum``, Keras' accumulator.
+    step : int or list of int
+        The 1-based number of this update.
+    lr : float >= 0
+    lr_decay : float >= 0
+        torch only.
+    eps : float >= 0 or None
+    **options
+        As the module says.
+
+    Returns
+    -------
+    bool
+        Whether the step was made.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As :func:`optimizer_step`.
+    """
+    return optimizer_step(
+        "adagrad",
+        params,
+        grads,
+        {"sums": sums},
+        {"lr": lr, "lr_decay": lr_decay, "eps": eps},
+        step=step,
+        **options,
+    )
+
+
+def rmsprop_step(
+    params: Arrays,
+    grads: Arrays,
+    square_avgs: Arrays,
+    *,
+    step: int | Sequence[int],
+    lr: float,
+    rho: float | None = None,
+    eps: float | None = None,
+    momentum: float = 0.0,
+    momentum_buffers: Arrays | None = None,
+    centered: bool = False,
+    grad_avgs: Arrays | None = None,
+    **options: Unpack[StepOptions],
+) -> bool:
+    """RMSProp (Hinton 2012), centered (Graves 2013) or with momentum.
+
+    ``v <- rho * v + (1 - rho) * g^2``; centered: ``m <- rho * m + (1 - rho) * g`` and ``v - m^2``
+    in place of ``v``.
+
+    - torch: ``d = sqrt(v) + eps``, ``b <- momentum * b + g / d``, ``p <- p - lr * b``; rho 0.99,
+      eps 1e-8
+    - keras: ``d = sqrt(v + eps)``, ``b <- momentum * b + lr * g / d``, ``p <- p - b``; rho 0.9,
+      eps 1e-7
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+    square_avgs : list of ndarray
+        ``v``: torch's ``square_avg``, Keras' velocity.
+    step : int or list of int
+        The 1-based number of this update.
+    lr : float >= 0
+    rho : float in [0, 1] or None
+        torch's ``alpha``.
+    eps : float >= 0 or None
+    momentum : float in [0, 1]
+    momentum_buffers : list of ndarray or None
+        Needed where `momentum` is not 0.
+    centered : bool
+    grad_avgs : list of ndarray or None
+        ``m``; needed where `centered`. Where rounding takes ``v - m^2`` below 0 it counts as 0;
+        torch gives NaN.
+    **options
+        As the module says.
+
+    Returns
+    -------
+    bool
+        Whether the step was made.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As :func:`optimizer_step`.
+    """
+    return optimizer_step(
+        "rmsprop",
+        params,
+        grads,
+        {
+            "square_avgs": square_avgs,
+            "momentum_buffers": momentum_buffers,
+            "grad_avgs": grad_avgs,
+        },
+        {"lr": lr, "rho": rho, "eps": eps, "momentum": momentum, "centered": centered},
+        step=step,
+        **options,
+    )
+
+
+def adam_step(
+    params: Arrays,
+    grads: Arrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    step: int | Sequence[int],
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float | None = None,
+    amsgrad: bool = False,
+    max_exp_avg_sqs: Arrays | None = None,
+    **options: Unpack[StepOptions],
+) -> bool:
+    """Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018), AdamW.
+
+    - ``m <- beta1 * m + (1 - beta1) * g``, ``v <- beta2 * v + (1 - beta2) * g^2``
+    - torch: ``p <- p - (lr / c1) * m / (sqrt(v / c2) + eps)``, eps 1e-8
+    - keras: ``p <- p - (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps)``, eps 1e-7
+
+    with ``c1 = 1 - beta1^step``, ``c2 = 1 - beta2^step``. AMSGrad takes the maximum of all ``v`` so
+    far; AdamW is ``decoupled_weight_decay=True``.
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+    exp_avgs, exp_avg_sqs : list of ndarray
+        ``m`` and ``v``.
+    step : int or list of int
+        The 1-based number of this update.
+    lr : float >= 0
+    beta1, beta2 : float in [0, 1)
+    eps : float >= 0 or None
+    amsgrad : bool
+    max_exp_avg_sqs : list of ndarray or None
+        Needed where `amsgrad`.
+    **options
+        As the module says.
+
+    Returns
+    -------
+    bool
+        Whether the step was made.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As :func:`optimizer_step`.
+    """
+    return optimizer_step(
+        "adam",
+        params,
+        grads,
+        {
+            "exp_avgs": exp_avgs,
+            "exp_avg_sqs": exp_avg_sqs,
+            "max_exp_avg_sqs": max_exp_avg_sqs,
+        },
+        {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "amsgrad": amsgrad},
+        step=step,
+        **options,
+    )
+
+
+def global_norm(arrays: Arrays) -> float:
+    """L2 norm over all elements of all arrays, accumulated in double precision.
+
+    Parameters
+    ----------
+    arrays : list of ndarray
+        Of any shapes and supported dtypes; may be empty (0.0).
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        For an array type or dtype that is not supported.
+    """
+    return _core.global_norm(arrays)

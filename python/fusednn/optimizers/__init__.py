@@ -1,0 +1,47 @@
+"""Optimizers with Keras' names, defaults and semantics; one kernel call updates a whole list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusednn._serialization import Registry, serialize
+from fusednn.optimizers.adagrad import Adagrad
+from fusednn.optimizers.adam import Adam, AdamW
+from fusednn.optimizers.base import Optimizer
+from fusednn.optimizers.rmsprop import RMSprop
+from fusednn.optimizers.sgd import SGD
+
+RMSProp = RMSprop
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSProp",
+    "RMSprop",
+    "get",
+    "serialize",
+]
+
+_registry: Registry[Optimizer] = Registry(
+    "optimizer", Optimizer, [SGD, Adagrad, RMSprop, Adam, AdamW]
+)
+
+
+def get(identifier: Any) -> Optimizer:
+    """Return an optimizer.
+
+    Parameters
+    ----------
+    identifier
+        An optimizer (returned as it is), a class, a name (upper and lower case alike), or a
+        dictionary ``{"class_name": ..., "config": ...}``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    return _registry.get(identifier)

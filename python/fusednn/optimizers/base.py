@@ -1,0 +1,377 @@
+"""What all optimizers share: hyper-parameters, states, clipping, decay, averages, the one call."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from fusednn import ops
+from fusednn._arguments import check_number, check_optional_number
+from fusednn._serialization import Configurable, snake_case
+from fusednn.optimizers.options import Array, LearningRate
+from fusednn.optimizers.slots import DecayExclusion, Group, Slots
+
+if TYPE_CHECKING:
+    from fusednn.variable import Variable
+
+
+class Optimizer(Configurable):
+    """Base class: applies gradients to variables, in place, one kernel call for the whole list.
+
+    In this order, as Keras 3: clip the gradients, decay the weights ``p -= p * weight_decay * lr``
+    (decoupled from the gradient, for every optimizer; PyTorch's `weight_decay` is L2 except in
+    AdamW), update, move the averages ``a = ema_momentum * a + (1 - ema_momentum) * p``
+    (``a = p`` at the first step).
+
+    A new optimizer is a subclass with three members: `config_names` for its hyper-parameters,
+    `initial_states`, and `step`, which calls its kernel.
+
+    Parameters
+    ----------
+    learning_rate
+        A number >= 0, or a function (or object) that returns it when called with the number of
+        steps already taken. Keras calls plain functions without argument.
+    weight_decay
+        Decay per unit of learning rate, >= 0, or None.
+    clipnorm
+        Largest Euclidean norm of each gradient, or None (0 too is no clipping, as in Keras).
+    clipvalue
+        Largest absolute value of each gradient element, or None (or 0).
+    global_clipnorm
+        Largest norm of all gradients together, or None (or 0). At most one of the three.
+    use_ema
+        Keep an exponential moving average of the variables.
+    ema_momentum
+        In [0, 1].
+    ema_overwrite_frequency
+        Every so many steps the variables are set to their averages. None: only where
+        `finalize_variable_values` is called, as `Sequential.fit` does at its end.
+    name
+        Defaults to the class name in snake case (Keras also numbers it).
+    lr
+        Keras 2's name of `learning_rate`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is out of its range, NaN, or no number; two ways of clipping are set; both `lr`
+        and `learning_rate` are given.
+    """
+
+    config_names: ClassVar[tuple[str, ...]] = (
+        "name",
+        "learning_rate",
+        "weight_decay",
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "use_ema",
+        "ema_momentum",
+        "ema_overwrite_frequency",
+    )
+    unsupported_config_names: ClassVar[tuple[str, ...]] = (
+        "loss_scale_factor",
+        "gradient_accumulation_steps",
+    )
+
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        name: str | None = None,
+        lr: LearningRate | None = None,
+    ) -> None:
+        if lr is not None:
+            default = inspect.signature(type(self)).parameters["learning_rate"].default
+            if learning_rate != default:
+                raise ValueError(
+                    "`lr` is another name of `learning_rate`: give one of them. "
+                    f"Received: lr={lr}, learning_rate={learning_rate}"
+                )
+            learning_rate = lr
+        if sum(limit is not None for limit in (clipnorm, clipvalue, global_clipnorm)) > 1:
+            raise ValueError(
+                "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
+                f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
+            )
+        if ema_overwrite_frequency is not None and (
+            not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1
+        ):
+            raise ValueError(
+                "`ema_overwrite_frequency` must be an integer >= 1 or None. "
+                f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
+            )
+        self.name = name or snake_case(type(self).__name__)
+        self._learning_rate = _checked_learning_rate(learning_rate)
+        self.weight_decay = check_optional_number("weight_decay", weight_decay, minimum=0)
+        self.clipnorm = check_optional_number("clipnorm", clipnorm, minimum=0)
+        self.clipvalue = check_optional_number("clipvalue", clipvalue, minimum=0)
+        self.global_clipnorm = check_optional_number("global_clipnorm", global_clipnorm, minimum=0)
+        self.use_ema = bool(use_ema)
+        self.ema_momentum = check_number("ema_momentum", ema_momentum, minimum=0, maximum=1)
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self._iterations = 0
+        self._exempt = DecayExclusion()
+        self._slots: Slots | None = None
+
+    # What a subclass defines.
+
+    def initial_states(self) -> dict[str, float]:
+        """Return the name and the initial value of each state; arrays are shaped as variables."""
+        raise NotImplementedError(f"{type(self).__name__} must define `initial_states`.")
+
+    def step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        states: Mapping[str, list[Array]],
+        **options: Any,
+    ) -> None:
+        """Call the kernel: ``ops.<family>_step(params, grads, ..., **options)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `step`.")
+
+    # What a user calls.
+
+    @property
+    def iterations(self) -> int:
+        """Number of steps taken. Settable, to go on where a saved run stopped."""
+        return self._iterations
+
+    @iterations.setter
+    def iterations(self, value: int) -> None:
+        if value != int(value) or value < 0:
+            raise ValueError(f"`iterations` must be an integer >= 0. Received: iterations={value}")
+        self._iterations = int(value)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step. Settable, unless it follows a schedule, as in Keras."""
+        if callable(self._learning_rate):
+            rate = self._learning_rate(self._iterations)
+            return check_number("learning_rate", rate, minimum=0)
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: LearningRate) -> None:
+        if callable(self._learning_rate) and not callable(value):
+            raise TypeError(
+                "`learning_rate` follows a schedule and cannot be set to a number: make the "
+                f"optimizer with a number instead. Received: learning_rate={value!r}"
+            )
+        self._learning_rate = _checked_learning_rate(value)
+
+    lr = learning_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments; a schedule is returned as the object that it is."""
+        return super().get_config() | {"learning_rate": self._learning_rate}
+
+    @property
+    def built(self) -> bool:
+        """Whether the states are allocated."""
+        return self._slots is not None
+
+    @property
+    def states(self) -> dict[str, list[Array]]:
+        """State arrays by name, in the order of the variables; empty before `build`.
+
+        The arrays are the optimizer's own: what is written to them is what it goes on from.
+        """
+        return {} if self._slots is None else self._slots.states
+
+    @property
+    def averages(self) -> list[Array] | None:
+        """Moving averages of the variables; None without `use_ema`, and before `build`."""
+        return None if self._slots is None else self._slots.averages
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Exempt variables from `weight_decay`; call it before `build`.
+
+        Parameters
+        ----------
+        var_list
+            Variables to exempt.
+        var_names
+            Regular expressions; a variable is exempt where one is found in its `name`, e.g.
+            ``["bias"]``.
+
+        Raises
+        ------
+        ValueError
+            The optimizer is built.
+        """
+        if self.built:
+            raise ValueError(
+                "`exclude_from_weight_decay()` must be called before the optimizer is built."
+            )
+        self._exempt = DecayExclusion(var_list or (), var_names or ())
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Allocate the states for `variables`; does nothing where it was done before."""
+        self._slots = self._slots or Slots(
+            variables, self.initial_states(), use_ema=self.use_ema, exempt=self._exempt
+        )
+
+    def apply(
+        self, grads: Sequence[Array | None], variables: Sequence[Variable] | None = None
+    ) -> None:
+        """Update the variables, in place, and count the step.
+
+        Parameters
+        ----------
+        grads
+            One gradient per variable, of its shape and dtype. A variable whose gradient is None
+            is left alone, with a warning; an empty list does nothing.
+        variables
+            The variables; None means those that the optimizer was built with. The first call
+            builds the optimizer; later ones may pass some of the same variables.
+
+        Raises
+        ------
+        ValueError
+            The lists differ in length, a shape differs, a variable is unknown, every gradient is
+            None, or the optimizer is not built and `variables` is None.
+        TypeError
+            A gradient's dtype is not its variable's (Keras casts).
+        """
+        if len(grads) == 0:
+            return
+        if variables is None:
+            if self._slots is None:
+                raise ValueError(
+                    "`variables` must be given where the optimizer is not built: "
+                    "pass them, or call `build(variables)` first."
+                )
+            variables = self._slots.variables
+        if len(grads) != len(variables):
+            raise ValueError(
+                "`grads` must hold one gradient per variable. "
+                f"Received: {len(grads)} gradients, {len(variables)} variables"
+            )
+        if self._slots is None:
+            _check_gradients(grads, variables)
+            self.build(variables)
+        assert self._slots is not None
+        if (
+            len(variables) == len(self._slots.variables)
+            and all(map(operator.is_, variables, self._slots.variables))
+            and not any(grad is None for grad in grads)
+        ):
+            self._update(self._slots, self._slots.groups, grads)
+        else:
+            self._update_some(self._slots, grads, variables)
+        self._iterations += 1
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Array | None, Variable]]) -> int:
+        """`apply`, with (gradient, variable) pairs. Returns the number of steps taken."""
+        pairs = list(grads_and_vars)
+        self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
+        return self._iterations
+
+    def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
+        """Set the variables to their moving averages; does nothing without `use_ema`."""
+        if self._slots is None or self._slots.averages is None:
+            return
+        for position in [self._slots.position(variable) for variable in variables]:
+            self._slots.variables[position].value[...] = self._slots.averages[position]
+
+    # How a step is made.
+
+    def _update_some(
+        self, slots: Slots, grads: Sequence[Array | None], variables: Sequence[Variable]
+    ) -> None:
+        pairs = list(zip(grads, variables, strict=True))
+        given = {slots.position(variable): grad for grad, variable in pairs if grad is not None}
+        if not given:
+            raise ValueError("`grads` must hold a gradient for some variable. Received: only None")
+        missing = [variable.path for grad, variable in pairs if grad is None]
+        if len(given) + len(missing) < len(pairs):
+            raise ValueError(
+                f"`variables` must be distinct. Received: {[v.path for v in variables]}"
+            )
+        if missing:
+            warnings.warn(f"No gradient was given for {', '.join(missing)}.", stacklevel=3)
+        every = [given.get(position) for position in range(len(slots.variables))]
+        self._update(slots, slots.grouped(sorted(given)), every)
+
+    def _update(self, slots: Slots, groups: Sequence[Group], grads: Sequence[Array | None]) -> None:
+        step = self._iterations + 1
+        options: dict[str, Any] = {
+            "convention": "keras",
+            "step": step,
+            "lr": self.learning_rate,
+            "clip_value": self.clipvalue or None,
+            "max_norm_each": self.clipnorm or None,
+            "max_norm": self.global_clipnorm or None,
+            "ema_momentum": self.ema_momentum,
+        }
+        if len(groups) > 1:
+            # A call that fails must not come after one that did not.
+            _check_gradients(grads, slots.variables)
+        if len(groups) > 1 and self.global_clipnorm:
+            # The norm spans the groups, so no single call can take it.
+            norm = ops.global_norm([grad for grad in grads if grad is not None])
+            options["max_norm"] = None
+            if math.isfinite(norm):
+                options["grad_scale"] = max(norm / self.global_clipnorm, 1.0)
+        for group in groups:
+            self.step(
+                group.params,
+                [grads[position] for position in group.positions],  # type: ignore[misc]
+                group.states,
+                weight_decay=(self.weight_decay or 0.0) if group.decays else 0.0,
+                ema=group.averages,
+                **options,
+            )
+        if slots.averages is not None:
+            # The kernel, too, sets the average to the variable at the first step.
+            _average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
+            if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
+                self.finalize_variable_values(slots.variables)
+
+
+def _average_untouched(slots: Slots, groups: Sequence[Group], momentum: float) -> None:
+    """Move the averages of the variables that got no gradient, as Keras does."""
+    assert slots.averages is not None
+    touched = {position for group in groups for position in group.positions}
+    for position, variable in enumerate(slots.variables):
+        if position not in touched:
+            average = slots.averages[position]
+            np.multiply(average, momentum, out=average)
+            np.add(average, variable.value * (1.0 - momentum), out=average)
+
+
+def _checked_learning_rate(value: LearningRate) -> LearningRate:
+    return value if callable(value) else check_number("learning_rate", value, minimum=0)
+
+
+def _check_gradients(grads: Sequence[Array | None], variables: Sequence[Variable]) -> None:
+    """Check what the kernel would, where more than its one call is at stake."""
+    for i, (grad, variable) in enumerate(zip(grads, variables, strict=True)):
+        if grad is None:
+            continue
+        if not isinstance(grad, np.ndarray) or grad.dtype != variable.dtype:
+            raise TypeError(
+                f"`grads[{i}]` must be an array of the dtype {variable.dtype} of "
+                f"`{variable.path}`. Received: {getattr(grad, 'dtype', type(grad).__name__)}"
+            )
+        if grad.shape != variable.shape:
+            raise ValueError(
+                f"`grads[{i}]` must have the shape {variable.shape} of `{variable.path}`. "
+                f"Received: shape {grad.shape}"
+            )

@@ -1,0 +1,120 @@
+"""The arrays behind an optimizer's variables, as the argument lists of its kernel calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fusednn.optimizers.options import Array
+
+if TYPE_CHECKING:
+    from fusednn.variable import Variable
+
+
+class Group(NamedTuple):
+    """Variables that one kernel call updates: its argument lists, built once and reused."""
+
+    #: Places of the variables among those that the optimizer was built with.
+    positions: list[int]
+    #: Whether weight decay applies: a call has one decay for all of its variables.
+    decays: bool
+    params: list[Array]
+    states: dict[str, list[Array]]
+    averages: list[Array] | None
+
+
+class DecayExclusion:
+    """Which variables are exempt from weight decay: listed ones, and those with certain names."""
+
+    def __init__(self, variables: Iterable[Variable] = (), patterns: Iterable[str] = ()) -> None:
+        self._variables = {id(variable): variable for variable in variables}
+        joined = "|".join(patterns)
+        self._pattern = re.compile(joined) if joined else None
+
+    def __contains__(self, variable: Variable) -> bool:
+        named = self._pattern is not None and self._pattern.search(variable.name) is not None
+        return named or id(variable) in self._variables
+
+
+class Slots:
+    """Variables, their states and their moving averages: float64 for float64, else float32.
+
+    Parameters
+    ----------
+    variables
+        Distinct variables; their arrays are kept.
+    initial_states
+        Name and initial value of each state.
+    use_ema
+        Whether to keep averages; they start as copies of the variables.
+    exempt
+        Variables without weight decay.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        initial_states: dict[str, float],
+        *,
+        use_ema: bool,
+        exempt: DecayExclusion,
+    ) -> None:
+        self.variables = list(variables)
+        self._positions = {id(variable): i for i, variable in enumerate(self.variables)}
+        if len(self._positions) != len(self.variables):
+            raise ValueError(
+                f"`variables` must be distinct. Received: {len(self.variables)} variables, "
+                f"of which {len(self._positions)} are distinct"
+            )
+        self._exempt = exempt
+        self.states = {
+            name: [_full(variable.value, value) for variable in self.variables]
+            for name, value in initial_states.items()
+        }
+        self.averages = (
+            [variable.value.astype(_dtype(variable.value)) for variable in self.variables]
+            if use_ema
+            else None
+        )
+        #: The groups of a step of all variables.
+        self.groups = self.grouped(range(len(self.variables)))
+
+    def position(self, variable: Variable) -> int:
+        """Return the place of a variable; raise ValueError where it is unknown."""
+        try:
+            return self._positions[id(variable)]
+        except KeyError:
+            raise ValueError(
+                f"Unknown variable `{variable.path}`: an optimizer only updates the variables "
+                "that it was built with. Make a new optimizer for other ones."
+            ) from None
+
+    def grouped(self, positions: Iterable[int]) -> list[Group]:
+        """Return the groups of a step of some variables."""
+        split: dict[bool, list[int]] = {True: [], False: []}
+        for position in positions:
+            split[self.variables[position] not in self._exempt].append(position)
+        return [
+            Group(
+                members,
+                decays,
+                [self.variables[i].value for i in members],
+                {name: [arrays[i] for i in members] for name, arrays in self.states.items()},
+                None if self.averages is None else [self.averages[i] for i in members],
+            )
+            for decays, members in split.items()
+            if members
+        ]
+
+
+def _dtype(param: Array) -> type[np.float32] | type[np.float64]:
+    return np.float64 if param.dtype == np.float64 else np.float32
+
+
+def _full(param: Array, value: float) -> Array:
+    dtype = _dtype(param)
+    # Zeros come from the system page by page, when first written.
+    return np.full(param.shape, value, dtype) if value else np.zeros(param.shape, dtype)

@@ -1,0 +1,207 @@
+"""Losses, their gradients, metrics, initializers and activations against real Keras."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fusednn import activations, initializers, losses, metrics
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="compares with Keras")
+
+# Keras' own tensors do not know NumPy 2's `copy` yet.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def keras_value_and_gradient(loss, t, y):
+    """Keras has no gradients of its own: the backend's."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        value, grad = jax.value_and_grad(lambda y: loss(t, y))(np.asarray(y))
+        return float(value), np.asarray(grad)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        tensor = torch.tensor(y, requires_grad=True)
+        value = loss(t, tensor)
+        value.backward()
+        return value.item(), tensor.grad.numpy()
+    pytest.skip(f"no gradients are taken through backend {keras.backend.backend()}")
+    raise AssertionError
+
+
+def draw(rng, kind, shape):
+    if kind == "real":
+        return (3 * rng.standard_normal(shape)).astype(np.float32)
+    if kind == "fraction":
+        return rng.uniform(0.05, 0.95, shape).astype(np.float32)
+    if kind == "probability":
+        y = rng.uniform(0.05, 0.95, shape)
+        return (y / y.sum(axis=-1, keepdims=True)).astype(np.float32)
+    if kind == "onehot":
+        return np.eye(shape[-1], dtype=np.float32)[rng.integers(0, shape[-1], shape[:-1])]
+    if kind == "bit":
+        return rng.integers(0, 2, shape).astype(np.float32)
+    return rng.integers(0, shape[-1], shape[:-1])
+
+
+LOGITS = {"from_logits": True}
+LOSSES = [
+    ("MeanSquaredError", {}, "real", "real"),
+    ("MeanSquaredError", {"reduction": "sum"}, "real", "real"),
+    ("BinaryCrossentropy", {}, "bit", "fraction"),
+    ("BinaryCrossentropy", {"label_smoothing": 0.2}, "bit", "fraction"),
+    ("BinaryCrossentropy", LOGITS, "bit", "real"),
+    ("BinaryCrossentropy", LOGITS | {"label_smoothing": 0.2}, "fraction", "real"),
+    ("CategoricalCrossentropy", {}, "onehot", "probability"),
+    ("CategoricalCrossentropy", {"label_smoothing": 0.1}, "onehot", "fraction"),
+    ("CategoricalCrossentropy", LOGITS, "onehot", "real"),
+    ("CategoricalCrossentropy", LOGITS | {"label_smoothing": 0.1}, "onehot", "real"),
+    ("SparseCategoricalCrossentropy", {}, "label", "probability"),
+    ("SparseCategoricalCrossentropy", {}, "label", "fraction"),
+    ("SparseCategoricalCrossentropy", LOGITS | {"reduction": "sum"}, "label", "real"),
+]
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (4, 3, 6)], ids=str)
+@pytest.mark.parametrize(("name", "options", "of_targets", "of_predictions"), LOSSES)
+def test_loss(rng, name, options, of_targets, of_predictions, shape):
+    t, y = draw(rng, of_targets, shape), draw(rng, of_predictions, shape)
+    mine = getattr(losses, name)(**options)
+    peer = getattr(keras.losses, name)(**options)
+    want, want_grad = keras_value_and_gradient(peer, t, y)
+    value, grad = mine.value_and_gradient(t, y)
+    np.testing.assert_allclose(value, want, **TOLERANCE)
+    np.testing.assert_allclose(mine(t, y), want, **TOLERANCE)
+    np.testing.assert_allclose(grad, want_grad, **TOLERANCE)
+    config = {k: v for k, v in mine.get_config().items() if k in peer.get_config()}
+    assert config == {k: v for k, v in peer.get_config().items() if k != "ignore_class"} | {
+        "name": mine.name
+    }
+
+
+@pytest.mark.parametrize("name", ["CategoricalCrossentropy", "BinaryCrossentropy"])
+def test_clipped_probabilities(name):
+    """The numbers beyond the clip, and that the gradient stops there."""
+    y = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], np.float32)
+    t = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    mine, peer = getattr(losses, name)(), getattr(keras.losses, name)()
+    want, want_grad = keras_value_and_gradient(peer, t, y)
+    value, grad = mine.value_and_gradient(t, y)
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_allclose(grad, want_grad, rtol=1e-5, atol=1e-6)
+
+
+FUNCTIONS = [
+    ("mean_squared_error", {}, "real", "real"),
+    ("binary_crossentropy", {"label_smoothing": 0.1}, "bit", "fraction"),
+    ("categorical_crossentropy", LOGITS, "onehot", "real"),
+    ("sparse_categorical_crossentropy", LOGITS, "label", "real"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "of_targets", "of_predictions"), FUNCTIONS)
+def test_loss_function(rng, name, options, of_targets, of_predictions):
+    t, y = draw(rng, of_targets, (4, 3, 6)), draw(rng, of_predictions, (4, 3, 6))
+    values = getattr(losses, name)(t, y, **options)
+    want = numpy(getattr(keras.losses, name)(t, y, **options))
+    assert values.shape == want.shape
+    np.testing.assert_allclose(values, want, **TOLERANCE)
+
+
+METRICS = [
+    ("Accuracy", {}, "label", "label"),
+    ("BinaryAccuracy", {}, "bit", "fraction"),
+    ("BinaryAccuracy", {"threshold": 0.3}, "bit", "fraction"),
+    ("CategoricalAccuracy", {}, "onehot", "real"),
+    ("SparseCategoricalAccuracy", {}, "label", "real"),
+    ("MeanSquaredError", {}, "real", "real"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "of_targets", "of_predictions"), METRICS)
+def test_metric(rng, name, options, of_targets, of_predictions):
+    mine = getattr(metrics, name)(**options)
+    peer = getattr(keras.metrics, name)(**options)
+    assert mine.name == peer.name
+    for rows in (1, 7, 32):
+        t, y = draw(rng, of_targets, (rows, 4)), draw(rng, of_predictions, (rows, 4))
+        mine.update_state(t, y)
+        peer.update_state(t, y)
+        np.testing.assert_allclose(mine.result(), numpy(peer.result()), rtol=1e-6)
+    mine.reset_state()
+    peer.reset_state()
+    assert mine.result() == float(numpy(peer.result())) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs"),
+    [((8,), (8, 1)), ((8, 1), (8, 1)), ((8,), (8, 4)), ((8, 1), (8, 4)), ((8, 4), (8, 4))],
+)
+def test_which_accuracy(labels, outputs):
+    compile_utils = pytest.importorskip("keras.src.trainers.compile_utils")
+    peer = compile_utils.get_metric("accuracy", np.zeros(labels), np.zeros(outputs))
+    mine = metrics.resolve_accuracy(labels, outputs)
+    assert type(mine).__name__ == type(peer).__name__
+    assert mine.name == peer.name
+
+
+INITIALIZERS = [
+    ("GlorotNormal", {}),
+    ("GlorotUniform", {}),
+    ("HeNormal", {}),
+    ("HeUniform", {}),
+    ("LecunNormal", {}),
+    ("LecunUniform", {}),
+    ("RandomNormal", {}),
+    ("RandomUniform", {}),
+    ("TruncatedNormal", {}),
+    ("VarianceScaling", {}),
+    ("VarianceScaling", {"scale": 3.0, "mode": "fan_avg", "distribution": "untruncated_normal"}),
+    ("VarianceScaling", {"scale": 0.5, "mode": "fan_out", "distribution": "uniform"}),
+]
+
+
+@pytest.mark.parametrize("shape", [(200, 600), (3, 3, 64, 128)], ids=str)
+@pytest.mark.parametrize(("name", "options"), INITIALIZERS)
+def test_initializer(name, options, shape):
+    mine = getattr(initializers, name)(**options, seed=1)(shape)
+    peer = numpy(getattr(keras.initializers, name)(**options, seed=1)(shape))
+    n = mine.size
+    # Six standard deviations of the difference of two sample variances, at kurtosis 3.
+    assert mine.var() == pytest.approx(peer.var(), rel=6 * np.sqrt(4 / n))
+    assert mine.mean() == pytest.approx(peer.mean(), abs=6 * peer.std() * np.sqrt(2 / n))
+    if "ormal" not in name + str(options) or "runcated" in name:
+        assert np.abs(mine).max() == pytest.approx(np.abs(peer).max(), rel=2e-3)
+    quantiles = np.linspace(0.01, 0.99, 21)
+    np.testing.assert_allclose(
+        np.quantile(mine, quantiles), np.quantile(peer, quantiles), atol=0.05 * peer.std()
+    )
+
+
+def test_initializer_defaults():
+    for name, options in INITIALIZERS:
+        mine = getattr(initializers, name)(**options).get_config()
+        peer = getattr(keras.initializers, name)(**options).get_config()
+        assert mine == {k: v for k, v in peer.items() if k in mine}, name
+        unknown = set(peer) - set(mine)
+        assert unknown <= {"input_axes", "output_axes"}, name
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "relu", "leaky_relu", "sigmoid", "tanh", "softmax", "elu", "selu"]
+)
+def test_activation(rng, name):
+    x = (4 * rng.standard_normal((31, 9))).astype(np.float32)
+    mine = getattr(activations, name)(x)
+    np.testing.assert_allclose(mine, numpy(getattr(keras.activations, name)(x)), **TOLERANCE)

@@ -1,0 +1,162 @@
+"""Every optimizer and option against real Keras, over 200 steps."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fusednn import optimizers
+from fusednn.variable import Variable
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="compares with Keras")
+
+# Keras' own tensors do not know NumPy 2's `copy` yet.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SHAPES = ((5, 19), (19,))
+OWN = {
+    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"nesterov": True}],
+    "Adagrad": [{}, {"initial_accumulator_value": 0.0, "epsilon": 1e-2}],
+    "RMSprop": [
+        {},
+        {"rho": 0.95, "epsilon": 1e-3},
+        {"momentum": 0.9},
+        {"centered": True, "epsilon": 1e-3},
+        {"momentum": 0.5, "centered": True, "epsilon": 1e-3},
+    ],
+    "Adam": [{}, {"amsgrad": True}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
+    "AdamW": [{}, {"weight_decay": 0.2, "amsgrad": True}],
+}
+COMMON = [
+    {},
+    {"weight_decay": 0.1},
+    {"clipvalue": 0.5},
+    {"clipnorm": 1.0},
+    {"global_clipnorm": 1.5},
+    {"use_ema": True, "ema_momentum": 0.9},
+    {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7},
+]
+CASES = [(name, own, {}) for name, options in OWN.items() for own in options] + [
+    (name, options[-1], common) for name, options in OWN.items() for common in COMMON[1:]
+]
+NAMES = ("kernel", "bias")
+
+
+def case_id(value):
+    if isinstance(value, dict):
+        return "-".join(f"{k}={v}" for k, v in value.items()) or "plain"
+    return value
+
+
+class Twins:
+    """One optimizer of each package on equal variables, fed equal gradients."""
+
+    def __init__(self, rng, name, options, prepare=lambda optimizer: None):
+        self.rng = rng
+        start = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+        self.mine = [Variable(p, name=n) for p, n in zip(start, NAMES, strict=True)]
+        self.theirs = [
+            keras.Variable(p, name=n, dtype="float32") for p, n in zip(start, NAMES, strict=True)
+        ]
+        self.optimizer = getattr(optimizers, name)(**options)
+        self.peer = getattr(keras.optimizers, name)(**options)
+        prepare(self.optimizer)
+        prepare(self.peer)
+        self.optimizer.build(self.mine)
+        self.peer.build(self.theirs)
+
+    def step(self, indices=(0, 1)):
+        # A drift, so that the trajectories lead somewhere, and noise.
+        grads = [(0.3 + self.rng.standard_normal(SHAPES[i])).astype(np.float32) for i in indices]
+        self.optimizer.apply(grads, [self.mine[i] for i in indices])
+        tensors = [keras.ops.convert_to_tensor(g) for g in grads]
+        self.peer.apply(tensors, [self.theirs[i] for i in indices])
+
+    def check(self, tolerance=2e-5):
+        for mine, theirs in zip(self.mine, self.theirs, strict=True):
+            want = keras.ops.convert_to_numpy(theirs.value)
+            np.testing.assert_allclose(mine.value, want, rtol=tolerance, atol=tolerance)
+
+    def finish(self):
+        self.optimizer.finalize_variable_values(self.mine)
+        self.peer.finalize_variable_values(self.theirs)
+        self.check()
+
+
+@pytest.mark.parametrize(("name", "own", "common"), CASES, ids=case_id)
+def test_200_steps(rng, name, own, common):
+    twins = Twins(rng, name, {"learning_rate": 0.01, **own, **common})
+    before = [v.numpy() for v in twins.mine]
+    for step in range(200):
+        twins.step()
+        if step in (0, 6, 30):
+            twins.check()
+    twins.check()
+    twins.finish()
+    assert all(np.abs(v.value - b).max() > 0.02 for v, b in zip(twins.mine, before, strict=True))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_changing_the_learning_rate(rng, name):
+    twins = Twins(rng, name, {"learning_rate": 0.1, **OWN[name][-1]})
+    for rate in (0.1, 0.02, 0.5, 0.0, 0.01):
+        twins.optimizer.learning_rate = rate
+        twins.peer.learning_rate = rate
+        for _ in range(5):
+            twins.step()
+        twins.check()
+
+
+def test_a_schedule(rng):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    twins = Twins(rng, "SGD", {"momentum": 0.9})
+    twins.optimizer.learning_rate = lambda step: float(schedule(step))
+    twins.peer.learning_rate = schedule
+    for _ in range(50):
+        twins.step()
+    twins.check()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.2},
+        {"weight_decay": 0.2, "global_clipnorm": 1.0},
+        {"weight_decay": 0.2, "clipnorm": 1.0, "use_ema": True, "ema_overwrite_frequency": 3},
+    ],
+    ids=case_id,
+)
+def test_exclusion_from_weight_decay(rng, options):
+    twins = Twins(
+        rng,
+        "Adam",
+        {"learning_rate": 0.01, **options},
+        prepare=lambda optimizer: optimizer.exclude_from_weight_decay(var_names=["bias"]),
+    )
+    for _ in range(50):
+        twins.step()
+    twins.check()
+
+
+def test_some_variables_per_step(rng):
+    options = {"learning_rate": 0.01, "use_ema": True, "ema_momentum": 0.8, "weight_decay": 0.1}
+    twins = Twins(rng, "RMSprop", options)
+    for step in range(30):
+        twins.step([(0, 1), (1,), (0,), (1, 0)][step % 4])
+    twins.check()
+    twins.finish()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_configs_are_exchangeable(name):
+    peer = getattr(keras.optimizers, name)(name="mine")
+    config = peer.get_config()
+    mine = getattr(optimizers, name).from_config(config)
+    ours = mine.get_config()
+    assert {k: v for k, v in config.items() if k in ours} == ours
+    assert set(config) - set(ours) == {"loss_scale_factor", "gradient_accumulation_steps"}
+    again = type(peer).from_config(ours)
+    assert again.get_config() == config

@@ -1,0 +1,181 @@
+"""The checks in dev/ can fail: each is shown what it must refuse. The tools agree on versions."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "dev" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_symbols = load("check_symbols")
+check_wheel = load("check_wheel")
+
+needs_compiler = pytest.mark.skipif(
+    not all(map(shutil.which, ("g++", "nm", "readelf"))), reason="needs g++ and binutils"
+)
+
+GOOD_UNIT = """
+#include <math.h>
+namespace fusednn { inline namespace x86_64_v3 {
+template <class T> __attribute__((noinline)) T twice(T x) { return sqrtf(x + x); }
+inline __attribute__((noinline)) float counted(float x) { static float n; return n += x; }
+float run(float x) { return twice(x) + counted(x); }
+} }
+"""
+
+BAD_UNITS = {
+    "inline function outside": (
+        "inline __attribute__((noinline)) float twice(float x) { return x + x; }"
+        "namespace fusednn { namespace x86_64_v3 { float run(float x) { return twice(x); } } }",
+        "weak symbol outside fusednn::x86_64_v3: _Z5twicef",
+    ),
+    "another unit's namespace": (
+        "namespace fusednn { namespace x86_64_v4 {"
+        "template <class T> __attribute__((noinline)) T twice(T x) { return x + x; }"
+        "float run(float x) { return twice(x); } } }",
+        "weak symbol outside fusednn::x86_64_v3: _ZN7fusednn9x86_64_v4",
+    ),
+    "unique static of a template": (
+        "template <class T> struct Table { static T rows; }; template <class T> T Table<T>::rows;"
+        "namespace fusednn { namespace x86_64_v3 { float* run() { return &Table<float>::rows; }}}",
+        "weak symbol outside fusednn::x86_64_v3: _ZN5TableIfE4rowsE",
+    ),
+    "standard library": (
+        "#include <vector>\n"
+        "namespace fusednn { namespace x86_64_v3 {"
+        "void run(std::vector<float>& x) { x.push_back(1); } } }",
+        "needs a C++ run-time symbol: _Zn",
+    ),
+    "guarded static": (
+        "namespace fusednn { namespace x86_64_v3 { float make();"
+        "float run() { static float x = make(); return x; } } }",
+        "needs a C++ run-time symbol: __cxa_guard_acquire",
+    ),
+}
+
+
+def compile_cpp(source: str, output: Path, *options: str) -> Path:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = output.with_suffix(".cpp")
+    path.write_text(source)
+    command = ["g++", "-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", *options]
+    subprocess.run([*command, str(path), "-o", str(output)], check=True)
+    return output
+
+
+LIBRARY = """
+extern "C" __attribute__((visibility("default"))) int fnn_version() { return 1; }
+"""
+
+
+@needs_compiler
+def test_unit_that_keeps_to_its_namespace_passes(tmp_path: Path) -> None:
+    unit = compile_cpp(GOOD_UNIT, tmp_path / "unit.o", "-c")
+    kinds = {kind for kind, _ in check_symbols.read_symbols(unit)}
+    assert {"W", "u"} <= kinds, "the example has no weak or unique symbol, so it shows nothing"
+    assert check_symbols.check_unit(unit, "x86_64_v3") == []
+
+
+@needs_compiler
+@pytest.mark.parametrize(("source", "problem"), BAD_UNITS.values(), ids=BAD_UNITS.keys())
+def test_unit_that_leaks_is_refused(tmp_path: Path, source: str, problem: str) -> None:
+    unit = compile_cpp(source, tmp_path / "unit.o", "-c")
+    assert problem in "\n".join(check_symbols.check_unit(unit, "x86_64_v3"))
+
+
+@needs_compiler
+def test_unit_with_link_time_optimisation_is_refused(tmp_path: Path) -> None:
+    unit = compile_cpp(GOOD_UNIT, tmp_path / "unit.o", "-c", "-flto", "-ffat-lto-objects")
+    assert "link time optimisation" in "\n".join(check_symbols.check_unit(unit, "x86_64_v3"))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("source", "options", "problem"),
+    [
+        (LIBRARY + "int stray() { return 2; }", ["-fvisibility=default"], "exports _Z5strayv"),
+        (
+            LIBRARY + 'extern "C" int Py_IsInitialized(); int f() { return Py_IsInitialized(); }',
+            [],
+            "needs Python's Py_IsInitialized",
+        ),
+        (LIBRARY, ["-Wl,--no-as-needed", "-lgomp"], "links libgomp.so.1"),
+        ("int hidden;", [], "exports nothing"),
+    ],
+    ids=["exported", "python", "linked", "empty"],
+)
+def test_library_is_refused(tmp_path: Path, source: str, options: list[str], problem: str) -> None:
+    library = compile_cpp(source, tmp_path / "libfusednn.so", "-shared", *options)
+    assert problem in "\n".join(check_symbols.check_library(library))
+
+
+@needs_compiler
+def test_build_directory_is_searched_and_must_hold_something(tmp_path: Path) -> None:
+    problems, _ = check_symbols.check_build(tmp_path)
+    assert len(problems) == 2
+    objects = tmp_path / "CMakeFiles" / "fusednn_unit_x86_64_v3.dir" / "csrc"
+    compile_cpp(GOOD_UNIT, objects / "unit.cpp.o", "-c")
+    compile_cpp(LIBRARY, tmp_path / "libfusednn.so", "-shared")
+    assert check_symbols.check_build(tmp_path)[0] == []
+    compile_cpp(BAD_UNITS["standard library"][0], objects / "bad.cpp.o", "-c")
+    assert check_symbols.check_build(tmp_path)[0] != []
+
+
+def make_wheel(path: Path, names: list[str]) -> Path:
+    with ZipFile(path, "w") as wheel:
+        for name in names:
+            wheel.writestr(name, "content")
+    return path
+
+
+GOOD_WHEEL = [
+    "fusednn/__init__.py",
+    "fusednn/py.typed",
+    "fusednn/_core.pyi",
+    "fusednn/_core.cpython-311-x86_64-linux-gnu.so",
+    "fusednn/lib/libfusednn.so",
+    "fusednn/include/fusednn/fusednn.h",
+    "fusednn-1.dist-info/licenses/LICENSE",
+]
+
+
+def test_wheel_with_every_part_passes(tmp_path: Path) -> None:
+    assert check_wheel.check_wheel(make_wheel(tmp_path / "good.whl", GOOD_WHEEL)) == []
+
+
+@pytest.mark.parametrize("lost", GOOD_WHEEL)
+def test_wheel_without_a_part_is_refused(tmp_path: Path, lost: str) -> None:
+    names = [name for name in GOOD_WHEEL if name != lost]
+    problems = check_wheel.check_wheel(make_wheel(tmp_path / "lacking.whl", names))
+    assert len(problems) == 1
+    assert problems[0].startswith("lacks ")
+
+
+def test_wheel_with_sources_or_too_large_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "bad.whl", [*GOOD_WHEEL, "fusednn/cpu/batch_norm.cpp"])
+    assert check_wheel.check_wheel(wheel) == ["holds fusednn/cpu/batch_norm.cpp"]
+    assert "must be under 100" in check_wheel.check_wheel(wheel, max_bytes=100)[-1]
+
+
+def test_pre_commit_uses_the_versions_of_the_lint_group() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        group = tomllib.load(file)["dependency-groups"]["lint"]
+    pinned = {requirement for requirement in group if isinstance(requirement, str)}
+    hooks = re.findall(r"[\w-]+==[\w.]+", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert set(hooks) == pinned

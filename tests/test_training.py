@@ -1,0 +1,132 @@
+"""What the package is for: deep networks that learn real data, and one that cannot without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from fusednn import utils
+from fusednn.layers import Activation, BatchNormalization, Dense, Input, Layer, LeakyReLU
+from fusednn.models import Sequential
+from fusednn.optimizers import SGD, Adam, Optimizer, RMSprop
+
+SEEDS = range(5)
+
+TRAINED_ON = 1437  # of the 1797 digits
+BATCH_SIZE = 32
+
+
+def cosine(rate: float, epochs: int) -> Callable[[int], float]:
+    """Learning rate that falls to 0: the last steps do not depend on luck."""
+    last = epochs * math.ceil(TRAINED_ON / BATCH_SIZE)
+    return lambda step: rate * 0.5 * (1 + math.cos(math.pi * step / last))
+
+
+OPTIMIZERS: dict[str, Callable[[int], Optimizer]] = {
+    "Adam": lambda epochs: Adam(cosine(3e-3, epochs)),
+    "RMSprop": lambda epochs: RMSprop(cosine(1e-3, epochs)),
+    "Nesterov": lambda epochs: SGD(cosine(0.1, epochs), momentum=0.9, nesterov=True),
+}
+
+
+def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Handwritten digits, 8 x 8: 80 % to train on, 20 % to test, classes in proportion."""
+    x, y = load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(
+        x / 16, y, test_size=0.2, stratify=y, random_state=seed
+    )
+    assert len(train_x) == TRAINED_ON
+    return train_x, test_x, train_y, test_y
+
+
+def leaky_relu() -> Layer:
+    return LeakyReLU(0.01)
+
+
+def sigmoid() -> Layer:
+    return Activation("sigmoid")
+
+
+def deep_network(
+    depth: int, width: int, activation: Callable[[], Layer], *, normalize: bool, initializer: str
+) -> Sequential:
+    model = Sequential([Input((64,))])
+    for _ in range(depth):
+        model.add(Dense(width, kernel_initializer=initializer))
+        if normalize:
+            model.add(BatchNormalization(momentum=0.9))
+        model.add(activation())
+    model.add(Dense(10, activation="softmax"))
+    return model
+
+
+def accuracy_after(
+    seed: int,
+    optimizer: str,
+    epochs: int,
+    depth: int,
+    width: int,
+    activation: Callable[[], Layer] = leaky_relu,
+    *,
+    normalize: bool = True,
+    initializer: str = "he_normal",
+) -> float:
+    """Accuracy on the test set of a network trained with this seed."""
+    train_x, test_x, train_y, test_y = digits(seed)
+    utils.set_random_seed(seed)
+    model = deep_network(depth, width, activation, normalize=normalize, initializer=initializer)
+    model.compile(
+        OPTIMIZERS[optimizer](epochs), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    model.fit(train_x, train_y, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+    return model.evaluate(test_x, test_y, return_dict=True)["accuracy"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_four_layers_with_batch_normalization(optimizer: str) -> None:
+    accuracies = [accuracy_after(seed, optimizer, 40, 4, 128) for seed in SEEDS]
+    assert np.mean(accuracies) >= 0.98, accuracies
+    assert min(accuracies) >= 0.97, accuracies
+
+
+def test_twenty_layers_with_batch_normalization() -> None:
+    accuracies = [accuracy_after(seed, "Nesterov", 20, 20, 100) for seed in SEEDS]
+    assert np.mean(accuracies) >= 0.96, accuracies
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_twenty_sigmoid_layers_learn_nothing_without_batch_normalization(seed: int) -> None:
+    """The gradient shrinks in every layer: the last layer learns the classes' frequencies only."""
+    accuracy = accuracy_after(
+        seed, "Adam", 10, 20, 100, sigmoid, normalize=False, initializer="glorot_uniform"
+    )
+    assert accuracy <= 0.2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_twenty_sigmoid_layers_learn_with_batch_normalization(seed: int) -> None:
+    accuracy = accuracy_after(
+        seed, "Adam", 20, 20, 100, sigmoid, normalize=True, initializer="glorot_uniform"
+    )
+    assert accuracy >= 0.8
+
+
+def test_gradient_vanishes_in_sigmoid_layers_and_not_behind_batch_normalization() -> None:
+    """Ratio of the first to the last hidden layer's gradient, before any training."""
+    train_x, _, train_y, _ = digits(0)
+
+    def ratio(*, normalize: bool) -> float:
+        utils.set_random_seed(0)
+        model = deep_network(20, 100, sigmoid, normalize=normalize, initializer="glorot_uniform")
+        model.compile(SGD(0.0), "sparse_categorical_crossentropy")
+        model.train_on_batch(train_x[:256], train_y[:256])
+        kernels = [v for v in model.weights if v.name == "kernel"]
+        return float(np.std(kernels[0].grad) / np.std(kernels[-2].grad))
+
+    assert ratio(normalize=False) < 1e-8
+    assert ratio(normalize=True) > 0.1
