@@ -164,6 +164,34 @@ def test_alignment_changes_no_bit(make, layout, nbytes):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("nbytes", [0, 1, 8])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ref.DTYPES, ids=str)
+def test_outputs_too_large_for_the_caches_have_the_bits_of_in_place_ones(
+    make, threads, dtype, layout, nbytes
+):
+    """Large new outputs are written past the caches, whatever their alignment."""
+    outer = 8_500_000 // (64 * 196 * dtype.itemsize)
+    x = np.resize(make.normal((10_007,), dtype), (outer, 64, 196))
+    x, axis = arranged(x, layout)
+    gamma, beta = make.uniform((64,), ref.statistics_dtype(dtype)), None
+    how = {"negative_slope": 0.1, "channel_axis": axis}
+    out = make.offset(np.zeros_like(x), nbytes)
+    _, mean, inv_std = ops.batch_norm_forward(x, gamma, beta, out=out, **how)
+    in_place = x.copy()
+    ops.batch_norm_forward(in_place, gamma, beta, out=in_place, **how)
+    np.testing.assert_array_equal(out, in_place)
+
+    saved = (gamma, beta, mean, inv_std)
+    ops.batch_norm_backward(in_place, x, *saved, out=out, **how)
+    ops.batch_norm_backward(in_place, x, *saved, out=in_place, **how)
+    np.testing.assert_array_equal(out, in_place)
+
+    ops.leaky_relu(x, 0.3, out=out)
+    ops.leaky_relu(x, 0.3, out=x)
+    np.testing.assert_array_equal(out, x)
+
+
 def test_a_broadcast_gradient(make):
     p = Problem(make)
     _, mean, inv_std = ops.batch_norm_forward(p.x, p.gamma, p.beta)

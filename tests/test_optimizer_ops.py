@@ -28,9 +28,8 @@ class Run:
         self.params = [make.normal(s, dtype) for s in sizes]
         # Magnitudes from 1e-2 to 1e2 within each tensor show where epsilon and decay are added.
         self.scales = [np.power(10, make.uniform(s, np.float64, -2, 2)) for s in sizes]
-        own = ref.statistics_dtype(dtype)
         states = ref.initial_states(kind, self.params, options)
-        self.states = {name: as_dtype(arrays, own) for name, arrays in states.items()}
+        self.states = {n: as_dtype(a, ref.statistics_dtype(dtype)) for n, a in states.items()}
         self.follow()
 
     def follow(self):
@@ -101,8 +100,12 @@ def magnitudes(kind, inputs, how, h=1e-6):
     ("kind", "convention", "options"), list(ref.optimizer_cases()), ids=ref.case_id
 )
 def test_single_steps(make, kind, convention, options, dtype):
+    check_single_steps(Run(make, kind, dtype, options, SIZES, convention))
+
+
+def check_single_steps(run):
     """Each result is that of inputs a few roundings away, from where the kernel itself stands."""
-    run = Run(make, kind, dtype, options, SIZES, convention)
+    kind = run.kind
     for number in (1, 2, 3, 17):
         grads, how = run.gradients(), run.how | {"step": number}
         inputs = {"params": exactly(run.params), "grads": exactly(grads)}
@@ -113,6 +116,18 @@ def test_single_steps(make, kind, convention, options, dtype):
             for got, want, scale in zip(arrays, expected[name], terms[name], strict=True):
                 # 1 - beta^t amplifies the rounding of the power, in the reference too.
                 ref.assert_near(got, want, ulps=16, scale=scale)
+
+
+@pytest.mark.parametrize("states", ["float32", "bfloat16"])
+@pytest.mark.parametrize("grads", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("params", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ref.OPTIMIZERS)
+def test_mixed_dtypes(make, kind, params, grads, states):
+    options = ref.OPTIMIZERS[kind].options[-1] | {"ema_momentum": 0.9, "weight_decay": 0.1}
+    run = Run(make, kind, params, options)
+    run.dtype = np.dtype(grads)
+    run.states = {name: as_dtype(arrays, states) for name, arrays in run.states.items()}
+    check_single_steps(run)
 
 
 @pytest.mark.parametrize("kind", ref.OPTIMIZERS)
@@ -209,10 +224,12 @@ def test_without_skip_nonfinite_a_nan_goes_where_it_belongs(make):
 
 
 def test_skip_nonfinite_judges_the_unscaled_gradient():
-    """A gradient that overflows only before it is divided is finite where it counts."""
     params, grads = [np.zeros(3, np.float32)], [np.full(3, 3e38, np.float32)]
-    how = {"step": 1, "lr": 1e-30, "grad_scale": 1e10, "skip_nonfinite": True}
-    assert ops.sgd_step(params, grads, None, **how) is True
+    how = {"step": 1, "lr": 1e-30, "skip_nonfinite": True}
+    assert ops.sgd_step(params, grads, None, grad_scale=1e10, **how) is True
+    np.testing.assert_allclose(params[0], -3e-2, rtol=1e-6)
+    # Unscaling comes first, and makes an infinity of this one.
+    assert ops.sgd_step(params, grads, None, grad_scale=1e-10, **how) is False
     np.testing.assert_allclose(params[0], -3e-2, rtol=1e-6)
 
 

@@ -30,7 +30,7 @@ def cosine(rate: float, epochs: int) -> Callable[[int], float]:
 OPTIMIZERS: dict[str, Callable[[int], Optimizer]] = {
     "Adam": lambda epochs: Adam(cosine(3e-3, epochs)),
     "RMSprop": lambda epochs: RMSprop(cosine(1e-3, epochs)),
-    "Nesterov": lambda epochs: SGD(cosine(0.1, epochs), momentum=0.9, nesterov=True),
+    "Nesterov": lambda epochs: SGD(cosine(0.05, epochs), momentum=0.9, nesterov=True),
 }
 
 
@@ -95,7 +95,7 @@ def test_four_layers_with_batch_normalization(optimizer: str) -> None:
 
 
 def test_twenty_layers_with_batch_normalization() -> None:
-    accuracies = [accuracy_after(seed, "Nesterov", 20, 20, 100) for seed in SEEDS]
+    accuracies = [accuracy_after(seed, "Nesterov", 40, 20, 100) for seed in SEEDS]
     assert np.mean(accuracies) >= 0.96, accuracies
 
 

@@ -150,8 +150,10 @@ struct NormLeaf {
   bool finite;
 };
 
+// Of the elements times `factor`, as the update will see them: that product may overflow. Their squares are taken in
+// double, where those of floats cannot.
 template <class C>
-inline void measure(const Stream& stream, int64_t end, NormLeaf& leaf) {
+inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf) {
   // An infinity or a NaN times zero is NaN, anything else zero.
   const auto add = [](auto e, auto, auto& squares, auto& zero) {
     squares += e * e;
@@ -159,18 +161,12 @@ inline void measure(const Stream& stream, int64_t end, NormLeaf& leaf) {
   };
   TwoSums total{0.0, 0.0};
   Buffer<C> buffer;
+  double scaled[kBlock];
   for (int64_t i = leaf.begin; i < end; i += kBlock) {
     const int64_t n = end - i < kBlock ? end - i : kBlock;
     const C* block = open_stream<C>(stream, i, n, buffer);
-    TwoSums sums;
-    if constexpr (sizeof(C) == sizeof(double)) {
-      sums = two_sums(block, block, n, add);
-    } else {
-      // In double, where the square of a float cannot overflow.
-      double wide[kBlock];
-      for (int64_t k = 0; k < n; ++k) wide[k] = static_cast<double>(block[k]);
-      sums = two_sums(wide, wide, n, add);
-    }
+    for (int64_t k = 0; k < n; ++k) scaled[k] = static_cast<double>(C(block[k] * factor));
+    const TwoSums sums = two_sums(scaled, scaled, n, add);
     total.first += sums.first;
     total.second += sums.second;
   }
@@ -178,11 +174,11 @@ inline void measure(const Stream& stream, int64_t end, NormLeaf& leaf) {
   leaf.finite = total.second == 0.0;
 }
 
-enum class Finite { kYes, kNo, kNoWorkspace };
+enum class Measured { kFinite, kNonFinite, kNoWorkspace };
 
 // array(i) is the i-th stream and its length.
 template <class Array>
-inline Finite squared_norms(int64_t arrays, const Array& array, double* sums) {
+inline Measured squared_norms(int64_t arrays, const Array& array, double factor, double* sums) {
   int64_t leaves = 0;
   int64_t total = 0;
   for (int64_t a = 0; a < arrays; ++a) {
@@ -190,7 +186,7 @@ inline Finite squared_norms(int64_t arrays, const Array& array, double* sums) {
     total += array(a).count;
   }
   auto* leaf = static_cast<NormLeaf*>(workspace(static_cast<size_t>(leaves + 1) * sizeof(NormLeaf)));
-  if (leaf == nullptr) return Finite::kNoWorkspace;
+  if (leaf == nullptr) return Measured::kNoWorkspace;
   int64_t at = 0;
   for (int64_t a = 0; a < arrays; ++a) {
     for (int64_t begin = 0; begin < array(a).count; begin += kNormLeaf) leaf[at++] = {a, begin, 0.0, true};
@@ -201,9 +197,9 @@ inline Finite squared_norms(int64_t arrays, const Array& array, double* sums) {
       const SquaredNorms::Array of = array(leaf[l].array);
       const int64_t end = leaf[l].begin + kNormLeaf < of.count ? leaf[l].begin + kNormLeaf : of.count;
       if (of.stream.dtype == DType::kFloat64) {
-        measure<double>(of.stream, end, leaf[l]);
+        measure<double>(of.stream, end, factor, leaf[l]);
       } else {
-        measure<float>(of.stream, end, leaf[l]);
+        measure<float>(of.stream, end, static_cast<float>(factor), leaf[l]);
       }
     }
   });
@@ -213,7 +209,7 @@ inline Finite squared_norms(int64_t arrays, const Array& array, double* sums) {
     sums[leaf[l].array] += leaf[l].sum;
     finite = finite && leaf[l].finite;
   }
-  return finite ? Finite::kYes : Finite::kNo;
+  return finite ? Measured::kFinite : Measured::kNonFinite;
 }
 
 // torch divides by norm + 1e-6, Keras and the others by the norm.
@@ -226,22 +222,21 @@ template <class Optimizer, class C>
 bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
   const bool each = p.max_norm_each < HUGE_VAL;
   const bool all = p.max_norm < HUGE_VAL;
-  const double scale = fabs(p.grad_scale);
   double factor = 1.0;
   *stepped = true;
   if (each || all || p.skip_nonfinite) {
     const auto grad = [&p](int64_t i) { return SquaredNorms::Array{p.tensors[i].grad, p.tensors[i].count}; };
-    const Finite finite = squared_norms(p.tensor_count, grad, p.norms);
-    if (finite == Finite::kNoWorkspace) return false;
-    *stepped = !p.skip_nonfinite || finite == Finite::kYes;
+    const Measured measured = squared_norms(p.tensor_count, grad, 1.0 / p.grad_scale, p.norms);
+    if (measured == Measured::kNoWorkspace) return false;
+    *stepped = !p.skip_nonfinite || measured == Measured::kFinite;
     if (!*stepped) return true;
     double squares = 0.0;
     for (int64_t i = 0; i < p.tensor_count; ++i) squares += p.norms[i];
-    if (all) factor = clip_factor(sqrt(squares) / scale, p.max_norm, p.convention);
+    if (all) factor = clip_factor(sqrt(squares), p.max_norm, p.convention);
   }
   for_flat_range(p, [&](int64_t i, int64_t begin, int64_t end) {
     const OptimizerTensor& t = p.tensors[i];
-    const double own_factor = each ? clip_factor(sqrt(p.norms[i]) / scale, p.max_norm_each, p.convention) : factor;
+    const double own_factor = each ? clip_factor(sqrt(p.norms[i]), p.max_norm_each, p.convention) : factor;
     const auto common = common_coefficients<C>(p, own_factor, t.step);
     const auto own = Optimizer::template prepare<C>(p.hyperparameters, Convention(p.convention), t.step);
     update_range<Optimizer, C>(t, common, own, begin, end);

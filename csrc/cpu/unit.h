@@ -60,7 +60,7 @@ bool run_optimizer_step(const OptimizerStep& p, bool* stepped) {
 
 bool run_squared_norms(const SquaredNorms& p) {
   const auto array = [&p](int64_t i) { return p.arrays[i]; };
-  return squared_norms(p.array_count, array, p.sums) != Finite::kNoWorkspace;
+  return squared_norms(p.array_count, array, 1.0, p.sums) != Measured::kNoWorkspace;
 }
 
 }  // namespace

@@ -1,34 +1,38 @@
 """fusednn: fused BatchNorm, leaky ReLU and optimizer kernels, and a Keras-named model API.
 
 ``fusednn.ops`` holds the kernels as functions on NumPy arrays; everything else is named after
-Keras, so that ``import fusednn as keras`` reads as expected.
+Keras, so that ``import fusednn as keras`` reads as expected. Parts are loaded when first used: an
+embedder of ``ops`` does not pay for models, nor ``fusednn --help`` for the kernels.
 """
 
-from fusednn import (
-    activations,
-    callbacks,
-    datasets,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    models,
-    ops,
-    optimizers,
-    utils,
-)
-from fusednn.models import Sequential
-from fusednn.runtime import (
-    build_info,
-    get_num_threads,
-    instruction_set,
-    instruction_sets,
-    num_threads_source,
-    set_num_threads,
-)
-from fusednn.variable import Variable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = build_info()["version"]
+if TYPE_CHECKING:
+    from fusednn import (
+        activations,
+        callbacks,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+        optimizers,
+        utils,
+    )
+    from fusednn.models import Sequential
+    from fusednn.runtime import (
+        __version__,
+        build_info,
+        get_num_threads,
+        instruction_set,
+        instruction_sets,
+        num_threads_source,
+        set_num_threads,
+    )
+    from fusednn.variable import Variable
 
 __all__ = [
     "Sequential",
@@ -52,3 +56,31 @@ __all__ = [
     "set_num_threads",
     "utils",
 ]
+
+# Names that live in a module below; all others in __all__ are modules themselves.
+_HOMES = {
+    "Sequential": "models",
+    "Variable": "variable",
+    "__version__": "runtime",
+    "build_info": "runtime",
+    "get_num_threads": "runtime",
+    "instruction_set": "runtime",
+    "instruction_sets": "runtime",
+    "num_threads_source": "runtime",
+    "set_num_threads": "runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'fusednn' has no attribute '{name}'")
+    if name in _HOMES:
+        value = getattr(import_module(f"fusednn.{_HOMES[name]}"), name)
+    else:
+        value = import_module(f"fusednn.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

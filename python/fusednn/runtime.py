@@ -1,10 +1,8 @@
 """The library itself: threads, instruction sets, how it was built."""
 
-import platform
-
-import numpy as np
-
 from fusednn import _core
+
+__version__ = _core.version()
 
 
 def set_num_threads(n: int) -> None:
@@ -65,8 +63,12 @@ def build_info() -> dict[str, str]:
         ``version``; ``compiler``; ``cuda``, "ON" or "OFF", and ``cuda_reason``; ``python`` and
         ``numpy``, versions.
     """
+    import platform
+
+    import numpy as np
+
     return {
-        "version": _core.version(),
+        "version": __version__,
         "compiler": _core.compiler(),
         "cuda": _core.cuda_build(),
         "cuda_reason": _core.cuda_reason(),

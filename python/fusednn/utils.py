@@ -12,7 +12,8 @@ from fusednn.thread_limits import register_threadpoolctl
 
 __all__ = ["random_generator", "register_threadpoolctl", "set_random_seed", "to_categorical"]
 
-_generator = np.random.default_rng()
+# Made on first use: numpy.random is slow to import.
+_generator: np.random.Generator | None = None
 
 
 def random_generator() -> np.random.Generator:
@@ -24,6 +25,9 @@ def random_generator() -> np.random.Generator:
         PCG64; seeded from the operating system until `set_random_seed` is called, which puts
         a new generator in its place: ask for it where numbers are drawn, do not keep it.
     """
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
