@@ -23,34 +23,64 @@ inline bool streamed(const Geometry& geometry, const BatchNorm& p, const void* o
   return bytes >= kStreamedBytes && geometry.streams_well() && out != p.x && out != p.grad && out != p.y_in;
 }
 
-// reduce(unit, part) for all, then finish(unit), then apply(unit, part).
-template <class Geometry, class Reduce, class Finish, class Apply>
+// out = formula(grad, x, channel), in the portions that the passes below ask for.
+template <class Geometry, class F>
+struct Mapping {
+  const Geometry& geometry;
+  const void* grad;  // may be null
+  const void* x;
+  void* out;
+  const ChannelTables<typename Geometry::C>& tables;
+  bool streamed;
+  F formula;
+
+  void part(int64_t unit, int64_t part) const { geometry.map(unit, part, grad, x, out, tables, streamed, formula); }
+  int64_t tasks() const { return geometry.map_tasks(); }
+  void task(int64_t i) const { geometry.map_task(i, grad, x, out, tables, streamed, formula); }
+};
+
+struct NoMapping {
+  void part(int64_t, int64_t) const {}
+  int64_t tasks() const { return 0; }
+  void task(int64_t) const {}
+};
+
+// reduce(unit, part) for all, then finish(unit), then the mapping.
+template <class Geometry, class Reduce, class Finish, class Map>
 inline void two_passes(const Geometry& geometry, bool worth, const Reduce& reduce, const Finish& finish,
-                       const Apply& apply) {
+                       const Map& mapping) {
   const int64_t units = geometry.units();
   const int64_t parts = geometry.parts();
   const bool cached = geometry.unit_bytes() <= cache_budget();
-  if (!worth || (cached && units >= num_threads())) {
+  if (cached && (!worth || units >= num_threads())) {
     parallel(worth, units, [&](int64_t unit) {
       for (int64_t part = 0; part < parts; ++part) reduce(unit, part);
       finish(unit);
-      for (int64_t part = parts - 1; part >= 0; --part) apply(unit, part);
+      for (int64_t part = parts - 1; part >= 0; --part) mapping.part(unit, part);
     });
     return;
   }
   parallel(worth, units * parts, [&](int64_t i) { reduce(i % units, i / units); });
   parallel(worth, units, finish);
   // Backwards: what was read last is still in cache.
-  parallel(worth, units * parts, [&](int64_t i) {
-    const int64_t reversed = units * parts - 1 - i;
-    apply(reversed % units, reversed / units);
-  });
+  const int64_t last = mapping.tasks() - 1;
+  parallel(worth, mapping.tasks(), [&](int64_t i) { mapping.task(last - i); });
 }
 
-template <class Geometry, class Apply>
-inline void one_pass(const Geometry& geometry, bool worth, const Apply& apply) {
-  const int64_t units = geometry.units();
-  parallel(worth, units * geometry.parts(), [&](int64_t i) { apply(i % units, i / units); });
+template <class Map>
+inline void one_pass(bool worth, const Map& mapping) {
+  parallel(worth, mapping.tasks(), [&](int64_t i) { mapping.task(i); });
+}
+
+template <class Geometry>
+inline Scratch<typename Geometry::C> scratch_for(const BatchNorm& p, int64_t parts) {
+  return allocate_scratch<typename Geometry::C>(p.channels, Geometry::table_period(p.channels), parts);
+}
+
+// After a unit's tables are complete. Only a single unit has tables to repeat.
+template <class Geometry>
+inline void complete_tables(const BatchNorm& p, const ChannelTables<typename Geometry::C>& tables) {
+  repeat_tables(tables, p.channels, Geometry::table_period(p.channels));
 }
 
 // f(channel) for the channels of a unit.
@@ -131,10 +161,11 @@ template <class Geometry>
 bool forward(const BatchNorm& p) {
   using C = typename Geometry::C;
   const Geometry geometry(p);
-  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
-  const bool past_cache = streamed(geometry, p, p.y);
   const Normalize<C> formula{C(p.negative_slope)};
+  const Mapping<Geometry, Normalize<C>> mapping{geometry, nullptr, p.x, p.y, s.tables, streamed(geometry, p, p.y),
+                                                formula};
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
       [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); },
@@ -149,8 +180,9 @@ bool forward(const BatchNorm& p) {
           put_scalar<C>(p.inv_std, c, inv_std);
           update_running<C>(p, c, m);
         });
+        complete_tables<Geometry>(p, s.tables);
       },
-      [&](int64_t unit, int64_t part) { geometry.map(unit, part, nullptr, p.x, p.y, s.tables, past_cache, formula); });
+      mapping);
   return true;
 }
 
@@ -158,10 +190,12 @@ template <class Geometry>
 bool statistics(const BatchNorm& p) {
   using C = typename Geometry::C;
   const Geometry geometry(p);
-  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
   const bool worth = elements_of(p) >= kWorthThreads;
-  one_pass(geometry, worth, [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); });
+  const int64_t units = geometry.units();
+  parallel(worth, units * geometry.parts(),
+           [&](int64_t i) { geometry.moments(i % units, i / units, p.x, s.partials); });
   for (int64_t c = 0; c < p.channels; ++c) {
     const Moments m = fold_moments(geometry, p, s.partials, c);
     put_scalar<C>(p.mean, c, C(m.mean));
@@ -175,14 +209,13 @@ template <class Geometry>
 bool apply(const BatchNorm& p) {
   using C = typename Geometry::C;
   const Geometry geometry(p);
-  const Scratch<C> s = allocate_scratch<C>(p.channels, 0);
+  const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
-  const bool past_cache = streamed(geometry, p, p.y);
+  complete_tables<Geometry>(p, s.tables);
   const Normalize<C> formula{C(p.negative_slope)};
-  one_pass(geometry, elements_of(p) >= kWorthThreads, [&](int64_t unit, int64_t part) {
-    geometry.map(unit, part, nullptr, p.x, p.y, s.tables, past_cache, formula);
-  });
+  one_pass(elements_of(p) >= kWorthThreads,
+           Mapping<Geometry, Normalize<C>>{geometry, nullptr, p.x, p.y, s.tables, streamed(geometry, p, p.y), formula});
   return true;
 }
 
@@ -201,12 +234,12 @@ struct XhatPerCentred<C, FromOutput> {
   static double of(const BatchNorm& p, int64_t c) { return 1.0 / static_cast<double>(scalar_or<C>(p.gamma, c, C(1))); }
 };
 
-// Reduces to sum_grad and sum_grad_xhat; then apply_part(geometry, unit, part, tables).
-template <class Geometry, class From, class Apply>
-bool backward(const BatchNorm& p, const Apply& apply_part) {
+// Reduces to sum_grad and sum_grad_xhat, then maps with map_with(geometry, tables).
+template <class Geometry, class From, class MapWith>
+bool backward(const BatchNorm& p, const MapWith& map_with) {
   using C = typename Geometry::C;
   const Geometry geometry(p);
-  const Scratch<C> s = allocate_scratch<C>(p.channels, geometry.parts());
+  const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
   const void* input = p.y_in != nullptr ? p.y_in : p.x;
@@ -225,19 +258,26 @@ bool backward(const BatchNorm& p, const Apply& apply_part) {
           put_scalar<C>(p.sum_grad, c, C(sums.first));
           put_scalar<C>(p.sum_grad_xhat, c, C(sum_grad_xhat));
         });
+        complete_tables<Geometry>(p, s.tables);
       },
-      [&](int64_t unit, int64_t part) { apply_part(geometry, unit, part, s.tables); });
+      map_with(geometry, s.tables));
   return true;
+}
+
+// The mapping to grad_x by a formula.
+template <class Geometry, class F>
+inline Mapping<Geometry, F> to_grad_x(const Geometry& geometry, const BatchNorm& p,
+                                      const ChannelTables<typename Geometry::C>& tables, const F& formula) {
+  const void* input = p.y_in != nullptr ? p.y_in : p.x;
+  return {geometry, p.grad, input, p.grad_x, tables, streamed(geometry, p, p.grad_x), formula};
 }
 
 template <class Geometry, class From>
 bool backward_with_grad_x(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const void* input = p.y_in != nullptr ? p.y_in : p.x;
   const GradInput<C, From> formula{{C(p.negative_slope)}};
-  return backward<Geometry, From>(p, [&](const Geometry& geometry, int64_t unit, int64_t part, const auto& tables) {
-    geometry.map(unit, part, p.grad, input, p.grad_x, tables, streamed(geometry, p, p.grad_x), formula);
-  });
+  return backward<Geometry, From>(
+      p, [&](const Geometry& geometry, const auto& tables) { return to_grad_x(geometry, p, tables, formula); });
 }
 
 template <class Geometry>
@@ -245,14 +285,12 @@ bool inference_backward(const BatchNorm& p) {
   using C = typename Geometry::C;
   const FrozenGradInput<C> formula{{C(p.negative_slope)}};
   return backward<Geometry, FromInput>(
-      p, [&](const Geometry& geometry, int64_t unit, int64_t part, const auto& tables) {
-        geometry.map(unit, part, p.grad, p.x, p.grad_x, tables, streamed(geometry, p, p.grad_x), formula);
-      });
+      p, [&](const Geometry& geometry, const auto& tables) { return to_grad_x(geometry, p, tables, formula); });
 }
 
 template <class Geometry>
 bool backward_reduce(const BatchNorm& p) {
-  return backward<Geometry, FromInput>(p, [](const Geometry&, int64_t, int64_t, const auto&) {});
+  return backward<Geometry, FromInput>(p, [](const Geometry&, const auto&) { return NoMapping{}; });
 }
 
 // grad_x from sums over all parts, which other processes may have added to.
@@ -260,7 +298,7 @@ template <class Geometry>
 bool backward_apply(const BatchNorm& p) {
   using C = typename Geometry::C;
   const Geometry geometry(p);
-  const Scratch<C> s = allocate_scratch<C>(p.channels, 0);
+  const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
   for (int64_t c = 0; c < p.channels && p.count > 0.0; ++c) {
@@ -268,11 +306,9 @@ bool backward_apply(const BatchNorm& p) {
     s.tables.mean_grad[c] = C(static_cast<double>(scalar_at<C>(p.sum_grad, c)) / p.count);
     s.tables.slope_grad[c] = C(inv_std * static_cast<double>(scalar_at<C>(p.sum_grad_xhat, c)) / p.count);
   }
-  const bool past_cache = streamed(geometry, p, p.grad_x);
+  complete_tables<Geometry>(p, s.tables);
   const GradInput<C, FromInput> formula{{C(p.negative_slope)}};
-  one_pass(geometry, elements_of(p) >= kWorthThreads, [&](int64_t unit, int64_t part) {
-    geometry.map(unit, part, p.grad, p.x, p.grad_x, s.tables, past_cache, formula);
-  });
+  one_pass(elements_of(p) >= kWorthThreads, to_grad_x(geometry, p, s.tables, formula));
   return true;
 }
 

@@ -43,9 +43,10 @@ struct Scratch {
   bool allocated;
 };
 
+// Tables of `period` entries, at least one per channel.
 template <class C>
-inline Scratch<C> allocate_scratch(int64_t channels, int64_t parts) {
-  const int64_t stride = (channels + 63) / 64 * 64;
+inline Scratch<C> allocate_scratch(int64_t channels, int64_t period, int64_t parts) {
+  const int64_t stride = (period + 63) / 64 * 64;
   const size_t tables = 5 * static_cast<size_t>(stride) * sizeof(C);
   const size_t partials = 2 * static_cast<size_t>(channels * parts) * sizeof(double);
   char* memory = static_cast<char*>(workspace(tables + partials + 64));
@@ -57,6 +58,15 @@ inline Scratch<C> allocate_scratch(int64_t channels, int64_t parts) {
   return {{table, table + stride, table + 2 * stride, table + 3 * stride, table + 4 * stride},
           {partial, partial + channels * parts},
           true};
+}
+
+// Repeats the first `channels` entries up to `period`.
+template <class C>
+inline void repeat_tables(const ChannelTables<C>& t, int64_t channels, int64_t period) {
+  C* const tables[] = {t.mean, t.scale, t.beta, t.mean_grad, t.slope_grad};
+  for (C* table : tables) {
+    for (int64_t i = channels; i < period; ++i) table[i] = table[i - channels];
+  }
 }
 
 // Tables for given statistics. `inv_std` null: computed from running_var.

@@ -4,88 +4,62 @@
 #include <cstring>
 
 #include "core/backend.h"
+#include "fusednn_units.h"
 
 namespace fusednn {
 
-// One per instruction set, each defined in its own object (cpu/units/).
-#if defined(__x86_64__)
-namespace x86_64_v4 {
-extern const Backend backend;
-}
-namespace x86_64_v3 {
-extern const Backend backend;
-}
-namespace x86_64_v2 {
-extern const Backend backend;
-}
-namespace baseline {
-extern const Backend backend;
-}
-#elif defined(__aarch64__)
-namespace neon {
-extern const Backend backend;
-}
-#else
-namespace baseline {
-extern const Backend backend;
-}
-#endif
+// One per instruction set, each defined in its own object (cpu/units/). FNN_UNITS lists those built, the best first.
+#define FNN_DECLARE(unit)       \
+  namespace unit {              \
+  extern const Backend backend; \
+  }
+FNN_UNITS(FNN_DECLARE)
+#undef FNN_DECLARE
 
 namespace {
 
-struct Unit {
-  const Backend& backend;
-  bool (*runs_here)();
-};
+#define FNN_ADDRESS(unit) &unit::backend,
+const Backend* const units[] = {FNN_UNITS(FNN_ADDRESS)};
+#undef FNN_ADDRESS
 
-// The best first.
-const Unit units[] = {
+bool runs_here(const Backend& unit) {
 #if defined(__x86_64__)
-    {x86_64_v4::backend, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }},
-    {x86_64_v3::backend, [] { return __builtin_cpu_supports("x86-64-v3") != 0; }},
-    {x86_64_v2::backend, [] { return __builtin_cpu_supports("x86-64-v2") != 0; }},
-    {baseline::backend, [] { return true; }},
-#elif defined(__aarch64__)
-    {neon::backend, [] { return true; }},
+  if (std::strcmp(unit.name, "x86-64-v4") == 0) return __builtin_cpu_supports("x86-64-v4") != 0;
+  if (std::strcmp(unit.name, "x86-64-v3") == 0) return __builtin_cpu_supports("x86-64-v3") != 0;
+  if (std::strcmp(unit.name, "x86-64-v2") == 0) return __builtin_cpu_supports("x86-64-v2") != 0;
 #else
-    {baseline::backend, [] { return true; }},
+  (void)unit;
 #endif
-};
+  return true;
+}
 
 const Backend* chosen = nullptr;
 
 }  // namespace
 
 const char* available_instruction_set(int index) {
-  for (const Unit& unit : units) {
-    if (unit.runs_here() && index-- == 0) return unit.backend.name;
+  for (const Backend* unit : units) {
+    if (runs_here(*unit) && index-- == 0) return unit->name;
   }
   return nullptr;
 }
 
 std::string choose_instruction_set() {
   const char* forced = std::getenv("FUSEDNN_FORCE_ISA");
-  if (forced == nullptr || *forced == '\0') {
-    for (const Unit& unit : units) {
-      if (unit.runs_here()) {
-        chosen = &unit.backend;
-        return {};
-      }
-    }
-  }
+  const bool any = forced == nullptr || *forced == '\0';
   std::string known;
-  for (const Unit& unit : units) {
-    if (std::strcmp(unit.backend.name, forced) == 0) {
-      if (unit.runs_here()) {
-        chosen = &unit.backend;
-        return {};
+  for (const Backend* unit : units) {
+    if (any ? runs_here(*unit) : std::strcmp(unit->name, forced) == 0) {
+      if (!runs_here(*unit)) {
+        return "`FUSEDNN_FORCE_ISA` must name an instruction set that this machine has. Received: FUSEDNN_FORCE_ISA=" +
+               std::string(forced);
       }
-      return std::string(
-                 "`FUSEDNN_FORCE_ISA` names an instruction set that this machine lacks. Received: FUSEDNN_FORCE_ISA=") +
-             forced;
+      chosen = unit;
+      return {};
     }
-    known += known.empty() ? unit.backend.name : std::string(", ") + unit.backend.name;
+    known += known.empty() ? unit->name : std::string(", ") + unit->name;
   }
+  if (any) return "this machine runs none of the instruction sets of this build: " + known;
   return "`FUSEDNN_FORCE_ISA` must be one of " + known + ". Received: FUSEDNN_FORCE_ISA=" + forced;
 }
 

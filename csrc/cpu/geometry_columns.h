@@ -1,7 +1,7 @@
 // inner == 1 (NHWC, NC): a channel is a column of a (rows, channels) matrix; vectors run across channels.
 //
-// A leaf is kTileRows rows of one column, summed in row order; a part is kTilesPerPart leaves, merged in row order.
-// Units: strips of kStrip columns. Parts: kTilesPerPart * kTileRows rows.
+// A leaf is kTileRows rows of one column, summed in row order; a part is kPartRows rows, its leaves merged in row order.
+// Units: strips of columns, as wide as the cache can hold, which no result depends on. Parts: kPartRows rows.
 #pragma once
 
 #include "cpu/channel_tables.h"
@@ -16,14 +16,27 @@ class Columns {
   using C = Compute<T>;
 
   explicit Columns(const BatchNorm& p)
-      : rows_(p.outer), channels_(p.channels), parts_((p.outer + kPartRows - 1) / kPartRows) {}
+      : rows_(p.outer),
+        channels_(p.channels),
+        parts_((p.outer + kPartRows - 1) / kPartRows),
+        period_(table_period(p.channels)) {
+    // Narrow strips only where that keeps them in cache: wide ones read memory in longer stretches.
+    const int64_t fitting = cache_budget() / (rows_ * static_cast<int64_t>(sizeof(T)) + 1);
+    strip_ = fitting >= kStrip || fitting < kNarrowest ? kStrip : fitting / kNarrowest * kNarrowest;
+  }
 
-  int64_t units() const { return (channels_ + kStrip - 1) / kStrip; }
+  // Few channels: the tables are repeated, so that vectors span several rows.
+  static int64_t table_period(int64_t channels) {
+    return channels >= kNarrowest || channels == 0 ? channels : kNarrowest / channels * channels;
+  }
+
+  int64_t units() const { return (channels_ + strip_ - 1) / strip_; }
   int64_t parts() const { return parts_; }
   int64_t unit_bytes() const { return rows_ * width_of(0) * static_cast<int64_t>(sizeof(T)); }
-  int64_t first_channel(int64_t unit) const { return unit * kStrip; }
+  int64_t first_channel(int64_t unit) const { return unit * strip_; }
   int64_t end_channel(int64_t unit) const { return first_channel(unit) + width_of(unit); }
-  bool streams_well() const { return channels_ * static_cast<int64_t>(sizeof(T)) % 64 == 0; }
+  // Whether memory is written in stretches that fill whole cache lines.
+  bool streams_well() const { return true; }
 
   double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * kPartRows); }
 
@@ -88,28 +101,28 @@ class Columns {
     put(out, unit, part, first, second);
   }
 
+  // out = f(grad, x, channel) for a part of one strip, whose rows lie apart; grad null: f(x, x, channel).
   template <class F>
   void map(int64_t unit, int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables,
            bool streamed, const F& f) const {
-    Buffer<C> grad_buffer;
-    Buffer<C> x_buffer;
-    Buffer<C> out_buffer;
-    const int64_t width = width_of(unit);
-    const ChannelTables<C> strip = tables.from(first_channel(unit));
+    if (units() == 1) return map_rows(part, grad, x, out, tables, streamed, f);
     for (int64_t row = end_row(part) - 1; row >= part * kPartRows; --row) {
       const int64_t begin = row * channels_ + first_channel(unit);
-      const C* e = load<T>(x, begin, width, x_buffer);
-      const C* g = grad == nullptr ? e : load<T>(grad, begin, width, grad_buffer);
-      C* o = begin_store<T>(out, begin, streamed, out_buffer);
-#pragma GCC ivdep
-      for (int64_t c = 0; c < width; ++c) o[c] = f(g[c], e[c], strip.at(c));
-      end_store<T>(o, width, out, begin, streamed);
+      map_flat(begin, begin + width_of(unit), grad, x, out, tables, false, f);
     }
-    if (streamed) end_streaming();
+  }
+
+  // The same for all channels, whose rows are one stretch of memory.
+  int64_t map_tasks() const { return parts_; }
+  template <class F>
+  void map_task(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
+                const F& f) const {
+    map_rows(part, grad, x, out, tables, streamed, f);
   }
 
  private:
-  static constexpr int64_t kStrip = 128;
+  static constexpr int64_t kStrip = 256;
+  static constexpr int64_t kNarrowest = 64;
   static constexpr int64_t kTileRows = 64;
   static constexpr int64_t kPartRows = 8 * kTileRows;
 
@@ -123,8 +136,8 @@ class Columns {
   };
 
   int64_t width_of(int64_t unit) const {
-    const int64_t left = channels_ - unit * kStrip;
-    return left < kStrip ? left : kStrip;
+    const int64_t left = channels_ - unit * strip_;
+    return left < strip_ ? left : strip_;
   }
 
   int64_t end_row(int64_t part) const {
@@ -150,28 +163,12 @@ class Columns {
     return {buffer.data, kStrip};
   }
 
-  // add(c, a[row][c], b[row][c], first[c], second[c]) over all rows in order. Four rows a turn, so that the
-  // accumulators are loaded and stored once for four additions.
+  // add(c, a[row][c], b[row][c], first[c], second[c]) over all rows in order. One row at a time: several at once would
+  // save loads of the accumulators, which L1 has to spare, but not read memory from front to back.
   template <class Add>
   static FNN_INLINE void for_rows(View a, View b, int64_t rows, int64_t width, C* __restrict first,
                                   C* __restrict second, const Add& add) {
-    int64_t row = 0;
-    for (; row + 4 <= rows; row += 4) {
-      const C* pa = a.data + row * a.stride;
-      const C* pb = b.data + row * b.stride;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < width; ++c) {
-        C one = first[c];
-        C two = second[c];
-        add(c, pa[c], pb[c], one, two);
-        add(c, pa[c + a.stride], pb[c + b.stride], one, two);
-        add(c, pa[c + 2 * a.stride], pb[c + 2 * b.stride], one, two);
-        add(c, pa[c + 3 * a.stride], pb[c + 3 * b.stride], one, two);
-        first[c] = one;
-        second[c] = two;
-      }
-    }
-    for (; row < rows; ++row) {
+    for (int64_t row = 0; row < rows; ++row) {
       const C* pa = a.data + row * a.stride;
       const C* pb = b.data + row * b.stride;
 #pragma GCC ivdep
@@ -187,7 +184,40 @@ class Columns {
     }
   }
 
-  int64_t rows_, channels_, parts_;
+  template <class F>
+  void map_rows(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
+                const F& f) const {
+    map_flat(part * kPartRows * channels_, end_row(part) * channels_, grad, x, out, tables, streamed, f);
+    if (streamed) end_streaming();
+  }
+
+  // Over elements [begin, end) as they lie in memory.
+  template <class F>
+  FNN_INLINE void map_flat(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
+                           const ChannelTables<C>& tables, bool streamed, const F& f) const {
+    Buffer<C> grad_buffer;
+    Buffer<C> x_buffer;
+    Buffer<C> out_buffer;
+    int64_t column = begin % period_;
+    for (int64_t i = begin; i < end; i += kBlock) {
+      const int64_t n = end - i < kBlock ? end - i : kBlock;
+      const C* e = load<T>(x, i, n, x_buffer);
+      const C* g = grad == nullptr ? e : load<T>(grad, i, n, grad_buffer);
+      C* o = begin_store<T>(out, i, streamed, out_buffer);
+      for (int64_t done = 0; done < n;) {
+        const int64_t piece = period_ - column < n - done ? period_ - column : n - done;
+        const ChannelTables<C> here = tables.from(column);
+#pragma GCC ivdep
+        for (int64_t k = 0; k < piece; ++k) o[done + k] = f(g[done + k], e[done + k], here.at(k));
+        done += piece;
+        column = column + piece == period_ ? 0 : column + piece;
+      }
+      end_store<T>(o, n, out, i, streamed);
+    }
+  }
+
+  int64_t rows_, channels_, parts_, period_;
+  int64_t strip_;  // columns of a strip, at most kStrip
 };
 
 }  // namespace FNN_UNIT

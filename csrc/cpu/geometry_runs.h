@@ -28,6 +28,8 @@ class Runs {
     }
   }
 
+  static int64_t table_period(int64_t channels) { return channels; }
+
   int64_t units() const { return channels_; }
   int64_t parts() const { return parts_; }
   int64_t unit_bytes() const { return outer_ * inner_ * static_cast<int64_t>(sizeof(T)); }
@@ -98,6 +100,13 @@ class Runs {
       }
     });
     if (streamed) end_streaming();
+  }
+
+  int64_t map_tasks() const { return channels_ * parts_; }
+  template <class F>
+  void map_task(int64_t task, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
+                const F& f) const {
+    map(task % channels_, task / channels_, grad, x, out, tables, streamed, f);
   }
 
  private:

@@ -46,7 +46,8 @@ class Sequential(Trainer):
     Notes
     -----
     Neighbours that one kernel can compute run as one (see `plan.Plan`); layers and weights are
-    not affected. All arrays of a training step are allocated once for each batch size.
+    not affected. All arrays of a training step are allocated once for each batch size; a model is
+    hence for one thread at a time. `copy.deepcopy` gives a model with weights of its own.
     """
 
     def __init__(
@@ -320,6 +321,10 @@ class Sequential(Trainer):
     def _start_training(self) -> None:
         self._trained = self._trainable_now()
         self._forget_plans()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A plan's arrays are views of each other, which a copy would tear apart.
+        return self.__dict__ | {"_plans": OrderedDict(), "_lists": None}
 
     def _forget_plans(self) -> None:
         self._plans.clear()

@@ -49,10 +49,10 @@ def summary_table(model: Sequential, line_length: int | None = None) -> str:
 
 
 def _column_widths(line_length: int) -> list[int]:
-    # One character on the left of the line belongs to the border, one in each column to its end.
-    ends = [round(fraction * (line_length - 1)) for fraction in _COLUMN_ENDS]
+    ends = [int(fraction * line_length) for fraction in _COLUMN_ENDS]
     starts = [0, *ends[:-1]]
-    return [end - start - 1 for start, end in zip(starts, ends, strict=True)]
+    # The four borders take their room where they do in Keras' tables: 1, 2 and 1 from the columns.
+    return [end - start - b for start, end, b in zip(starts, ends, (1, 2, 1), strict=True)]
 
 
 def _rule(widths: Sequence[int], glyphs: str) -> str:
