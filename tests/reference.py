@@ -7,6 +7,7 @@ the kernels, of their bits and of their peers iterate over it: a new optimizer i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -341,10 +342,14 @@ def initial_states(kind: str, params: Sequence[Array], options: dict[str, Any]) 
 
 
 def call_step(ops: Any, kind: str, params: list, grads: list, states: dict, **how: Any) -> bool:
-    """Calls ``ops.<kind>_step`` with `states`, lists by name."""
+    """Calls ``ops.<kind>_step``, or `ops.optimizer_step` where there is none; lists by name."""
+    step = getattr(ops, f"{kind}_step", None)
+    if step is None:
+        common = inspect.signature(ops.optimizer_step).parameters
+        own = {name: how.pop(name) for name in set(how) - set(common)}
+        return ops.optimizer_step(kind, params, grads, states, own, **how)
     names = list(OPTIMIZERS[kind].states)[: OPTIMIZERS[kind].positional]
     named = {name: arrays for name, arrays in states.items() if name not in names}
-    step = getattr(ops, f"{kind}_step")
     return step(params, grads, *(states.get(name) for name in names), **named, **how)
 
 

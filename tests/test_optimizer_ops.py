@@ -299,3 +299,23 @@ def test_global_norm(make, threads, dtype):
     assert ops.global_norm([arrays[0]]) == 0.0
     big = [np.full(4, 1e30, np.float32)]
     assert ops.global_norm(big) == pytest.approx(2e30)
+
+
+@pytest.mark.parametrize("kind", ref.OPTIMIZERS)
+def test_a_step_by_name_is_the_same_step(make, kind):
+    """`ops.optimizer_step`, which an optimizer without a function of its own goes through."""
+
+    class OnlyByName:
+        optimizer_step = staticmethod(ops.optimizer_step)
+
+    results = []
+    for functions in (ops, OnlyByName):
+        rng = np.random.default_rng(5)
+        params, grads = ([rng.standard_normal((3, 7)).astype(np.float32)] for _ in range(2))
+        names = ref.OPTIMIZERS[kind].state_names(ref.OPTIMIZERS[kind].options[-1])
+        states = {name: [np.ones((3, 7), np.float32)] for name in names}
+        how = {**ref.OPTIMIZERS[kind].options[-1], "lr": 0.1, "step": 2, "weight_decay": 0.1}
+        assert ref.call_step(functions, kind, params, grads, states, **how)
+        results.append([*params, *(array for name in names for array in states[name])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
