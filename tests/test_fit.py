@@ -411,3 +411,25 @@ def test_an_optimizer_does_not_follow_a_new_set_of_weights() -> None:
         model.train_on_batch(X, Y)
     model.compile(Adam(), "mse")
     model.train_on_batch(X, Y)
+
+
+@pytest.mark.parametrize("wrong", ["data", "labels"])
+def test_a_step_that_fails_leaves_the_moving_statistics(wrong):
+    """All weights, those of BatchNormalization included, are those before the batch."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((32, 4)).astype(np.float32)
+    y = rng.integers(0, 3, 32)
+    model = Sequential([Input((4,)), Dense(8), BatchNormalization(), LeakyReLU()])
+    model.add(Dense(3, activation="softmax"))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    before = model.get_weights()
+    if wrong == "data":
+        x[3] = np.nan
+        with pytest.raises(FloatingPointError, match="epoch 1/1, batch 1/1"):
+            model.fit(x, y, verbose=0)
+    else:
+        with pytest.raises(ValueError, match="3"):
+            model.train_on_batch(x, y + 1)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -371,3 +371,57 @@ def test_the_in_place_form_takes_no_activation():
         strict=True,
     ):
         np.testing.assert_array_equal(got, same)
+
+
+def test_a_number_of_the_wrong_type_is_named():
+    a = valid_arrays()
+    for call, name in [
+        (lambda: ops.batch_norm_forward(a.x, None, None, eps="a"), "eps='a'"),
+        (lambda: ops.batch_norm_forward(a.x, None, None, momentum=None), "momentum=None"),
+        (lambda: ops.batch_norm_forward(a.x, None, None, channel_axis=1.0), "channel_axis=1.0"),
+        (lambda: ops.batch_norm_forward(a.x, None, None, channel_axis=True), "channel_axis=True"),
+        (lambda: ops.leaky_relu(a.x, "a"), "negative_slope='a'"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=1.5, lr=0.1), "step=1.5"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=None, lr=0.1), "step=None"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=1, lr="a"), "lr='a'"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=1, lr=0.1, convention=None), "convention=None"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=1, lr=0.1, maximize="no"), "maximize='no'"),
+        (lambda: ops.sgd_step(a.p, a.g, None, step=1, lr=0.1, grad_scale="a"), "grad_scale='a'"),
+    ]:
+        argument = name.partition("=")[0]
+        with pytest.raises(TypeError, match=rf"`{argument}` must be.*Received: {re.escape(name)}"):
+            call()
+    with pytest.raises(ValueError, match="`step` must fit 64 bits"):
+        ops.sgd_step(a.p, a.g, None, step=2**63, lr=0.1)
+
+
+def test_misspelt_names_and_a_missing_rate_are_refused():
+    a = valid_arrays()
+    with pytest.raises(
+        TypeError, match=r"`states` must be among momentum_buffers.*'momentum_bufer'"
+    ):
+        ops.optimizer_step("sgd", a.p, a.g, {"momentum_bufer": a.s1}, {"lr": 0.1}, step=1)
+    with pytest.raises(TypeError, match=r"`hyperparameters` must be among lr.*'rate'"):
+        ops.optimizer_step("sgd", a.p, a.g, {}, {"rate": 0.1}, step=1)
+    with pytest.raises(ValueError, match=r"`lr` must be given"):
+        ops.optimizer_step("sgd", a.p, a.g, {}, {}, step=1)
+    with pytest.raises(ValueError, match=r"`kind` must be one of sgd.*kind=foo"):
+        ops.optimizer_step("foo", a.p, a.g, {}, {"lr": 0.1}, step=1)
+    with pytest.raises(TypeError, match=r"`params` must be a list of arrays.*ndarray"):
+        ops.sgd_step(a.x, a.g, None, step=1, lr=0.1)
+
+
+def test_statistics_that_cannot_be():
+    a = valid_arrays()
+    with pytest.raises(TypeError, match=r"`parts\[0\]` must be \(mean, m2, count\)"):
+        ops.merge_statistics([(a.mean, a.var)])
+    with pytest.raises(TypeError, match=r"`parts` must be a list.*int"):
+        ops.merge_statistics(3)
+    with pytest.raises(ValueError, match=r"`parts\[0\].m2` must not be negative.*-"):
+        ops.merge_statistics([(a.mean, -a.var, 5)])
+    tiny = np.full(3, 1e-45, np.float32)
+    with pytest.raises(ValueError, match="`gamma` must not contain zeros, nor subnormal"):
+        ops.batch_norm_backward_from_output(a.grad, a.x, tiny, None, a.inv_std)
+    sums = [np.zeros(3, np.float32) for _ in range(2)]
+    with pytest.raises(ValueError, match=r"`count` must be at least.*20.*count=3"):
+        ops.batch_norm_backward_apply(a.grad, a.x, None, None, a.mean, a.inv_std, *sums, 3)

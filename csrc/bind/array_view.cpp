@@ -129,7 +129,9 @@ ArrayView ArrayView::like(const char* name, py::handle array, py::handle model) 
 
 template <class ReadItem>
 void ArrayList::read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item) {
-  const auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
+  // An array is a sequence too, of its rows: passing one where a list is due is a mistake.
+  const bool is_array = npy_api::get().PyArray_Check_(sequence.ptr());
+  const auto list = is_array ? py::object() : py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
   if (!list) {
     PyErr_Clear();
     throw py::type_error(std::string("`") + name + "` must be a list of arrays. Received: type=" + type_name(sequence));

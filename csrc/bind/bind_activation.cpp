@@ -1,20 +1,23 @@
 #include "bind/array_view.h"
 #include "bind/families.h"
+#include "bind/numbers.h"
 
 namespace fusednn {
 namespace {
 
-void leaky_relu(py::handle x, double negative_slope, py::handle out) {
+void leaky_relu(py::handle x, py::handle negative_slope, py::handle out) {
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
-  run([&] { return fnn_leaky_relu(input.tensor(), negative_slope, y.tensor()); });
+  const double slope = real("negative_slope", negative_slope);
+  run([&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
 }
 
-void leaky_relu_backward(py::handle grad, py::handle x, double negative_slope, py::handle out) {
+void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slope, py::handle out) {
   const ArrayView gradient = ArrayView::like("grad", grad, out);
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView grad_x("out", out);
-  run([&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), negative_slope, grad_x.tensor()); });
+  const double slope = real("negative_slope", negative_slope);
+  run([&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
 }
 
 }  // namespace

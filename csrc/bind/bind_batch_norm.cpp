@@ -6,26 +6,27 @@
 
 #include "bind/array_view.h"
 #include "bind/families.h"
+#include "bind/numbers.h"
 
 namespace fusednn {
 namespace {
 
 // Python says None for "no activation", the C API slope 1.
-fnn_batch_norm_options options(int64_t channel_axis, std::optional<double> negative_slope) {
+fnn_batch_norm_options options(py::handle channel_axis, py::handle negative_slope) {
   fnn_batch_norm_options o{};
   o.size = sizeof o;
-  o.channel_axis = channel_axis;
-  o.negative_slope = negative_slope.value_or(1.0);
+  o.channel_axis = integer("channel_axis", channel_axis);
+  o.negative_slope = optional_real("negative_slope", negative_slope).value_or(1.0);
   return o;
 }
 
 void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running_mean, py::handle running_var,
-             double momentum, double eps, bool unbiased_running_var, std::optional<double> negative_slope,
-             int64_t channel_axis, py::handle out, py::handle mean, py::handle inv_std) {
+             py::handle momentum, py::handle eps, py::handle unbiased_running_var, py::handle negative_slope,
+             py::handle channel_axis, py::handle out, py::handle mean, py::handle inv_std) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  o.momentum = momentum;
-  o.eps = eps;
-  o.unbiased_running_var = unbiased_running_var;
+  o.momentum = real("momentum", momentum);
+  o.eps = real("eps", eps);
+  o.unbiased_running_var = flag("unbiased_running_var", unbiased_running_var);
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
@@ -41,7 +42,7 @@ void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running
 }
 
 void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean, py::handle inv_std,
-              std::optional<double> negative_slope, int64_t channel_axis, py::handle out, py::handle grad_gamma,
+              py::handle negative_slope, py::handle channel_axis, py::handle out, py::handle grad_gamma,
               py::handle grad_beta) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView gradient = ArrayView::like("grad", grad, out);
@@ -60,8 +61,8 @@ void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, 
 }
 
 void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::handle beta, py::handle inv_std,
-                          std::optional<double> negative_slope, int64_t channel_axis, py::handle out,
-                          py::handle grad_gamma, py::handle grad_beta) {
+                          py::handle negative_slope, py::handle channel_axis, py::handle out, py::handle grad_gamma,
+                          py::handle grad_beta) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView gradient = ArrayView::like("grad", grad, out);
   const ArrayView output = ArrayView::like("y", y, out);
@@ -78,9 +79,9 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
 }
 
 void inference(py::handle x, py::handle gamma, py::handle beta, py::handle running_mean, py::handle running_var,
-               double eps, std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+               py::handle eps, py::handle negative_slope, py::handle channel_axis, py::handle out) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  o.eps = eps;
+  o.eps = real("eps", eps);
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
@@ -93,10 +94,10 @@ void inference(py::handle x, py::handle gamma, py::handle beta, py::handle runni
 }
 
 void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle running_mean,
-                        py::handle running_var, double eps, std::optional<double> negative_slope, int64_t channel_axis,
+                        py::handle running_var, py::handle eps, py::handle negative_slope, py::handle channel_axis,
                         py::handle out, py::handle grad_gamma, py::handle grad_beta) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  o.eps = eps;
+  o.eps = real("eps", eps);
   const ArrayView gradient = ArrayView::like("grad", grad, out);
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView grad_x("out", out);
@@ -112,8 +113,8 @@ void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::han
   });
 }
 
-int64_t statistics(py::handle x, int64_t channel_axis, py::handle mean, py::handle m2) {
-  const fnn_batch_norm_options o = options(channel_axis, std::nullopt);
+int64_t statistics(py::handle x, py::handle channel_axis, py::handle mean, py::handle m2) {
+  const fnn_batch_norm_options o = options(channel_axis, py::none());
   const ArrayView input = ArrayView::dense("x", x);
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
@@ -122,7 +123,7 @@ int64_t statistics(py::handle x, int64_t channel_axis, py::handle mean, py::hand
   return count;
 }
 
-int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, int64_t>>& parts, py::handle mean,
+int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, py::object>>& parts, py::handle mean,
                          py::handle m2) {
   std::vector<ArrayView> views;
   std::vector<fnn_tensor> means;
@@ -132,7 +133,7 @@ int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, in
   for (const auto& [part_mean, part_m2, part_count] : parts) {
     means.push_back(*views.emplace_back(ArrayView::vector("mean", part_mean)).tensor());
     m2s.push_back(*views.emplace_back(ArrayView::vector("m2", part_m2)).tensor());
-    counts.push_back(part_count);
+    counts.push_back(integer("count", part_count));
   }
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
@@ -145,7 +146,7 @@ int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, in
 }
 
 void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, py::handle beta,
-           std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+           py::handle negative_slope, py::handle channel_axis, py::handle out) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
@@ -159,8 +160,8 @@ void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, 
 }
 
 void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean,
-                     py::handle inv_std, std::optional<double> negative_slope, int64_t channel_axis,
-                     py::handle sum_grad, py::handle sum_grad_xhat) {
+                     py::handle inv_std, py::handle negative_slope, py::handle channel_axis, py::handle sum_grad,
+                     py::handle sum_grad_xhat) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView input = ArrayView::dense("x", x);
   const ArrayView gradient = ArrayView::like("grad", grad, input.array());
@@ -177,8 +178,9 @@ void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle
 }
 
 void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle beta, py::handle mean,
-                    py::handle inv_std, py::handle sum_grad, py::handle sum_grad_xhat, int64_t count,
-                    std::optional<double> negative_slope, int64_t channel_axis, py::handle out) {
+                    py::handle inv_std, py::handle sum_grad, py::handle sum_grad_xhat, py::handle count,
+                    py::handle negative_slope, py::handle channel_axis, py::handle out) {
+  const int64_t n = integer("count", count);
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView gradient = ArrayView::like("grad", grad, out);
   const ArrayView input = ArrayView::like("x", x, out);
@@ -191,7 +193,7 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
   const ArrayView sx = ArrayView::vector("sum_grad_xhat", sum_grad_xhat);
   run([&] {
     return fnn_batch_norm_backward_apply(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
-                                         s.tensor(), sg.tensor(), sx.tensor(), count, &o, grad_x.tensor());
+                                         s.tensor(), sg.tensor(), sx.tensor(), n, &o, grad_x.tensor());
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include "bind/array_view.h"
 #include "bind/families.h"
+#include "bind/numbers.h"
 
 namespace fusednn {
 
@@ -12,7 +13,15 @@ void register_library(py::module_& m) {
   // A bad setting in the environment is told at import, not in the middle of a training run.
   if (fnn_initialize() != FNN_SUCCESS) throw py::import_error(fnn_last_error());
 
-  m.def("set_num_threads", [](int n) { check(fnn_set_num_threads(n)); }, py::arg("n"));
+  m.def(
+      "set_num_threads",
+      [](py::handle n) {
+        const int64_t count = integer("n", n);
+        const bool fits = count >= INT32_MIN && count <= INT32_MAX;
+        if (!fits) throw py::value_error("`n` must be from 1 to 4096. Received: n=" + std::to_string(count));
+        check(fnn_set_num_threads(static_cast<int32_t>(count)));
+      },
+      py::arg("n"));
   m.def("get_num_threads", &fnn_get_num_threads);
   m.def("num_threads_source", [] { return std::string(fnn_num_threads_source()); });
   m.def("instruction_set", [] { return std::string(fnn_instruction_set()); });

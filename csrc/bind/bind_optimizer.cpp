@@ -9,6 +9,7 @@
 
 #include "bind/array_view.h"
 #include "bind/families.h"
+#include "bind/numbers.h"
 
 namespace fusednn {
 namespace {
@@ -21,60 +22,81 @@ std::vector<std::string> names(const NameAt& name_at) {
   return result;
 }
 
+// "a, b, c", for messages.
+std::string listed(const std::vector<std::string>& all) {
+  std::string text;
+  for (const std::string& name : all) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 int32_t kind_of(const std::string& name) {
   const int32_t kind = fnn_optimizer_kind(name.c_str());
-  if (kind < 0) throw py::value_error("`kind` must be an optimizer's name. Received: kind=" + name);
+  if (kind < 0) {
+    throw py::value_error("`kind` must be one of " + listed(names(&fnn_optimizer_name)) + ". Received: kind=" + name);
+  }
   return kind;
 }
 
 int32_t convention_of(const std::string& name) {
-  std::string known;
   for (int32_t i = 0; fnn_convention_name(i) != nullptr; ++i) {
     if (name == fnn_convention_name(i)) return i;
-    known += (i > 0 ? ", " : "") + std::string(fnn_convention_name(i));
   }
-  throw py::value_error("`convention` must be one of " + known + ". Received: convention=" + name);
+  throw py::value_error("`convention` must be one of " + listed(names(&fnn_convention_name)) +
+                        ". Received: convention=" + name);
+}
+
+using Named = py::typing::Dict<py::str, py::object>;
+
+// Whoever misspells a name must hear of it.
+void require_known(const char* argument, const Named& given, const std::vector<std::string>& known) {
+  for (const auto& [key, value] : given) {
+    bool found = false;
+    for (const std::string& name : known) found = found || text(argument, key) == name;
+    if (!found) {
+      throw py::type_error(std::string("`") + argument + "` must be among " + listed(known) +
+                           ". Received: " + py::repr(key).cast<std::string>());
+    }
+  }
+}
+
+// One step for all arrays, or one each.
+std::vector<int64_t> steps_of(py::handle step) {
+  if (py::isinstance<py::str>(step) || !py::isinstance<py::sequence>(step)) return {integer("step", step)};
+  std::vector<int64_t> steps;
+  for (const py::handle item : py::reinterpret_borrow<py::sequence>(step)) steps.push_back(integer("step", item));
+  return steps;
 }
 
 // Hyper-parameters and states arrive by name, so that this function serves every optimizer.
-bool optimizer_step(const std::string& kind_name, py::handle params, py::handle grads,
-                    const py::typing::Dict<py::str, py::object>& states,
-                    const std::variant<int64_t, std::vector<int64_t>>& step, const std::string& convention,
-                    const py::typing::Dict<py::str, py::object>& hyperparameters, double weight_decay,
-                    std::optional<bool> decoupled_weight_decay, bool maximize, std::optional<double> grad_scale,
-                    std::optional<double> clip_value, std::optional<double> max_norm_each,
-                    std::optional<double> max_norm, bool skip_nonfinite, py::handle ema, double ema_momentum,
-                    py::handle low_precision_copies) {
+bool optimizer_step(const std::string& kind_name, py::handle params, py::handle grads, const Named& states,
+                    py::handle step, py::handle convention, const Named& hyperparameters, py::handle weight_decay,
+                    py::handle decoupled_weight_decay, py::handle maximize, py::handle grad_scale,
+                    py::handle clip_value, py::handle max_norm_each, py::handle max_norm, py::handle skip_nonfinite,
+                    py::handle ema, py::handle ema_momentum, py::handle low_precision_copies) {
   const int32_t kind = kind_of(kind_name);
   fnn_optimizer_options o{};
   o.size = sizeof o;
-  o.convention = convention_of(convention);
-  o.weight_decay = weight_decay;
-  o.decoupled_weight_decay = decoupled_weight_decay.has_value() ? *decoupled_weight_decay : -1;
-  o.maximize = maximize;
-  o.grad_scale = grad_scale.value_or(1.0);
-  o.clip_value = clip_value.value_or(HUGE_VAL);
-  o.max_norm_each = max_norm_each.value_or(HUGE_VAL);
-  o.max_norm = max_norm.value_or(HUGE_VAL);
-  o.skip_nonfinite = skip_nonfinite;
-  o.ema_momentum = ema_momentum;
-  size_t known = 0;
-  for (int32_t i = 0; const char* name = fnn_optimizer_hyperparameter(kind, i); ++i) {
-    if (!hyperparameters.contains(name)) continue;
-    ++known;
-    const py::object value = hyperparameters[name];
+  o.convention = convention_of(text("convention", convention));
+  o.weight_decay = real("weight_decay", weight_decay);
+  const std::optional<bool> decoupled = optional_flag("decoupled_weight_decay", decoupled_weight_decay);
+  o.decoupled_weight_decay = decoupled.has_value() ? *decoupled : -1;
+  o.maximize = flag("maximize", maximize);
+  o.grad_scale = optional_real("grad_scale", grad_scale).value_or(1.0);
+  o.clip_value = optional_real("clip_value", clip_value).value_or(HUGE_VAL);
+  o.max_norm_each = optional_real("max_norm_each", max_norm_each).value_or(HUGE_VAL);
+  o.max_norm = optional_real("max_norm", max_norm).value_or(HUGE_VAL);
+  o.skip_nonfinite = flag("skip_nonfinite", skip_nonfinite);
+  o.ema_momentum = real("ema_momentum", ema_momentum);
+  const auto own = names([kind](int32_t i) { return fnn_optimizer_hyperparameter(kind, i); });
+  const auto own_states = names([kind](int32_t i) { return fnn_optimizer_state(kind, i); });
+  require_known("hyperparameters", hyperparameters, own);
+  require_known("states", states, own_states);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const char* name = own[i].c_str();
+    const py::object value = hyperparameters.contains(name) ? py::object(hyperparameters[name]) : py::none();
     if (value.is_none()) continue;
     o.given |= 1u << i;
-    o.hyperparameters[i] = PyFloat_AsDouble(value.ptr());
-    if (PyErr_Occurred() != nullptr) {
-      PyErr_Clear();
-      throw py::type_error(std::string("`") + name + "` must be a number. Received: " + name + "=" +
-                           py::repr(value).cast<std::string>());
-    }
-  }
-  if (known != hyperparameters.size()) {
-    throw py::type_error("`hyperparameters` of " + kind_name +
-                         " must be among its own. Received: " + py::str(py::list(hyperparameters)).cast<std::string>());
+    o.hyperparameters[i] = real(name, value);
   }
 
   if (grads.is_none()) throw py::type_error("`grads` must be a list of arrays. Received: type=NoneType");
@@ -91,14 +113,15 @@ bool optimizer_step(const std::string& kind_name, py::handle params, py::handle 
   t.ema = ema_list.data();
   t.low_precision_copies = copy_list.data();
   state_lists.reserve(FNN_MAX_STATES);
-  for (int32_t i = 0; const char* name = fnn_optimizer_state(kind, i); ++i) {
+  for (size_t i = 0; i < own_states.size(); ++i) {
+    const char* name = own_states[i].c_str();
     if (!states.contains(name)) continue;
     state_lists.emplace_back(name, states[name], param_list, false);
     t.states[i] = state_lists.back().data();
   }
-  const auto* many = std::get_if<std::vector<int64_t>>(&step);
-  t.steps = many != nullptr ? many->data() : &std::get<int64_t>(step);
-  t.step_count = many != nullptr ? static_cast<int64_t>(many->size()) : 1;
+  const std::vector<int64_t> steps = steps_of(step);
+  t.steps = steps.data();
+  t.step_count = static_cast<int64_t>(steps.size());
 
   int32_t stepped = 0;
   run([&] { return fnn_optimizer_step(kind, &o, &t, &stepped); });

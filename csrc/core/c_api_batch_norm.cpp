@@ -1,4 +1,5 @@
 // The C API's BatchNorm functions: check, describe, hand to the device.
+#include <cfloat>
 #include <cmath>
 
 #include "core/backend.h"
@@ -19,8 +20,9 @@ class Call {
     int64_t axis = options->channel_axis;
     const int64_t rank = main->ndim;
     if (rank < 1 || axis < -rank || axis >= rank) {
-      fail_value("`" + main_.name + "` must have an axis `channel_axis`. Received: channel_axis=" +
-                 std::to_string(axis) + ", shape=" + shape_text(*main));
+      const std::string axes = rank < 1 ? "none" : std::to_string(-rank) + " to " + std::to_string(rank - 1);
+      fail_value("`" + main_.name + "` must have the axis `channel_axis` (its axes: " + axes +
+                 "). Received: channel_axis=" + std::to_string(axis) + ", shape=" + shape_text(*main));
     }
     if (axis < 0) axis += rank;
     require_non_negative("eps", options->eps);
@@ -172,11 +174,14 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
     p.y_in = y->data;
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);
+    const double smallest_normal = p.dtype == DType::kFloat64 ? DBL_MIN : static_cast<double>(FLT_MIN);
     for (int64_t c = 0; p.gamma != nullptr && c < p.channels; ++c) {
       const double value = value_at(*gamma, c);
-      if (value == 0.0 || !std::isfinite(1.0 / value)) {
-        fail_value("`gamma` must not contain zeros where the input is recovered from the output. Received: gamma[" +
-                   std::to_string(c) + "]=" + number(value));
+      if (std::abs(value) < smallest_normal) {
+        fail_value(
+            "`gamma` must not contain zeros, nor subnormal numbers, where the input is recovered from the output. "
+            "Received: gamma[" +
+            std::to_string(c) + "]=" + number(value));
       }
     }
     p.inv_std = call.channel_input("inv_std", inv_std);
@@ -262,6 +267,12 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
       if (counts[i] < 0) {
         fail_value("`" + at + ".count` must not be negative. Received: count=" + std::to_string(counts[i]));
       }
+      for (int64_t c = 0; counts[i] > 0 && c < channels; ++c) {
+        if (value_at(m2s[i], c) < 0.0) {
+          fail_value("`" + at + ".m2` must not be negative. Received: m2[" + std::to_string(c) +
+                     "]=" + number(value_at(m2s[i], c)));
+        }
+      }
       memory.input({at + ".mean", &means[i]});
       memory.input({at + ".m2", &m2s[i]});
       total += counts[i];
@@ -321,6 +332,10 @@ fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const fnn_tenso
     Call call("x", x, options);
     BatchNorm& p = call.problem;
     if (count < 0) fail_value("`count` must not be negative. Received: count=" + std::to_string(count));
+    if (count < p.outer * p.inner) {
+      fail_value("`count` must be at least the elements per channel of `x`, " + std::to_string(p.outer * p.inner) +
+                 ". Received: count=" + std::to_string(count));
+    }
     p.x = x->data;
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);

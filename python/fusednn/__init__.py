@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         optimizers,
         utils,
     )
+    from fusednn.layers import Input
     from fusednn.models import Sequential
     from fusednn.runtime import (
         __version__,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fusednn.variable import Variable
 
 __all__ = [
+    "Input",
     "Sequential",
     "Variable",
     "__version__",
@@ -59,6 +61,7 @@ __all__ = [
 
 # Names that live in a module below; all others in __all__ are modules themselves.
 _HOMES = {
+    "Input": "layers",
     "Sequential": "models",
     "Variable": "variable",
     "__version__": "runtime",

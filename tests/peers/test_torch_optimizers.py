@@ -23,6 +23,7 @@ STATES = {
     "exp_avg_sqs": "exp_avg_sq",
     "max_exp_avg_sqs": "max_exp_avg_sq",
 }
+TORCH_NAMES = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
 CLIPS = ("clip_value", "max_norm_each", "max_norm")
 OURS_ALONE = ("grad_scale", "skip_nonfinite", "ema_momentum")
 
@@ -37,8 +38,7 @@ def optimizer(kind, params, options):
         return (torch.optim.AdamW if decoupled else torch.optim.Adam)(params, **given)
     if kind == "adagrad":
         given["initial_accumulator_value"] = ref.OPTIMIZERS[kind].initial["sums"]
-    names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop"}
-    return getattr(torch.optim, names[kind])(params, **given)
+    return getattr(torch.optim, TORCH_NAMES[kind])(params, **given)
 
 
 def clip(params, options):
@@ -55,6 +55,7 @@ def cases():
         ours_alone = any(name in options for name in OURS_ALONE)
         # Of PyTorch's four only Adam has a decoupled form, AdamW.
         missing = options.get("decoupled_weight_decay") and kind != "adam"
+        missing = missing or kind not in TORCH_NAMES
         if convention == "torch" and not ours_alone and not missing:
             yield kind, options
     yield "adam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}

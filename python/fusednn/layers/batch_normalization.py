@@ -189,10 +189,13 @@ class BatchNormStep(NormStep):
         self._grad_gamma = np.empty(channels, buffers.dtype) if gamma is None else gamma.grad
         self._grad_beta = np.empty(channels, buffers.dtype) if beta is None else beta.grad
         self._grad_x = buffers.gradient(input_shape)
+        self._moving_before = [np.empty(channels, buffers.dtype) for _ in range(2)]
 
     def forward(self, x: Array) -> Array:
         """Normalise by the batch's statistics, rectify, and move the moving statistics."""
         self._x = x
+        np.copyto(self._moving_before[0], self._moving_mean)
+        np.copyto(self._moving_before[1], self._moving_variance)
         ops.batch_norm_forward(
             x,
             self._gamma,
@@ -210,6 +213,11 @@ class BatchNormStep(NormStep):
             np.multiply(self._input_shift, self._update, out=self._shift_update)
             np.add(self._moving_mean, self._shift_update, out=self._moving_mean)
         return self._y
+
+    def undo(self) -> None:
+        """Take the batch out of the moving statistics again: its loss was not usable."""
+        np.copyto(self._moving_mean, self._moving_before[0])
+        np.copyto(self._moving_variance, self._moving_before[1])
 
     def backward(self, grad: Array) -> Array:
         """Write the gradients of gamma and beta; return grad_x."""

@@ -35,6 +35,9 @@ class Step:
         """Return y; x must stay unchanged until `backward`."""
         raise NotImplementedError
 
+    def undo(self) -> None:
+        """Put back what the latest `forward` changed besides y; by default nothing."""
+
     def backward(self, grad: Array) -> Array:
         """Write the gradients of weights; return grad_x, which may overwrite `grad`.
 

@@ -96,6 +96,11 @@ class Plan:
         with np.errstate(all="ignore"):  # as other frameworks: NaN in, NaN out
             return self.activate(self.forward(x))
 
+    def undo(self) -> None:
+        """Put back what the latest `forward` changed: a step that fails changes nothing."""
+        for step in self._forward_steps:
+            step.undo()
+
     def backward(self) -> None:
         """Write the gradients of all trained weights, from `grad_output`."""
         grad = self.grad_output

@@ -210,17 +210,23 @@ class Trainer(Evaluator):
                 break
 
     def _train_step(self, x: Array, y: Array) -> float:
-        """One update; none where the loss is not finite. Returns the loss."""
+        """Make one update, none where loss or labels are not usable; return the loss."""
         objective, optimizer = self._compiled(), self.optimizer
         assert optimizer is not None
         plan = self._plan(len(x), training=True)
         with np.errstate(all="ignore"):  # the loss tells what is not finite
             z = plan.forward(x)
-            loss = objective.evaluate(plan, y, z)
-            objective.record(plan, y, z, loss)
-            if math.isfinite(loss):
-                plan.backward()
-                optimizer.apply(*self._training_lists())
+            stepped = False
+            try:
+                loss = objective.evaluate(plan, y, z)
+                objective.record(plan, y, z, loss)
+                if math.isfinite(loss):
+                    plan.backward()
+                    optimizer.apply(*self._training_lists())
+                    stepped = True
+            finally:
+                if not stepped:
+                    plan.undo()
         return loss
 
     def train_on_batch(self, x: ArrayLike, y: ArrayLike, return_dict: bool = False) -> Results:

@@ -19,9 +19,14 @@ def check_array(name: str, value: object) -> None:
 def channel_count(name: str, x: Array, channel_axis: int) -> int:
     """Length of the channel axis of `x`."""
     check_array(name, x)
+    if isinstance(channel_axis, bool) or not hasattr(channel_axis, "__index__"):
+        raise TypeError(
+            f"`channel_axis` must be an integer. Received: channel_axis={channel_axis!r}"
+        )
     if not -x.ndim <= channel_axis < x.ndim:
+        axes = f"{-x.ndim} to {x.ndim - 1}" if x.ndim else "none"
         raise ValueError(
-            f"`{name}` must have an axis `channel_axis`. "
+            f"`{name}` must have the axis `channel_axis` (its axes: {axes}). "
             f"Received: channel_axis={channel_axis}, shape={x.shape}"
         )
     length: int = x.shape[channel_axis]

@@ -58,9 +58,15 @@ def merge_statistics(parts: Sequence[tuple[Array, Array, int]]) -> tuple[Array, 
     Raises
     ------
     TypeError, ValueError
-        For an empty list, arrays that do not agree, or a negative count.
+        For an empty list, arrays that do not agree, or a negative `m2` or count.
     """
-    parts = [(mean, m2, int(count)) for mean, m2, count in parts]
+    if not isinstance(parts, Sequence):
+        raise TypeError(
+            f"`parts` must be a list of (mean, m2, count). Received: type={type(parts).__name__}"
+        )
+    for i, part in enumerate(parts):
+        if not isinstance(part, tuple | list) or len(part) != 3:
+            raise TypeError(f"`parts[{i}]` must be (mean, m2, count). Received: {part!r}")
     if not parts:
         raise ValueError(
             "`parts` must hold at least one (mean, m2, count). Received: an empty list"
@@ -196,7 +202,7 @@ def batch_norm_backward_apply(
     Raises
     ------
     TypeError, ValueError
-        As :func:`batch_norm_backward`, and for a negative count.
+        As :func:`batch_norm_backward`, and for a `count` below the elements per channel of `x`.
     """
     channel_count("x", x, channel_axis)
     grad_x = full_output(x, out)

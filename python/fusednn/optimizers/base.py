@@ -13,7 +13,7 @@ import numpy as np
 
 from fusednn import ops
 from fusednn._arguments import check_number, check_optional_number
-from fusednn._serialization import Configurable, snake_case
+from fusednn._serialization import Configurable
 from fusednn.optimizers.options import Array, LearningRate
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
 
@@ -53,7 +53,7 @@ class Optimizer(Configurable):
         Every so many steps the variables are set to their averages. None: only where
         `finalize_variable_values` is called, as `Sequential.fit` does at its end.
     name
-        Defaults to the class name in snake case (Keras also numbers it).
+        Defaults to the class name in lower case (Keras: "SGD" for that one).
     lr
         Keras 2's name of `learning_rate`.
 
@@ -114,7 +114,7 @@ class Optimizer(Configurable):
                 "`ema_overwrite_frequency` must be an integer >= 1 or None. "
                 f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
             )
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or type(self).__name__.lower()
         self._learning_rate = _checked_learning_rate(learning_rate)
         self.weight_decay = check_optional_number("weight_decay", weight_decay, minimum=0)
         self.clipnorm = check_optional_number("clipnorm", clipnorm, minimum=0)
