@@ -319,3 +319,15 @@ def test_a_step_by_name_is_the_same_step(make, kind):
         results.append([*params, *(array for name in names for array in states[name])])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_amsgrad_keeps_a_nan():
+    """The maximum of a NaN and a number is NaN, whichever side it is on, as in PyTorch."""
+    params, grads, exp_avgs, exp_avg_sqs, maxima = ([np.ones(3)] for _ in range(5))
+    maxima[0][0] = exp_avg_sqs[0][1] = np.nan
+    ops.adam_step(
+        *(params, grads, exp_avgs, exp_avg_sqs),
+        **{"step": 2, "lr": 0.1, "amsgrad": True, "max_exp_avg_sqs": maxima},
+    )
+    np.testing.assert_array_equal(np.isnan(maxima[0]), [True, True, False])
+    np.testing.assert_array_equal(np.isnan(params[0]), [True, True, False])

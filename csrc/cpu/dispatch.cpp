@@ -45,14 +45,15 @@ const char* available_instruction_set(int index) {
 }
 
 std::string choose_instruction_set() {
-  const char* forced = std::getenv("FUSEDNN_FORCE_ISA");
-  const bool any = forced == nullptr || *forced == '\0';
+  const char* variable = std::getenv("FUSEDNN_FORCE_ISA");
+  const std::string forced = variable == nullptr ? "" : variable;
+  const bool any = forced.empty();
   std::string known;
   for (const Backend* unit : units) {
-    if (any ? runs_here(*unit) : std::strcmp(unit->name, forced) == 0) {
+    if (any ? runs_here(*unit) : forced == unit->name) {
       if (!runs_here(*unit)) {
         return "`FUSEDNN_FORCE_ISA` must name an instruction set that this machine has. Received: FUSEDNN_FORCE_ISA=" +
-               std::string(forced);
+               forced;
       }
       chosen = unit;
       return {};

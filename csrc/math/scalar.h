@@ -103,9 +103,10 @@ FNN_INLINE Float16 narrow<Float16>(float x) {
 FNN_INLINE float square_root(float x) { return sqrtf(x); }
 FNN_INLINE double square_root(double x) { return sqrt(x); }
 
+// The larger; NaN where either is.
 template <class C>
 FNN_INLINE C larger(C a, C b) {
-  return a > b ? a : b;
+  return a > b || a != a ? a : b;
 }
 
 // base^exponent by repeated squaring: libm's pow differs between machines and devices, this does not.
