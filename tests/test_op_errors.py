@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from types import SimpleNamespace
 
@@ -425,3 +426,8 @@ def test_statistics_that_cannot_be():
     sums = [np.zeros(3, np.float32) for _ in range(2)]
     with pytest.raises(ValueError, match=r"`count` must be at least.*20.*count=3"):
         ops.batch_norm_backward_apply(a.grad, a.x, None, None, a.mean, a.inv_std, *sums, 3)
+
+
+def test_a_byte_order_that_is_spelt_out_is_no_error():
+    spelt_out = np.ctypeslib.as_array((ctypes.c_float * 2)(-1.0, 2.0))
+    np.testing.assert_array_equal(ops.leaky_relu(spelt_out, 0.5), [-0.5, 2.0])

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <unistd.h>
 
+#include <bit>
 #include <string>
 
 namespace fusednn {
@@ -17,8 +18,10 @@ std::string type_name(py::handle object) { return py::type::of(object).attr("__n
 int32_t dtype_of(const char* name, py::handle array) {
   const auto descr = py::reinterpret_borrow<py::dtype>(array_proxy(array.ptr())->descr);
   const int number = descr.num();
+  // '=' is this machine's order, '|' that of single bytes; arrays made from C types may spell the order out.
   const char order = descr.byteorder();
-  const bool native = order == '=' || order == '|';
+  const char spelt_out = std::endian::native == std::endian::little ? '<' : '>';
+  const bool native = order == '=' || order == '|' || order == spelt_out;
   if (native && number == npy_api::NPY_FLOAT_) return FNN_FLOAT32;
   if (native && number == npy_api::NPY_DOUBLE_) return FNN_FLOAT64;
   if (native && number == 23) return FNN_FLOAT16;
