@@ -70,8 +70,7 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
     const Hyperparameter& h = d.hyperparameters[i];
     const double own = h.default_value[o.convention];
     const bool given = (o.given >> i & 1u) != 0;
-    // There is no rate that suits all.
-    if (i == 0 && !given) fail_value("`" + std::string(h.name) + "` must be given. Received: None");
+    if (own == kRequired && !given) fail_value("`" + std::string(h.name) + "` must be given. Received: None");
     values[i] = given ? o.hyperparameters[i] : own == kAbsent ? 0.0 : own;
     check_domain(h, values[i]);
     if (own == kAbsent && values[i] != 0.0) {

@@ -23,6 +23,8 @@ enum class Domain { kNonNegative, kUnitInterval, kBelowOne, kFinite, kFlag };
 
 // Marks a hyper-parameter that a convention does not have: it must be 0.
 constexpr double kAbsent = -1.0;
+// Marks one that has no default.
+constexpr double kRequired = -2.0;
 
 struct Hyperparameter {
   const char* name;
@@ -42,7 +44,7 @@ struct Sgd {
   static constexpr const char* name = "sgd";
   enum { kLr, kMomentum, kDampening, kNesterov };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {0.001, 0.01}},
+      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
       {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
       {"dampening", Domain::kFinite, {0.0, kAbsent}},
       {"nesterov", Domain::kFlag, {0.0, 0.0}},
@@ -90,7 +92,7 @@ struct Adagrad {
   static constexpr const char* name = "adagrad";
   enum { kLr, kLrDecay, kEps };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {0.01, 0.001}},
+      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
       {"lr_decay", Domain::kNonNegative, {0.0, kAbsent}},
       {"eps", Domain::kNonNegative, {1e-10, 1e-7}},
   };
@@ -123,8 +125,10 @@ struct Rmsprop {
   static constexpr const char* name = "rmsprop";
   enum { kLr, kRho, kEps, kMomentum, kCentered };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {0.01, 0.001}}, {"rho", Domain::kUnitInterval, {0.99, 0.9}},
-      {"eps", Domain::kNonNegative, {1e-8, 1e-7}}, {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
+      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
+      {"rho", Domain::kUnitInterval, {0.99, 0.9}},
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
+      {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
       {"centered", Domain::kFlag, {0.0, 0.0}},
   };
   static constexpr State states[] = {
@@ -165,8 +169,10 @@ struct Adam {
   static constexpr const char* name = "adam";
   enum { kLr, kBeta1, kBeta2, kEps, kAmsgrad };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {0.001, 0.001}}, {"beta1", Domain::kBelowOne, {0.9, 0.9}},
-      {"beta2", Domain::kBelowOne, {0.999, 0.999}}, {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
+      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
+      {"beta1", Domain::kBelowOne, {0.9, 0.9}},
+      {"beta2", Domain::kBelowOne, {0.999, 0.999}},
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
       {"amsgrad", Domain::kFlag, {0.0, 0.0}},
   };
   static constexpr State states[] = {{"exp_avgs", kAlways}, {"exp_avg_sqs", kAlways}, {"max_exp_avg_sqs", kAmsgrad}};

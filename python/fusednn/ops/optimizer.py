@@ -101,7 +101,7 @@ def optimizer_step(
         Keyed by the names of ``_core.optimizer_states(kind)``.
     hyperparameters : dict of str to float, bool or None
         Keyed by the names of ``_core.optimizer_hyperparameters(kind)``; None or absent: the
-        convention's default.
+        convention's default; `lr` has none.
     step : int or list of int
         The 1-based number of this update, for all arrays or for each.
 
