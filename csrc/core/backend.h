@@ -20,6 +20,7 @@ struct Backend {
   bool (*batch_norm_backward_apply)(const BatchNorm&);
   bool (*optimizer_step)(const OptimizerStep&, bool* stepped);
   bool (*squared_norms)(const SquaredNorms&);
+  void (*stream_pass)(const StreamPass&);
 };
 
 // The CPU's table for the instruction set in use (cpu/dispatch.cpp).

@@ -86,4 +86,19 @@ struct SquaredNorms {
   double* sums;  // array_count numbers
 };
 
+// A pass over memory that computes next to nothing (cpu/streams.h). Arrays of `count` floats, a multiple of
+// kStreamFloats, aligned to cache lines.
+constexpr int kMaxStreamsRead = 2;
+constexpr int kMaxStreamsUpdated = 4;
+constexpr int64_t kStreamFloats = 64;
+
+struct StreamPass {
+  int64_t count;
+  int32_t input_count, updated_count;
+  const float* inputs[kMaxStreamsRead];
+  float* updated[kMaxStreamsUpdated];
+  float* output;  // may be null
+  bool non_temporal;
+};
+
 }  // namespace fusednn

@@ -6,6 +6,7 @@
 #include "cpu/batch_norm.h"
 #include "cpu/leaky_relu.h"
 #include "cpu/optimizers.h"
+#include "cpu/streams.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -67,9 +68,9 @@ bool run_squared_norms(const SquaredNorms& p) {
 
 extern const Backend backend;
 const Backend backend = {
-    FNN_UNIT_NAME,      run_leaky_relu,         run_forward,       run_backward, run_backward_from_output,
-    run_apply,          run_inference_backward, run_statistics,    run_apply,    run_backward_reduce,
-    run_backward_apply, run_optimizer_step,     run_squared_norms,
+    FNN_UNIT_NAME,      run_leaky_relu,         run_forward,       run_backward,    run_backward_from_output,
+    run_apply,          run_inference_backward, run_statistics,    run_apply,       run_backward_reduce,
+    run_backward_apply, run_optimizer_step,     run_squared_norms, run_stream_pass,
 };
 
 }  // namespace FNN_UNIT

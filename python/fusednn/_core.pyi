@@ -5,7 +5,7 @@ The kernels of fusednn, on views of Python arrays. Use fusednn.ops.
 from __future__ import annotations
 import collections.abc
 import typing
-__all__: list[str] = ['batch_norm_apply', 'batch_norm_backward', 'batch_norm_backward_apply', 'batch_norm_backward_from_output', 'batch_norm_backward_reduce', 'batch_norm_forward', 'batch_norm_inference', 'batch_norm_inference_backward', 'batch_norm_statistics', 'compiler', 'convention_names', 'cuda_build', 'cuda_reason', 'get_num_threads', 'global_norm', 'instruction_set', 'instruction_sets', 'leaky_relu', 'leaky_relu_backward', 'merge_statistics', 'num_threads_source', 'optimizer_hyperparameters', 'optimizer_names', 'optimizer_states', 'optimizer_step', 'set_num_threads', 'version']
+__all__: list[str] = ['batch_norm_apply', 'batch_norm_backward', 'batch_norm_backward_apply', 'batch_norm_backward_from_output', 'batch_norm_backward_reduce', 'batch_norm_forward', 'batch_norm_inference', 'batch_norm_inference_backward', 'batch_norm_statistics', 'compiler', 'convention_names', 'cuda_build', 'cuda_reason', 'get_num_threads', 'global_norm', 'instruction_set', 'instruction_sets', 'leaky_relu', 'leaky_relu_backward', 'merge_statistics', 'num_threads_source', 'optimizer_hyperparameters', 'optimizer_names', 'optimizer_states', 'optimizer_step', 'set_num_threads', 'stream', 'version']
 def batch_norm_apply(x: typing.Any, mean: typing.Any, inv_std: typing.Any, gamma: typing.Any, beta: typing.Any, negative_slope: typing.Any, channel_axis: typing.Any, out: typing.Any) -> None:
     ...
 def batch_norm_backward(grad: typing.Any, x: typing.Any, gamma: typing.Any, beta: typing.Any, mean: typing.Any, inv_std: typing.Any, negative_slope: typing.Any, channel_axis: typing.Any, out: typing.Any, grad_gamma: typing.Any, grad_beta: typing.Any) -> None:
@@ -57,6 +57,8 @@ def optimizer_states(kind: str) -> list[str]:
 def optimizer_step(kind: str, params: typing.Any, grads: typing.Any, states: dict[str, typing.Any], step: typing.Any, convention: typing.Any, hyperparameters: dict[str, typing.Any], weight_decay: typing.Any, decoupled_weight_decay: typing.Any, maximize: typing.Any, grad_scale: typing.Any, clip_value: typing.Any, max_norm_each: typing.Any, max_norm: typing.Any, skip_nonfinite: typing.Any, ema: typing.Any, ema_momentum: typing.Any, low_precision_copies: typing.Any) -> bool:
     ...
 def set_num_threads(n: typing.Any) -> None:
+    ...
+def stream(inputs: typing.Any, updated: typing.Any, output: typing.Any, non_temporal: bool) -> None:
     ...
 def version() -> str:
     ...
