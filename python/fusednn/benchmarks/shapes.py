@@ -1,4 +1,4 @@
-"""What the cases are about: layouts, lists of tensors, models, and optimizers with their options."""
+"""What the cases are about: layouts, lists of arrays, models, optimizers with their options."""
 
 from __future__ import annotations
 

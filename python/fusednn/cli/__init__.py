@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fusednn.cli import info, train
+from fusednn.cli import bench, info, train
 
 # What a user's input can cause; anything else is a defect of the program and keeps its traceback.
 _USER_ERRORS = (OSError, ValueError, ArithmeticError, MemoryError, ImportError)
@@ -74,7 +74,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="print the version and exit",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (info, train):
+    for command in (info, train, bench):
         summary = (command.__doc__ or "").partition("\n")[0]
         command.add_arguments(
             commands.add_parser(

@@ -8,8 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def check(path: str | os.PathLike[str]) -> None:
-    """Find out, before the training, what would keep its curves from being written.
+def check(path: str | os.PathLike[str], option: str = "--plot") -> None:
+    """Find out, before the work, what would keep its image from being written.
+
+    Parameters
+    ----------
+    path
+        Of the image.
+    option
+        Whose argument it is.
 
     Raises
     ------
@@ -20,7 +27,7 @@ def check(path: str | os.PathLike[str]) -> None:
     """
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError(
-            "--plot draws with matplotlib, which is not installed: pip install matplotlib",
+            f"{option} draws with matplotlib, which is not installed: pip install matplotlib",
             name="matplotlib",
         )
     from matplotlib.backends.backend_agg import FigureCanvasAgg

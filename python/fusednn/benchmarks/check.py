@@ -1,0 +1,76 @@
+"""Whether a contender's answer is right: compared with the formula in float64, before timing.
+
+Comparing whole answers would take longer than timing them. BatchNorm treats channels alike, an
+optimizer elements: a few channels as a whole, and the ends of a few arrays, are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusednn.benchmarks import reference
+from fusednn.benchmarks.case import Case
+from fusednn.benchmarks.contender import Answer, as_float64
+from fusednn.benchmarks.inputs import Activations
+
+#: Largest error allowed, relative to the largest element of the right answer, or to 1.
+TOLERANCES = {"float32": 1e-4, "float64": 1e-9, "bfloat16": 3e-2}
+#: Of losses: of the first step, and of those after updates, whose first directions are signs.
+LOSS_TOLERANCES = (1e-4, 1e-2, 3e-2)
+#: Elements compared at each end of an array of an optimizer.
+_ENDS = 500
+#: Updates made before parameters are compared: two, so that states count.
+OPTIMIZER_STEPS = 2
+TRAINING_STEPS = len(LOSS_TOLERANCES)
+
+
+def sample_channels(inputs: Activations, results: Mapping[str, Any]) -> Answer:
+    """Keep a few channels of arrays of the input's shape, or of one number per channel."""
+    layout = inputs.layout
+    answer = {}
+    for name, array in results.items():
+        axis = layout.channel_axis if np.ndim(array) == len(layout.shape) else 0
+        answer[name] = as_float64(np.take(np.asarray(array), inputs.sample_channels, axis=axis))
+    return answer
+
+
+def sample_arrays(arrays: Sequence[Any]) -> list[NDArray[Any]]:
+    """Keep the ends of the first and the last two arrays."""
+    kept = []
+    for i in sorted({0, len(arrays) // 2, len(arrays) - 1}):
+        flat = np.asarray(arrays[i]).reshape(-1)
+        kept.append(as_float64(np.concatenate([flat[:_ENDS], flat[-_ENDS:]])))
+    return kept
+
+
+def sample_params(params: Sequence[Any]) -> Answer:
+    """Keep a few elements of an optimizer's parameters."""
+    return {"params": np.concatenate(sample_arrays(params))}
+
+
+def right_answer(case: Case) -> Answer:
+    """Compute what a case's answer must be, in float64."""
+    return reference.ANSWERS[case.family](case)
+
+
+def difference(case: Case, answer: Answer, right: Answer) -> str:
+    """Tell how an answer differs from the right one; empty where it does not."""
+    for name, expected in right.items():
+        if name not in answer:
+            return f"{name} is missing"
+        received = answer[name]
+        if received.shape != expected.shape:
+            return f"{name} has shape {received.shape}, not {expected.shape}"
+        if case.family == "step":
+            allowed = np.array(LOSS_TOLERANCES) * np.maximum(1.0, np.abs(expected))
+        else:
+            largest = float(np.max(np.abs(expected), initial=1.0))
+            allowed = np.full(expected.shape, TOLERANCES[case.dtype] * largest)
+        error = np.abs(received - expected)
+        if not np.all(error <= allowed):
+            return f"{name} is off by {np.nanmax(error):.2g}, more than {np.max(allowed):.2g}"
+    return ""

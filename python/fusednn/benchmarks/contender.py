@@ -1,0 +1,50 @@
+"""A contender: one way to do a case's work, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Answer = Mapping[str, NDArray[Any]]
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a case's work.
+
+    Attributes
+    ----------
+    run : callable
+        Do the work once.
+    answer : callable
+        Called before anything is timed: do the work on the case's inputs, and return what
+        `check.sample` keeps of the results.
+    reuses : bool
+        Whether results go into buffers that exist; else each run allocates them.
+    finish : callable
+        Wait until runs are complete, where they return earlier.
+    checked : bool
+        Whether the answer can be compared.
+    note : str
+        What a reader must know.
+    """
+
+    run: Callable[[], object]
+    answer: Callable[[], Answer]
+    reuses: bool
+    finish: Callable[[], object] = _nothing
+    checked: bool = True
+    note: str = ""
+
+
+def as_float64(array: Any) -> NDArray[np.float64]:
+    """Convert a NumPy array, bfloat16 included."""
+    return np.asarray(array).astype(np.float64)

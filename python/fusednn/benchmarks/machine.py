@@ -1,0 +1,75 @@
+"""What a run ran on: machine, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, CPUs that this process may use, bytes of caches and memory, system."""
+    return {
+        "processor": _processor(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "caches": cache_sizes(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of one L2 and one L3; usual sizes where the system does not tell."""
+    sizes = {}
+    for level, usual in (("L2", 1 << 20), ("L3", 1 << 25)):
+        try:
+            size = os.sysconf(f"SC_LEVEL{level[1]}_CACHE_SIZE")
+        except (ValueError, OSError):
+            size = 0
+        sizes[level] = size if size > 0 else usual
+    return sizes
+
+
+def own_versions() -> dict[str, str]:
+    """Return the versions of fusednn, its instruction set and compiler, and Python."""
+    import fusednn
+
+    build = fusednn.build_info()
+    return {
+        "fusednn": build["version"],
+        "instruction set": fusednn.instruction_set(),
+        "compiler": build["compiler"],
+        "python": build["python"],
+    }
+
+
+def commit() -> str:
+    """Return the commit of the sources that are imported, ``+`` where they were changed.
+
+    "unknown" where they are not in a git checkout.
+    """
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "machine.py")
+        changed = git("status", "--porcelain", "--untracked-files=no", ":/csrc", ":/python")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

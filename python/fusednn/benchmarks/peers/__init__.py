@@ -1,0 +1,100 @@
+"""The contenders, one file for each pair of a library and a family of cases.
+
+Module ``<library>_<family>`` has ``build(case, name) -> Contender``; it raises `UnavailableError`
+for what the library does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+#: What each library needs installed, keyed by the name of its process.
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "fusednn": (),
+    "numpy": (),
+    "torch": ("torch",),
+    "jax": ("jax", "optax"),
+    "keras_torch": ("keras", "torch"),
+    "keras_jax": ("keras", "jax"),
+    "sklearn": ("sklearn",),
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A contender before it is built.
+
+    Attributes
+    ----------
+    name : str
+    library : str
+        Whose process it runs in.
+    families : tuple of str
+        Which cases it can do at all.
+    """
+
+    name: str
+    library: str
+    families: tuple[str, ...]
+
+    @property
+    def is_roof(self) -> bool:
+        """Whether this is no peer but the limit that all are judged by."""
+        return self.name.startswith("roof")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is fusednn."""
+        return self.name.startswith("fusednn")
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that it needs and that are not installed."""
+        return [name for name in REQUIREMENTS[self.library] if find_spec(name) is None]
+
+
+_OPS = ("batch_norm", "leaky_relu")
+
+PEERS: tuple[Peer, ...] = (
+    Peer("roof", "fusednn", (*_OPS, "optimizer", "step")),
+    Peer("roof-non-temporal", "fusednn", _OPS),
+    Peer("fusednn", "fusednn", (*_OPS, "optimizer", "step")),
+    Peer("fusednn-fresh", "fusednn", _OPS),
+    Peer("numpy", "numpy", (*_OPS, "optimizer", "step")),
+    Peer("torch", "torch", (*_OPS, "optimizer", "step")),
+    Peer("torch-aten", "torch", _OPS),
+    Peer("torch-foreach", "torch", ("optimizer",)),
+    Peer("torch-fused", "torch", ("optimizer", "step")),
+    Peer("torch-compile", "torch", (*_OPS, "optimizer", "step")),
+    Peer("onednn", "torch", ("batch_norm",)),
+    Peer("jax", "jax", (*_OPS, "optimizer", "step")),
+    Peer("keras-torch", "keras_torch", ("batch_norm", "optimizer", "step")),
+    Peer("keras-jax", "keras_jax", ("batch_norm", "optimizer", "step")),
+    Peer("sklearn", "sklearn", ("step",)),
+)
+
+
+def select_peers(names: list[str]) -> list[Peer]:
+    """Return the peers to run: those installed, of these names or libraries (empty: all).
+
+    The roof and fusednn itself always run.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or what it names is not installed.
+    """
+    chosen = [peer for peer in PEERS if peer.is_roof or peer.name == "fusednn"]
+    for name in names:
+        found = [peer for peer in PEERS if name in (peer.name, peer.library.replace("_", "-"))]
+        if not found:
+            known = ", ".join(peer.name for peer in PEERS if not peer.is_roof)
+            raise ValueError(f"--peers must be among {known}. Received: {name}")
+        missing = sorted({package for peer in found for package in peer.missing})
+        if missing:
+            raise ValueError(f"{name} needs {', '.join(missing)}, which is not installed")
+        chosen += [peer for peer in found if peer not in chosen]
+    if not names:
+        return [peer for peer in PEERS if not peer.missing]
+    return [peer for peer in PEERS if peer in chosen]

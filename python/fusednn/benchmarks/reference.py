@@ -1,0 +1,132 @@
+"""The right answers, in float64 NumPy, for the parts of them that `check` compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusednn.benchmarks import check, inputs
+from fusednn.benchmarks.case import Case
+from fusednn.benchmarks.contender import Answer, as_float64
+from fusednn.benchmarks.plain_network import PlainNetwork
+from fusednn.benchmarks.shapes import EPS, LEARNING_RATES, MODELS, NEGATIVE_SLOPE, OPTIMIZERS
+
+Array = NDArray[Any]
+
+
+def _batch_norm(case: Case) -> Answer:
+    data = inputs.activations(case)
+    sampled = {
+        "x": data.x,
+        "grad": data.grad,
+        "gamma": data.gamma,
+        "beta": data.beta,
+        "mean": data.running_mean,
+        "var": data.running_var,
+    }
+    arrays = check.sample_channels(data, sampled)
+    axes = data.layout.other_axes
+    shape = list(data.layout.per_channel())
+    shape[data.layout.channel_axis] = -1
+    x, grad = arrays["x"], arrays["grad"]
+    gamma, beta = arrays["gamma"].reshape(shape), arrays["beta"].reshape(shape)
+    if case.variant == "inference":
+        mean, var = arrays["mean"].reshape(shape), arrays["var"].reshape(shape)
+    else:
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    inv_std = 1 / np.sqrt(var + EPS)
+    xhat = (x - mean) * inv_std
+    z = xhat * gamma + beta
+    answer = {}
+    if case.variant != "backward":
+        answer["y"] = np.where(z > 0, z, NEGATIVE_SLOPE * z)
+    if case.variant in ("backward", "both", "in_place"):
+        g = np.where(z > 0, grad, NEGATIVE_SLOPE * grad)
+        sum_grad = g.sum(axes, keepdims=True)
+        sum_grad_xhat = (g * xhat).sum(axes, keepdims=True)
+        count = x.size / sum_grad.size
+        answer["grad_x"] = gamma * inv_std * (g - sum_grad / count - xhat * sum_grad_xhat / count)
+        answer["grad_gamma"] = sum_grad_xhat.reshape(-1)
+        answer["grad_beta"] = sum_grad.reshape(-1)
+    return answer
+
+
+def _leaky_relu(case: Case) -> Answer:
+    data = inputs.activations(case)
+    arrays = check.sample_channels(data, {"x": data.x, "grad": data.grad})
+    if case.variant == "forward":
+        return {"y": np.where(arrays["x"] > 0, arrays["x"], NEGATIVE_SLOPE * arrays["x"])}
+    grad = arrays["grad"]
+    return {"grad_x": np.where(arrays["x"] > 0, grad, NEGATIVE_SLOPE * grad)}
+
+
+def _optimizer(case: Case) -> Answer:
+    data = inputs.lists(case)
+    optimizer = OPTIMIZERS[case.variant]
+    p = np.concatenate(check.sample_arrays(data.params))
+    g = np.concatenate(check.sample_arrays(data.grads))
+    if optimizer.max_norm is not None:
+        squares = sum(float(np.sum(np.square(as_float64(grad)))) for grad in data.grads)
+        g = g * min(1.0, optimizer.max_norm / (squares**0.5 + 1e-6))
+    lr = LEARNING_RATES[case.dtype]
+    states = [np.zeros_like(p) for _ in range(3)]
+    for step in range(1, check.OPTIMIZER_STEPS + 1):
+        p = p * (1 - lr * optimizer.weight_decay)
+        p = p - lr * _DIRECTIONS[optimizer.kind](g, states, step, optimizer.hyperparameters)
+    return {"params": p}
+
+
+def _sgd(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    momentum = h.get("momentum", 0.0)
+    s[0] = momentum * s[0] + g
+    return g + momentum * s[0] if h.get("nesterov") else s[0]
+
+
+def _adagrad(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    s[0] = s[0] + g * g
+    direction: Array = g / (np.sqrt(s[0]) + h["eps"])
+    return direction
+
+
+def _rmsprop(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    rho = h["rho"]
+    s[0] = rho * s[0] + (1 - rho) * g * g
+    s[1] = rho * s[1] + (1 - rho) * g
+    square = s[0] - s[1] ** 2 if h.get("centered") else s[0]
+    s[2] = h.get("momentum", 0.0) * s[2] + g / (np.sqrt(square) + h["eps"])
+    return s[2]
+
+
+def _adam(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    beta1, beta2 = 0.9, 0.999
+    s[0] = beta1 * s[0] + (1 - beta1) * g
+    s[1] = beta2 * s[1] + (1 - beta2) * g * g
+    s[2] = np.maximum(s[2], s[1])
+    square = s[2] if h.get("amsgrad") else s[1]
+    root = np.sqrt(square / (1 - beta2**step)) + h["eps"]
+    direction: Array = s[0] / (1 - beta1**step) / root
+    return direction
+
+
+_DIRECTIONS: dict[str, Callable[[Array, list[Array], int, dict[str, Any]], Array]] = {
+    "sgd": _sgd,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+}
+
+
+def _step(case: Case) -> Answer:
+    network = PlainNetwork(inputs.training(case), MODELS[case.subject], np.dtype(np.float64))
+    return {"losses": np.array([network.step() for _ in range(check.TRAINING_STEPS)])}
+
+
+ANSWERS: dict[str, Callable[[Case], Answer]] = {
+    "batch_norm": _batch_norm,
+    "leaky_relu": _leaky_relu,
+    "optimizer": _optimizer,
+    "step": _step,
+}

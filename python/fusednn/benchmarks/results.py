@@ -1,0 +1,161 @@
+"""What a run found, as plain data that JSON keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Of the file; raised when its meaning changes.
+FORMAT = 1
+
+
+@dataclass
+class Timing:
+    """What became of one contender in one case.
+
+    Attributes
+    ----------
+    status : str
+        "timed"; "right" (checked only); "wrong": the answer differs; "absent": the library does
+        not have it; "failed": an error.
+    reason : str
+        Why it was not timed.
+    seconds, low, high : float
+        Of one run: the median over turns, and the quartiles. 0 where not timed.
+    turns : int
+    reuses : bool
+        Whether results go into buffers that exist.
+    note : str
+    """
+
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    turns: int = 0
+    reuses: bool = False
+    note: str = ""
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are times."""
+        return self.status == "timed"
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles, relative to the median."""
+        return (self.high - self.low) / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class CaseResult:
+    """One case with one number of threads: its contenders, the roof among them."""
+
+    name: str
+    threads: int
+    traffic: int
+    contenders: dict[str, Timing] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """First part of the name."""
+        return self.name.split("/")[0]
+
+    @property
+    def variant(self) -> str:
+        """Second part of the name."""
+        return self.name.split("/")[1]
+
+    @property
+    def subject(self) -> str:
+        """Third part of the name."""
+        return self.name.split("/")[2]
+
+    @property
+    def dtype(self) -> str:
+        """Last part of the name."""
+        return self.name.split("/")[3]
+
+    @property
+    def roof(self) -> Timing | None:
+        """The fastest pass of the same traffic."""
+        roofs = [t for name, t in self.contenders.items() if name.startswith("roof") and t.timed]
+        return min(roofs, key=lambda t: t.seconds, default=None)
+
+    @property
+    def ours(self) -> Timing | None:
+        """What fusednn took with reused buffers."""
+        timing = self.contenders.get("fusednn")
+        return timing if timing is not None and timing.timed else None
+
+    def peers(self) -> Iterator[tuple[str, Timing]]:
+        """Yield what is neither the roof nor fusednn, and was timed."""
+        for name, timing in self.contenders.items():
+            if timing.timed and not name.startswith(("roof", "fusednn")):
+                yield name, timing
+
+    def best_peer(self) -> tuple[str, Timing] | None:
+        """Return the fastest peer."""
+        return min(self.peers(), key=lambda peer: peer[1].seconds, default=None)
+
+
+@dataclass
+class Bandwidth:
+    """What memory can do: one pass over arrays of one total size."""
+
+    pass_name: str
+    level: str
+    size: int
+    threads: int
+    gigabytes_per_second: float
+
+
+@dataclass
+class Results:
+    """A whole run."""
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    commit: str
+    date: str
+    settings: dict[str, Any]
+    seconds: float = 0.0
+    bandwidths: list[Bandwidth] = field(default_factory=list)
+    cases: list[CaseResult] = field(default_factory=list)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the results as JSON."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
+        Path(path).write_text(text + "\n")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Results:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is no such JSON.
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+            if data.pop("format") != FORMAT:
+                raise ValueError("another format")
+            bandwidths = [Bandwidth(**entry) for entry in data.pop("bandwidths")]
+            cases = [
+                CaseResult(
+                    **{
+                        **entry,
+                        "contenders": {n: Timing(**t) for n, t in entry["contenders"].items()},
+                    }
+                )
+                for entry in data.pop("cases")
+            ]
+            return cls(**data, bandwidths=bandwidths, cases=cases)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(path)} does not hold results of a benchmark") from error

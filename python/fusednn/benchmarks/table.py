@@ -1,0 +1,45 @@
+"""Results as plain text: a block per case, a line per contender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusednn.benchmarks.results import CaseResult, Timing
+from fusednn.benchmarks.units import duration, times
+
+HEADER = f"{'':20}{'time':>10} {'+-':>5} {'GB/s':>7} {'of roof':>8} {'fusednn is':>11}  output"
+
+
+def case_lines(case: CaseResult) -> Iterator[str]:
+    """Yield the lines of a case.
+
+    "of roof" is the roof's time divided by the contender's; "fusednn is" how many times as fast
+    fusednn is as the contender.
+    """
+    threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
+    yield f"{case.name}, {threads}"
+    for name, timing in case.contenders.items():
+        if timing.status != "absent":
+            yield f"  {name:18}" + _columns(case, timing)
+
+
+def _columns(case: CaseResult, timing: Timing) -> str:
+    if not timing.timed:
+        return f"{timing.status}: {timing.reason}" if timing.reason else timing.status
+    roof, ours = case.roof, case.ours
+    rate = f"{case.traffic / timing.seconds / 1e9:.1f}" if case.traffic else ""
+    fraction = f"{roof.seconds / timing.seconds:.2f}" if roof else ""
+    ratio = times(timing.seconds / ours.seconds) if ours else ""
+    output = "reused" if timing.reuses else "fresh"
+    return (
+        f"{duration(timing.seconds):>10} {timing.spread / 2:5.0%} {rate:>7} {fraction:>8} "
+        f"{ratio:>11}  {output}" + (f"; {timing.note}" if timing.note else "")
+    )
+
+
+def report_lines(cases: list[CaseResult]) -> Iterator[str]:
+    """Yield the whole table."""
+    yield HEADER
+    for case in cases:
+        yield ""
+        yield from case_lines(case)

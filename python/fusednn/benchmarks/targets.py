@@ -1,0 +1,203 @@
+"""What fusednn wants to reach, and what a run reached: computed from its results alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fusednn.benchmarks.results import CaseResult, Results
+from fusednn.benchmarks.shapes import ITEM_SIZES, LAYOUTS, LISTS, size_of
+
+#: Arrays from here on do not fit in caches together: bytes.
+_LARGE = 1 << 24
+
+Value = Callable[[CaseResult], float | None]
+
+
+def _against(*names: str) -> Value:
+    """How many times as fast fusednn is as the fastest of these peers."""
+
+    def value(case: CaseResult) -> float | None:
+        seconds = [t.seconds for name, t in case.peers() if name in names]
+        return min(seconds) / case.ours.seconds if seconds and case.ours else None
+
+    return value
+
+
+def _against_best(case: CaseResult) -> float | None:
+    best = case.best_peer()
+    return best[1].seconds / case.ours.seconds if best and case.ours else None
+
+
+def _over_roof(case: CaseResult) -> float | None:
+    return case.ours.seconds / case.roof.seconds if case.ours and case.roof else None
+
+
+def _over_non_temporal(case: CaseResult) -> float | None:
+    roof = case.contenders.get("roof-non-temporal")
+    timed = case.ours and roof and roof.timed
+    return case.ours.seconds / roof.seconds if timed and case.ours and roof else None
+
+
+def _of_roof(case: CaseResult) -> float | None:
+    return case.roof.seconds / case.ours.seconds if case.ours and case.roof else None
+
+
+def _is_large(case: CaseResult) -> bool:
+    if case.family == "optimizer":
+        return size_of(LISTS[case.subject]) * ITEM_SIZES[case.dtype] >= _LARGE
+    layout = LAYOUTS[case.subject]
+    return size_of([layout.shape]) * ITEM_SIZES[case.dtype] >= _LARGE
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is counted in a case.
+
+    Attributes
+    ----------
+    name : str
+    of : callable
+        The figure of a case, None where it was not measured.
+    at_least : bool
+        Whether a bound is the least that is wanted; else the most.
+    """
+
+    name: str
+    of: Value
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a figure of some cases.
+
+    Attributes
+    ----------
+    about : str
+    variants : tuple of str
+        ``family/variant`` of the cases.
+    figure : Figure
+    bound : float
+    subjects : tuple of str
+        Of the cases; empty: the large ones.
+    dtype : str
+    """
+
+    about: str
+    variants: tuple[str, ...]
+    figure: Figure
+    bound: float
+    subjects: tuple[str, ...] = ()
+    dtype: str = "float32"
+
+    def holds_for(self, case: CaseResult) -> bool:
+        """Whether this case is meant."""
+        if f"{case.family}/{case.variant}" not in self.variants or case.dtype != self.dtype:
+            return False
+        return case.subject in self.subjects if self.subjects else _is_large(case)
+
+    def kept_by(self, value: float) -> bool:
+        """Whether a figure is within the bound."""
+        return value >= self.bound if self.figure.at_least else value <= self.bound
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a run reached of a target.
+
+    Attributes
+    ----------
+    values : list of float
+        The figure in each case, the worst first; empty where none was measured.
+    """
+
+    target: Target
+    values: list[float]
+
+    @property
+    def worst(self) -> float:
+        """The worst figure."""
+        return self.values[0]
+
+    @property
+    def median(self) -> float:
+        """The median over the cases."""
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> int:
+        """In how many cases the bound is kept."""
+        return sum(map(self.target.kept_by, self.values))
+
+
+_NON_TEMPORAL = Figure("time / non-temporal copy", _over_non_temporal, at_least=False)
+_ROOF = Figure("time / roof", _over_roof, at_least=False)
+_OF_ROOF = Figure("roof / time", _of_roof)
+_BEST = Figure("x the best peer", _against_best)
+_EAGER = Figure("x torch eager", _against("torch"))
+_FUSED = Figure("x torch fused", _against("torch-fused"))
+_FOREACH = Figure("x torch foreach", _against("torch-foreach"))
+_CLIPPED = Figure("x torch clip_grad_norm_ and fused", _against("torch-fused"))
+_JAX = Figure("x JAX", _against("jax", "keras-jax"))
+_TORCH = Figure("x torch", _against("torch", "torch-fused", "torch-compile"))
+
+
+def _variants(family: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{family}/{name}" for name in names)
+
+
+_FORWARD = _variants("batch_norm", "forward")
+_BACKWARD = _variants("batch_norm", "backward")
+_BOTH = _variants("batch_norm", "both")
+_STREAMED = _variants("optimizer", "adam", "adagrad", "momentum", "nesterov")
+_ADAM = _variants("optimizer", "adam")
+_CLIP = _variants("optimizer", "adam-clip")
+_RMSPROP = _variants("optimizer", "rmsprop", "rmsprop-centered", "rmsprop-momentum")
+_STEP = _variants("step", "adam")
+
+_BN = "BatchNorm + leaky ReLU"
+_LARGE_STREAMED = "Adam, AdaGrad, momentum, Nesterov, large"
+_LARGE_RMSPROP = "RMSProp, also centered or with momentum, large"
+_MIDDLE = ("100x100x100",)
+
+TARGETS: tuple[Target, ...] = (
+    Target(f"{_BN} forward, large", _FORWARD, _NON_TEMPORAL, 1.4),
+    Target(f"{_BN} forward, large", _FORWARD, _EAGER, 6),
+    Target(f"{_BN} forward, large", _FORWARD, _BEST, 3),
+    Target(f"{_BN} backward, large", _BACKWARD, _ROOF, 1.4),
+    Target(f"{_BN} backward, large", _BACKWARD, _EAGER, 4),
+    Target(f"{_BN} backward, large", _BACKWARD, _BEST, 2),
+    Target(f"{_BN}, large, bfloat16", _FORWARD + _BACKWARD, _ROOF, 1.5, dtype="bfloat16"),
+    Target(f"{_BN}, large, bfloat16", _FORWARD + _BACKWARD, _EAGER, 4, dtype="bfloat16"),
+    Target(f"{_BN} forward + backward, (32, 100)", _BOTH, _EAGER, 8, ("nc-32x100",)),
+    Target(_LARGE_STREAMED, _STREAMED, _OF_ROOF, 0.95),
+    Target(_LARGE_STREAMED, _STREAMED, _FUSED, 0.95),
+    Target(_LARGE_RMSPROP, _RMSPROP, _OF_ROOF, 0.95),
+    Target(_LARGE_RMSPROP, _RMSPROP, _FOREACH, 4),
+    Target(
+        "Adam, AdaGrad, momentum, Nesterov, 500 arrays of 32", _STREAMED, _FUSED, 8, ("500x32",)
+    ),
+    Target("Adam, 100 arrays of 100 x 100 and 100", _ADAM, _FUSED, 4, _MIDDLE),
+    Target("RMSProp, 100 arrays of 100 x 100 and 100", _RMSPROP, _FOREACH, 10, _MIDDLE),
+    Target("Adam with clipping by global norm, large", _CLIP, _CLIPPED, 2),
+    Target("Training step", _STEP, _BEST, 2, ("784-300-100-10-batch32",)),
+    Target("Training step", _STEP, _BEST, 2, ("3072-20x100-10-batch32",)),
+    Target("Training step", _STEP, _BEST, 1.2, ("784-300-100-10-batch256",)),
+    Target("Training step", _STEP, _JAX, 1.2, ("784-4x1024-10-batch256",)),
+    Target("Training step", _STEP, _TORCH, 0.9, ("784-4x1024-10-batch256",)),
+)
+
+
+def reached(results: Results) -> list[Reached]:
+    """Return what a run reached of each target, with all threads that it used."""
+    threads = max((case.threads for case in results.cases), default=0)
+    cases = [case for case in results.cases if case.threads == threads]
+    found = []
+    for target in TARGETS:
+        values = [target.figure.of(case) for case in cases if target.holds_for(case)]
+        worst_last = not target.figure.at_least
+        known = sorted((v for v in values if v is not None), reverse=worst_last)
+        found.append(Reached(target, known))
+    return found

@@ -1,0 +1,129 @@
+"""The contenders of one library, in the process of that library."""
+
+from __future__ import annotations
+
+import gc
+import time
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from fusednn.benchmarks import bandwidth, inputs
+from fusednn.benchmarks.catalogue import all_cases
+from fusednn.benchmarks.contender import Contender
+from fusednn.benchmarks.inputs import UnavailableError
+
+#: Runs beyond this are not repeated to warm up.
+_SLOW = 0.02
+#: Threads that still spin for work are waited for, so long at most.
+_LONGEST_SPIN = 0.2
+
+
+class Workbench:
+    """Builds, checks and times; every method's result can be written as JSON."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        self.contenders: dict[str, Contender] = {}
+        self.seconds: dict[str, float] = {}
+
+    def prepare(self, case: str, name: str, answer: str) -> dict[str, Any]:
+        """Build a contender, write its answer to the file `answer`, and warm it up.
+
+        Returns
+        -------
+        dict
+            ``status``: "ready", "absent" or "failed"; ``reason`` for the latter two, else
+            ``seconds`` of one run, ``reuses``, ``checked`` and ``note``.
+        """
+        chosen = all_cases()[case]
+        try:
+            module = import_module(f"fusednn.benchmarks.peers.{self.library}_{chosen.family}")
+            contender: Contender = module.build(chosen, name)
+            arrays: dict[str, Any] = dict(contender.answer())
+            np.savez(answer, **arrays)
+            seconds = self._warm_up(contender)
+        except UnavailableError as reason:
+            return {"status": "absent", "reason": str(reason)}
+        except Exception as error:
+            # Whatever a peer cannot do must not end the run.
+            text = " ".join(str(error).split())
+            return {"status": "failed", "reason": f"{type(error).__name__}: {text[:300]}"}
+        self.contenders[name] = contender
+        self.seconds[name] = seconds
+        return {
+            "status": "ready",
+            "seconds": seconds,
+            "reuses": contender.reuses,
+            "checked": contender.checked,
+            "note": contender.note,
+        }
+
+    def prepare_pass(self, name: str, size: int) -> dict[str, Any]:
+        """Build and warm up a pass over memory; returns ``seconds`` of one run."""
+        self.contenders[name] = bandwidth.build(name, size)
+        self.seconds[name] = self._warm_up(self.contenders[name])
+        return {"seconds": self.seconds[name]}
+
+    @staticmethod
+    def _warm_up(contender: Contender) -> float:
+        seconds = float("inf")
+        for runs in (1, 1, 10, 100):
+            if runs * seconds > _SLOW and runs > 1:
+                break
+            start = time.perf_counter()
+            for _ in range(runs):
+                contender.run()
+            contender.finish()
+            seconds = min(seconds, (time.perf_counter() - start) / runs)
+        return seconds
+
+    def time(self, name: str, calls: int, batch: int) -> dict[str, Any]:
+        """Take a turn: `calls` times the seconds per run, each over `batch` runs."""
+        contender = self.contenders[name]
+        run, finish = contender.run, contender.finish
+        clock = time.perf_counter
+        gc.disable()
+        if self.seconds[name] < _SLOW:
+            for _ in range(min(batch, 10)):  # brings code, data and threads back; not counted
+                run()
+            finish()
+        seconds = []
+        for _ in range(calls):
+            start = clock()
+            for _ in range(batch):
+                run()
+            finish()
+            seconds.append((clock() - start) / batch)
+        gc.enable()
+        self._settle()
+        return {"seconds": seconds}
+
+    @staticmethod
+    def _settle() -> None:
+        """Wait until this process uses no CPU any more: the next turn is another's."""
+        end = time.monotonic() + _LONGEST_SPIN
+        while time.monotonic() < end:
+            used = time.process_time()
+            time.sleep(0.002)
+            if time.process_time() - used < 0.0004:
+                return
+
+    def release(self) -> dict[str, Any]:
+        """Forget the contenders and their arrays."""
+        self.contenders.clear()
+        inputs.forget()
+        gc.collect()
+        return {}
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what is imported and matters."""
+        import sys
+
+        names = ("numpy", "torch", "jax", "jaxlib", "optax", "keras", "sklearn", "ml_dtypes")
+        return {
+            name: str(sys.modules[name].__version__)
+            for name in names
+            if hasattr(sys.modules.get(name), "__version__")
+        }
