@@ -21,18 +21,23 @@ BATCH_NORM_PASSES: dict[str, list[tuple[int, int, int]]] = {
 LEAKY_RELU_PASSES = {"forward": [(1, 0, 1)], "backward": [(2, 0, 1)]}
 LEAKY_RELU_SUBJECTS = ("nc-32x100", "nchw-32x256x14x14", "nchw-32x64x112x112")
 
-# What a run takes beside float32 when nothing is said: the passes and optimizers of most interest.
+# Of other dtypes a run takes, when nothing is said, the passes and optimizers of most interest.
 _OTHER_DTYPES = {
     "batch_norm": {"forward", "backward"},
     "leaky_relu": {"forward", "backward"},
     "optimizer": {"momentum", "rmsprop", "adam"},
 }
-# And with one thread: where the issue is whether the second one helps.
+# With one thread, where the question is what the second one brings, and of float64, fewer still.
 _ONE_THREAD = {
     "batch_norm": {"forward", "backward"},
     "leaky_relu": {"forward"},
     "optimizer": {"adam", "rmsprop"},
     "step": {"adam"},
+}
+_FEW_SUBJECTS = {
+    *("nchw-32x64x112x112", "nhwc-32x112x112x64", "nc-8192x1024", "nc-32x100"),
+    *("2x16M", "500x32"),
+    *MODELS,
 }
 _SMOKE_SUBJECTS = {"nc-32x100", "1x1k", "784-300-100-10-batch32"}
 
@@ -91,8 +96,8 @@ def select(
     most_threads : int
         How many there are.
     form : {"default", "full", "quick", "smoke"}
-        default: float32 with all threads, and of other dtypes and with one thread the passes and
-        optimizers of most interest; full: the whole product; quick: float32 with all threads;
+        default: float32 with all threads, and of other dtypes and with one thread what is of most
+        interest; full: the whole product; quick: float32 with all threads;
         smoke: the smallest subject of each pass and optimizer, in every dtype, with all threads.
 
     Raises
@@ -125,10 +130,13 @@ def select(
 def _of_dtype(case: Case, form: str) -> bool:
     if form in ("full", "smoke") or case.dtype == "float32":
         return True
-    return form == "default" and case.variant in _OTHER_DTYPES[case.family]
+    if form != "default" or case.variant not in _OTHER_DTYPES[case.family]:
+        return False
+    return case.dtype == "bfloat16" or case.subject in _FEW_SUBJECTS
 
 
 def _with_one_thread(case: Case, form: str) -> bool:
-    if form == "default":
-        return case.dtype == "float32" and case.variant in _ONE_THREAD[case.family]
-    return form == "full"
+    if form != "default":
+        return form == "full"
+    few = case.dtype == "float32" and case.subject in _FEW_SUBJECTS
+    return few and case.variant in _ONE_THREAD[case.family]

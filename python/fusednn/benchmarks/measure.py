@@ -36,8 +36,8 @@ class Settings:
     """
 
     turn: float = 0.02
-    budget: float = 0.2
-    turns: tuple[int, int] = (3, 7)
+    budget: float = 0.25
+    turns: tuple[int, int] = (4, 9)
     prepare_timeout: float = 60.0
     timed: bool = True
 

@@ -1,0 +1,5 @@
+"""Keras on JAX: `keras_step` in a process with that backend."""
+
+from fusednn.benchmarks.peers.keras_step import build
+
+__all__ = ["build"]
