@@ -106,6 +106,18 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Run every case's smallest form beside all peers, answers checked, nothing timed.
+
+    What follows ``--`` is passed to ``fusednn bench`` instead, e.g. ``-- --json results.json``.
+    """
+    install_package(session, *groups("bench"))
+    # Compiling each case anew takes minutes; the other peers show whether cases are right.
+    smoke = ["--smoke", "--without", "torch-compile"]
+    session.run("fusednn", "bench", *(session.posargs or smoke))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Formatting, lint, types, spelling, and whether the committed stub is current."""
     install_package(session, *groups("lint"))

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peers", type=_words, default=[], metavar="A,B", help="peers or libraries; all installed"
     )
     parser.add_argument(
+        "--without", type=_words, default=[], metavar="A,B", help="peers to leave out"
+    )
+    parser.add_argument(
         "--threads", type=_counts, default=[], metavar="1,2", help="numbers of threads; 1 and all"
     )
     parser.add_argument("--dtypes", type=_words, default=[], metavar="A,B")
@@ -119,7 +122,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     from fusednn.benchmarks.table import HEADER, case_lines
 
     chosen = _selected(arguments)
-    peers = select_peers(arguments.peers)
+    peers = select_peers(arguments.peers, arguments.without)
     _check_outputs(arguments)
     bar = tqdm(total=len(chosen), unit="case", file=sys.stderr, disable=None)
     tqdm.write(HEADER, file=sys.stdout)

@@ -75,26 +75,42 @@ PEERS: tuple[Peer, ...] = (
 )
 
 
-def select_peers(names: list[str]) -> list[Peer]:
-    """Return the peers to run: those installed, of these names or libraries (empty: all).
+def select_peers(names: list[str], without: list[str] | None = None) -> list[Peer]:
+    """Return the peers to run, the roof and fusednn itself always among them.
 
-    The roof and fusednn itself always run.
+    Parameters
+    ----------
+    names : list of str
+        Of peers or of libraries, which stand for all their peers; empty: all that are installed.
+    without : list of str
+        Left out.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or what it names is not installed.
+        If a name is unknown, or a chosen peer is not installed.
     """
-    chosen = [peer for peer in PEERS if peer.is_roof or peer.name == "fusednn"]
+    chosen = {peer for peer in PEERS if peer.is_roof or peer.name == "fusednn"}
     for name in names:
-        found = [peer for peer in PEERS if name in (peer.name, peer.library.replace("_", "-"))]
-        if not found:
-            known = ", ".join(peer.name for peer in PEERS if not peer.is_roof)
-            raise ValueError(f"--peers must be among {known}. Received: {name}")
+        found = _named(name, "--peers")
         missing = sorted({package for peer in found for package in peer.missing})
         if missing:
             raise ValueError(f"{name} needs {', '.join(missing)}, which is not installed")
-        chosen += [peer for peer in found if peer not in chosen]
+        chosen.update(found)
     if not names:
-        return [peer for peer in PEERS if not peer.missing]
+        chosen.update(peer for peer in PEERS if not peer.missing)
+    for name in without or ():
+        chosen.difference_update(_named(name, "--without"))
     return [peer for peer in PEERS if peer in chosen]
+
+
+def _named(name: str, option: str) -> list[Peer]:
+    found = [
+        peer
+        for peer in PEERS
+        if not peer.is_roof and name in (peer.name, peer.library.replace("_", "-"))
+    ]
+    if not found:
+        known = ", ".join(peer.name for peer in PEERS if not peer.is_roof)
+        raise ValueError(f"{option} must be among {known}. Received: {name}")
+    return found

@@ -1,0 +1,498 @@
+"""The benchmark suite: what it selects, checks, counts and says; speeds are not judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusednn.benchmarks import bandwidth, catalogue, check, inputs, shapes, statistics
+from fusednn.benchmarks.case import Case, Stream
+from fusednn.benchmarks.compare import changes, compare_lines
+from fusednn.benchmarks.library import Library, LibraryError
+from fusednn.benchmarks.measure import FORMS, Settings, measure
+from fusednn.benchmarks.page import page_text
+from fusednn.benchmarks.peers import PEERS, numpy_batch_norm, select_peers
+from fusednn.benchmarks.picture import draw, panels
+from fusednn.benchmarks.results import Bandwidth, CaseResult, Results, Timing
+from fusednn.benchmarks.table import report_lines
+from fusednn.benchmarks.targets import TARGETS, reached
+from fusednn.benchmarks.units import duration, size
+from fusednn.benchmarks.workbench import Workbench
+from fusednn.cli import main
+
+SMALL = "batch_norm/forward/nc-32x100/float32"
+
+
+def case_named(name: str) -> Case:
+    return catalogue.all_cases()[name]
+
+
+class TestCases:
+    def test_names_are_unique_and_say_everything(self) -> None:
+        for name, case in catalogue.all_cases().items():
+            assert name == f"{case.family}/{case.variant}/{case.subject}/{case.dtype}"
+
+    @pytest.mark.parametrize(
+        ("name", "elements_moved", "count", "item"),
+        [
+            ("batch_norm/forward/nc-32x100/float32", 2, 3200, 4),
+            ("batch_norm/inference/nc-32x100/bfloat16", 2, 3200, 2),
+            ("batch_norm/backward/nc-32x100/float64", 3, 3200, 8),
+            ("batch_norm/both/nc-32x100/float32", 5, 3200, 4),
+            ("batch_norm/in_place/nc-32x100/float32", 5, 3200, 4),
+            ("leaky_relu/backward/nc-32x100/float32", 3, 3200, 4),
+            ("optimizer/sgd/1x1k/float32", 3, 1024, 4),
+            ("optimizer/momentum/1x1k/float32", 5, 1024, 4),
+            ("optimizer/rmsprop-centered/1x1k/float32", 7, 1024, 4),
+            ("optimizer/adam/1x1k/float32", 7, 1024, 4),
+            ("optimizer/adam-clip/1x1k/float32", 8, 1024, 4),
+            ("optimizer/amsgrad/1x1k/bfloat16", 9, 1024, 2),
+        ],
+    )
+    def test_traffic(self, name: str, elements_moved: int, count: int, item: int) -> None:
+        assert case_named(name).traffic == elements_moved * count * item
+
+    def test_resnet50_is_complete(self) -> None:
+        assert len(shapes.LISTS["resnet50"]) == 161
+        assert shapes.size_of(shapes.LISTS["resnet50"]) == 25_557_032
+
+    def test_patterns(self) -> None:
+        case = case_named(SMALL)
+        assert case.matches(["batch_norm"])
+        assert case.matches(["*/forward/nc-*/float32"])
+        assert case.matches(["nothing", SMALL])
+        assert not case.matches(["forward"])
+        assert not case.matches(["batch"])
+
+    def test_forms(self) -> None:
+        def names(form: str) -> set[tuple[str, int]]:
+            return {(c.name, n) for c, n in catalogue.select([], [], [], 2, form)}
+
+        full, default, quick = names("full"), names("default"), names("quick")
+        assert full == {(name, n) for name in catalogue.all_cases() for n in (1, 2)}
+        assert quick < default < full
+        assert all(name.endswith("/float32") and n == 2 for name, n in quick)
+        assert {name.split("/")[3] for name, _ in default} == set(shapes.ITEM_SIZES)
+        assert {n for _, n in default} == {1, 2}
+
+    def test_smoke_has_every_pass_optimizer_and_dtype(self) -> None:
+        def kinds(cases: Any) -> set[tuple[str, str, str]]:
+            return {(c.family, c.variant, c.dtype) for c in cases}
+
+        smoke = [case for case, _ in catalogue.select([], [], [], 2, "smoke")]
+        assert kinds(smoke) == kinds(catalogue.all_cases().values())
+        assert max(case.traffic for case in smoke) < 1 << 20
+
+    def test_what_is_said_goes_before_the_form(self) -> None:
+        chosen = catalogue.select([SMALL.replace("float32", "*")], ["float64"], [1], 2, "quick")
+        assert [(case.dtype, threads) for case, threads in chosen] == [("float64", 1)]
+
+    def test_refusals(self) -> None:
+        with pytest.raises(ValueError, match="no case fits 'batchnorm': names are like"):
+            catalogue.select(["batch_norm", "batchnorm"], [], [], 2)
+        with pytest.raises(ValueError, match="no case is left"):
+            catalogue.select(["step"], ["bfloat16"], [], 2)
+
+    def test_one_cpu_runs_each_case_once(self) -> None:
+        chosen = catalogue.select([SMALL], [], [], 1)
+        assert [threads for _, threads in chosen] == [1]
+
+
+class TestPeers:
+    def test_libraries_have_a_module_for_each_family(self) -> None:
+        folder = Path(numpy_batch_norm.__file__).parent
+        for peer in PEERS:
+            for family in peer.families:
+                assert (folder / f"{peer.library}_{family}.py").is_file()
+
+    def test_selection(self) -> None:
+        always = ["roof", "roof-non-temporal", "fusednn"]
+        assert [peer.name for peer in select_peers(["numpy"])] == [*always, "numpy"]
+        assert [p.name for p in select_peers(["fusednn"], ["fusednn-fresh"])] == always
+        assert {"numpy", "sklearn"} <= {peer.name for peer in select_peers([])}
+
+    def test_refusals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ValueError, match=r"--peers must be among fusednn, .*Received: mxnet"):
+            select_peers(["mxnet"])
+        with pytest.raises(ValueError, match=r"--without must be among .*Received: roof"):
+            select_peers([], ["roof"])
+        monkeypatch.setattr("fusednn.benchmarks.peers.find_spec", lambda name: None)
+        with pytest.raises(ValueError, match="jax needs jax, optax, which is not installed"):
+            select_peers(["jax"])
+
+
+class TestInputs:
+    def test_same_numbers_every_time_and_aligned(self) -> None:
+        first = inputs.activations(case_named(SMALL))
+        inputs.forget()
+        second = inputs.activations(case_named(SMALL))
+        assert first.x is not second.x
+        np.testing.assert_array_equal(first.x, second.x)
+        assert second.x.ctypes.data % 64 == 0
+        assert not np.array_equal(second.x, second.grad)
+
+    def test_long_arrays_repeat_a_prime_number_of_values(self) -> None:
+        x = inputs.normals(0, (2, 1_100_000), np.dtype(np.float32))
+        period = 1_048_573
+        np.testing.assert_array_equal(x.reshape(-1)[period : 2 * period], x.reshape(-1)[:period])
+        assert abs(float(x.mean())) < 0.01
+        assert abs(float(x.std()) - 1) < 0.01
+
+    def test_gradients_keep_their_distance_from_0(self) -> None:
+        grads = inputs.lists(case_named("optimizer/adam/1x1k/float32")).grads
+        assert min(float(np.abs(grad).min()) for grad in grads) >= 0.125
+
+
+class InProcess(Library):
+    """A library without a process: its workbench answers directly."""
+
+    def __init__(self, name: str, threads: int = 1) -> None:
+        super().__init__(name, threads)
+        self.bench = Workbench(name)
+        self.asked: list[str] = []
+
+    def ask(self, do: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+        self.asked.append(do if do != "time" else arguments["name"])
+        reply = getattr(self.bench, do)(**arguments)
+        return json.loads(json.dumps(reply))
+
+
+BRIEF = Settings(turn=1e-4, budget=3e-4, turns=(2, 3))
+
+
+def measured(name: str, settings: Settings = BRIEF, *peers: str) -> CaseResult:
+    chosen = select_peers(list(peers) or ["numpy", "fusednn"])
+    libraries = {peer.library: InProcess(peer.library) for peer in chosen}
+    return measure(case_named(name), chosen, libraries, settings)
+
+
+class TestMeasure:
+    @pytest.mark.parametrize("variant", ["forward", "backward", "both", "inference", "in_place"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+    def test_batch_norm_is_right(self, variant: str, dtype: str) -> None:
+        result = measured(f"batch_norm/{variant}/nc-32x100/{dtype}", FORMS["smoke"])
+        statuses = {timing.status for timing in result.contenders.values()}
+        assert statuses <= {"right", "absent"}
+        assert result.contenders["fusednn"].status == "right"
+        numpy = "absent" if variant == "in_place" or dtype == "bfloat16" else "right"
+        assert result.contenders["numpy"].status == numpy
+
+    @pytest.mark.parametrize("variant", list(shapes.OPTIMIZERS))
+    def test_optimizers_are_right(self, variant: str) -> None:
+        result = measured(f"optimizer/{variant}/1x1k/float32", FORMS["smoke"])
+        names = {n for n, timing in result.contenders.items() if timing.status == "right"}
+        assert names == {"roof", "fusednn", "numpy"}
+
+    def test_a_wrong_answer_is_told_and_not_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(numpy_batch_norm, "EPS", 0.1)
+        result = measured(SMALL)
+        timing = result.contenders["numpy"]
+        assert timing.status == "wrong"
+        assert timing.reason.startswith("y is off by 0.0")
+        assert timing.seconds == 0
+        assert result.best_peer() is None
+        assert result.contenders["fusednn"].timed
+        assert any("wrong: y is off by" in line for line in report_lines([result]))
+
+    def test_a_wrong_optimizer_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        name = "fusednn.benchmarks.peers.numpy_optimizer.LEARNING_RATES"
+        monkeypatch.setattr(name, {"float32": 0.0101})
+        result = measured("optimizer/adam/1x1k/float32", FORMS["smoke"])
+        assert result.contenders["numpy"].status == "wrong"
+
+    def test_an_error_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(numpy_batch_norm.PlainBatchNorm, "forward")
+        timing = measured(SMALL).contenders["numpy"]
+        assert timing.status == "failed"
+        assert timing.reason.startswith("AttributeError: ")
+
+    def test_contenders_take_turns(self) -> None:
+        chosen = select_peers(["numpy"])
+        bench = InProcess("fusednn")
+        libraries: dict[str, Library] = {"fusednn": bench, "numpy": InProcess("numpy")}
+        result = measure(case_named(SMALL), chosen, libraries, BRIEF)
+        order = [name for name in bench.asked if name not in ("prepare", "release")]
+        assert order[:6] == ["roof", "roof-non-temporal", "fusednn"] * 2
+        for timing in result.contenders.values():
+            assert timing.timed
+            assert 2 <= timing.turns <= 3
+            assert 0 < timing.low <= timing.seconds <= timing.high
+
+    def test_output_buffers_are_told(self) -> None:
+        contenders = measured(SMALL, FORMS["smoke"]).contenders
+        assert contenders["fusednn"].reuses
+        assert not contenders["fusednn-fresh"].reuses
+
+    def test_every_pass_over_memory_runs(self) -> None:
+        bench = Workbench("fusednn")
+        for name in bandwidth.PASSES:
+            assert bench.prepare_pass(name, 1 << 16)["seconds"] > 0
+            assert 0 < bandwidth.stream_of(name, 1 << 16).traffic <= 2 * (1 << 16)
+
+    def test_working_sets_lie_where_they_should(self) -> None:
+        sets = bandwidth.working_sets({"L2": 1 << 20, "L3": 1 << 25})
+        assert sets["L2"] < 1 << 20 < sets["L3"] < 1 << 25 < sets["memory"]
+
+
+class TestLibrary:
+    def test_process_has_its_threads_and_answers(self, tmp_path: Path) -> None:
+        with Library("numpy", 1) as library:
+            answer = str(tmp_path / "answer.npz")
+            reply = library.ask("prepare", 60, case=SMALL, name="numpy", answer=answer)
+            assert reply["status"] == "ready", reply
+            assert library._process is not None
+            assert len(os.sched_getaffinity(library._process.pid)) == 1
+            assert np.load(answer)["y"].shape == (32, 3)
+            assert library.ask("versions", 60)["numpy"] == np.__version__
+        assert not library.running
+
+    def test_silence_ends_the_process_and_the_next_request_starts_anew(self) -> None:
+        with Library("numpy", 1) as library:
+            with pytest.raises(LibraryError, match="did not answer within 0 s"):
+                library.ask("versions", 0)
+            assert not library.running
+            assert library.ask("versions", 60)
+
+    def test_death_is_told(self) -> None:
+        with Library("numpy", 1) as library:
+            with pytest.raises(LibraryError, match="the process ended"):
+                library.ask("no such request", 60)
+            assert library.ask("versions", 60)
+
+
+class TestStatistics:
+    def test_one_disturbed_turn_moves_little(self) -> None:
+        summary = statistics.summarise([[1.0, 1.1, 9.0], [1.0], [50.0], [1.2], [1.0]])
+        assert summary.median == 1.1
+        assert (summary.low, summary.high) == (1.0, 1.2)
+
+    @pytest.mark.parametrize("seconds", [0.0, 1e-7, 1e-5, 1e-3, 0.1, 10.0])
+    def test_pace_keeps_to_the_budget(self, seconds: float) -> None:
+        pace = statistics.Pace.of(seconds, turn=0.02, budget=0.25, turns=(4, 9))
+        assert pace.batch >= 1
+        assert 1 <= pace.calls <= 50
+        assert 4 <= pace.turns <= 9
+        if seconds >= 0.02:
+            assert (pace.batch, pace.calls, pace.turns) == (1, 1, 4 if seconds > 0.05 else 9)
+        assert pace.batch * seconds <= 0.002 or pace.batch == 1
+
+
+def timed(seconds: float, spread: float = 0.0, *, reuses: bool = True) -> Timing:
+    low, high = seconds * (1 - spread / 2), seconds * (1 + spread / 2)
+    return Timing("timed", seconds=seconds, low=low, high=high, turns=5, reuses=reuses)
+
+
+def case_result(name: str, **times: float) -> CaseResult:
+    contenders = {key.replace("_", "-"): timed(value) for key, value in times.items()}
+    return CaseResult(name, 2, case_named(name).traffic, contenders)
+
+
+def results_of(*cases: CaseResult) -> Results:
+    machine = {
+        "processor": "P",
+        "cpus": 2,
+        "caches": {"L2": 1 << 20, "L3": 1 << 25},
+        "memory": 1 << 34,
+        "system": "S",
+    }
+    rates = [Bandwidth("copy", "memory", 1 << 28, 2, 21.5)]
+    versions = {"fusednn": "1", "torch": "2"}
+    return Results(machine, versions, "abc", "2024-01-01", {}, 60.0, rates, list(cases))
+
+
+LARGE = "batch_norm/forward/nchw-32x64x112x112/float32"
+
+
+class TestResults:
+    def test_json_round_trip(self, tmp_path: Path) -> None:
+        results = results_of(case_result(LARGE, fusednn=1.0, roof=0.5, torch=7.0))
+        results.cases[0].contenders["onednn"] = Timing("absent", "why")
+        results.write(tmp_path / "a.json")
+        assert Results.read(tmp_path / "a.json") == results
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1}'])
+    def test_other_files_are_refused(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "a.json"
+        path.write_text(text)
+        with pytest.raises(ValueError, match="does not hold results of a benchmark"):
+            Results.read(path)
+
+    def test_roof_and_best_peer(self) -> None:
+        case = case_result(LARGE, fusednn=1.0, fusednn_fresh=0.4, roof=0.5, roof_non_temporal=0.3)
+        assert case.best_peer() is None
+        assert case.roof == timed(0.3)
+        case.contenders |= {"torch": timed(3.0), "jax": timed(2.0), "numpy": Timing("wrong", "y")}
+        assert case.best_peer() == ("jax", timed(2.0))
+
+    def test_units(self) -> None:
+        assert [duration(s) for s in (4.714e-6, 0.01234, 2.0)] == ["4.71 us", "12.3 ms", "2.00 s"]
+        assert [size(n) for n in (12, 1536, 1 << 20)] == ["12 B", "1.5 KiB", "1 MiB"]
+
+
+class TestCompare:
+    @pytest.mark.parametrize(
+        ("time", "roof", "spread", "slower"),
+        [
+            (1.0, 0.5, 0.0, False),
+            (1.1, 0.5, 0.0, False),  # within what two runs differ by
+            (1.3, 0.5, 0.0, True),
+            (1.3, 0.65, 0.0, False),  # the machine was slower
+            (1.3, 0.5, 0.4, False),  # the times scatter as much
+            (1.0, 0.3, 0.0, False),  # only the roof became faster
+        ],
+    )
+    def test_regression(self, time: float, roof: float, spread: float, slower: bool) -> None:
+        old = results_of(case_result(LARGE, fusednn=1.0, roof=0.5))
+        new = results_of(case_result(LARGE, fusednn=time, roof=roof))
+        new.cases[0].contenders["fusednn"] = timed(time, spread)
+        lines, regressions = compare_lines(old, new)
+        assert regressions == int(slower)
+        assert any(LARGE in line for line in lines) == slower
+        assert changes(new, old)[0].faster == slower
+
+    def test_without_a_case_in_common(self) -> None:
+        with pytest.raises(ValueError, match="no case in common"):
+            compare_lines(results_of(), results_of(case_result(LARGE, fusednn=1.0)))
+
+    def test_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        old, new = tmp_path / "old.json", tmp_path / "new.json"
+        results_of(case_result(LARGE, fusednn=1.0)).write(old)
+        results_of(case_result(LARGE, fusednn=2.0)).write(new)
+        assert main(["bench", "compare", str(old), str(old)]) == 0
+        assert "slower: 0 of 1 cases" in capsys.readouterr().out
+        assert main(["bench", "compare", str(old), str(new)]) == 2
+        said = capsys.readouterr()
+        assert f"{LARGE}, 2 threads: 1.00 s -> 2.00 s" in said.out
+        assert "1 cases are slower than before" in said.err
+        assert main(["bench", "compare", str(old)]) == 2
+        assert "compare takes two files" in capsys.readouterr().err
+
+
+class TestReports:
+    def test_targets_are_computed(self) -> None:
+        good = case_result(LARGE, fusednn=1.3, roof=2.0, roof_non_temporal=1.0, torch=13, jax=2.6)
+        other = LARGE.replace("nchw-32x64x112x112", "nc-8192x1024")
+        bad = case_result(other, fusednn=2.0, roof=2.0, roof_non_temporal=1.0, torch=8, jax=8)
+        small = case_result(SMALL, fusednn=9.0, roof=1.0, roof_non_temporal=1.0, torch=9.0)
+        found = [r for r in reached(results_of(good, bad, small)) if r.values]
+        assert [(r.target.figure.name, r.values, r.met) for r in found] == [
+            ("time / non-temporal copy", [2.0, 1.3], 1),
+            ("x torch eager", [4.0, 10.0], 1),
+            ("x the best peer", [2.0, 4.0], 1),
+        ]
+        assert found[0].median == 1.65
+
+    def test_targets_name_cases_that_exist(self) -> None:
+        for target in TARGETS:
+            cases = [
+                CaseResult(name, 2, 0)
+                for name, case in catalogue.all_cases().items()
+                if target.holds_for(CaseResult(name, 2, case.traffic))
+            ]
+            assert cases, target
+            assert {f"{case.family}/{case.variant}" for case in cases} == set(target.variants)
+
+    def test_page(self) -> None:
+        good = case_result(LARGE, fusednn=1e-3, roof=5e-4, torch=7e-3)
+        wrong = case_result("optimizer/adam/1x1k/float32", fusednn=1e-6, roof=1e-6)
+        wrong.contenders["numpy"] = Timing("wrong", "params is off by 1")
+        text = page_text(results_of(good, wrong), "a/b.png")
+        assert "![Time of each case against the roof](a/b.png)" in text
+        assert "| nchw-32x64x112x112 | 2 | 500 us | 1.00 ms | 0% | 205.5 | 0.50 | 7.00 |" in text
+        assert "| copy | 21.5 |" not in text  # one column per level
+        assert "| copy |  |  | 21.5 |" in text
+        assert "x torch eager | >= 6 | 7.00 | 7.00 | 1 of 1 |" in text
+        assert "- numpy, wrong: params is off by 1: optimizer/adam/1x1k/float32" in text
+        for line in text.splitlines():
+            assert not line.startswith("|") or line.endswith("|")
+
+    def test_picture(self, tmp_path: Path) -> None:
+        pytest.importorskip("matplotlib")
+        results = results_of(
+            case_result(LARGE, fusednn=1e-3, roof=2e-3, torch=7e-3),
+            case_result(LARGE.replace("float32", "float64"), fusednn=1.0, roof=1.0),
+        )
+        assert {title: len(cases) for title, cases in panels(results).items()} == {
+            "batch norm: forward": 1
+        }
+        draw(results, tmp_path / "a.png")
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+        with pytest.raises(ValueError, match="nothing to draw"):
+            draw(results_of(), tmp_path / "b.png")
+
+
+class TestCommand:
+    def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bench", "--list", "step", "--threads", "1"]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("step/adam/784-300-100-10-batch32/float32  threads=1\n")
+        assert "torch-compile" in said
+
+    def test_smoke(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cases = [SMALL, "optimizer/adam", "step", "leaky_relu/forward"]
+        assert main(["bench", "--smoke", "--peers", "numpy", "--dtypes", "float32", *cases]) == 0
+        said = capsys.readouterr().out
+        assert said.count("  numpy             right") == 4
+        assert said.count("  fusednn           right") == 4
+
+    def test_run_then_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pytest.importorskip("matplotlib")
+        path, page, picture = (tmp_path / name for name in ("a.json", "a.md", "a.png"))
+        command = ["bench", SMALL, "--peers", "numpy", "--threads", "1", "--quick"]
+        assert main([*command, "--json", str(path)]) == 0
+        assert "fusednn is" in capsys.readouterr().out
+        results = Results.read(path)
+        assert [case.name for case in results.cases] == [SMALL]
+        assert results.cases[0].ours is not None
+        assert {b.level for b in results.bandwidths} == set(bandwidth.LEVELS)
+        assert results.versions["numpy"] == np.__version__
+        assert main(["bench", "page", str(path), "--page", str(page)]) == 0
+        assert SMALL.split("/")[2] in page.read_text()
+        assert main(["bench", "page", str(path), "--picture", str(picture)]) == 0
+        assert picture.is_file()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["nothing"], "no case fits 'nothing'"),
+            (["--peers", "mxnet"], "--peers must be among"),
+            (["--dtypes", "float16"], "--dtypes must be among float32, bfloat16, float64"),
+            (["--threads", "0"], "must be from 1 to"),
+            (["--threads", "4097"], "must be from 1 to"),
+            (["--json", "no/such/folder/a.json"], "the folder must exist"),
+            (["page", "a.json"], "page takes one file, and --page or --picture"),
+        ],
+    )
+    def test_refusals(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["bench", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_wrong_answer_fails_the_smoke_form(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(numpy_batch_norm, "EPS", 0.1)
+        monkeypatch.setattr("fusednn.benchmarks.run.Library", InProcess)
+        assert main(["bench", "--smoke", "--peers", "numpy", SMALL]) == 2
+        assert "1 answers are wrong or missing: batch_norm/forward" in capsys.readouterr().err
+
+
+def test_a_stream_counts_updates_twice() -> None:
+    assert Stream(1, 3, 0, 10).traffic == 70
+    assert Stream(2, 0, 1, 10).traffic == 30
+
+
+def test_differences_are_found() -> None:
+    case = case_named(SMALL)
+    right = {"y": np.ones((2, 2))}
+    assert check.difference(case, {"y": np.ones((2, 2)) + 1e-5}, right) == ""
+    assert check.difference(case, {}, right) == "y is missing"
+    assert "has shape (2,)" in check.difference(case, {"y": np.ones(2)}, right)
+    assert "off by 0.001" in check.difference(case, {"y": np.ones((2, 2)) + 1e-3}, right)
+    assert check.difference(case, {"y": np.full((2, 2), np.nan)}, right) == "y is not finite"
