@@ -495,4 +495,7 @@ def test_differences_are_found() -> None:
     assert check.difference(case, {}, right) == "y is missing"
     assert "has shape (2,)" in check.difference(case, {"y": np.ones(2)}, right)
     assert "off by 0.001" in check.difference(case, {"y": np.ones((2, 2)) + 1e-3}, right)
+    slack = {**right, "y" + check.SLACK: np.array([[np.inf, 0], [0, 0]])}
+    assert check.difference(case, {"y": np.array([[5.0, 1], [1, 1]])}, slack) == ""
+    assert "off by 4" in check.difference(case, {"y": np.array([[1.0, 5], [1, 1]])}, slack)
     assert check.difference(case, {"y": np.full((2, 2), np.nan)}, right) == "y is not finite"

@@ -149,7 +149,24 @@ def training(case: Case) -> Training:
     return Training(normals(0, (model.batch, model.widths[0]), dtype), labels, kernels)
 
 
+@lru_cache(maxsize=1)
+def _shared_ones(count: int) -> list[Array]:
+    return []
+
+
+def ones(count: int, needed: int, stagger: int) -> list[Array]:
+    """Return float32 vectors of ones, each `stagger` bytes further past a cache line's start.
+
+    Calls for one `count` share them.
+    """
+    shared = _shared_ones(count)
+    for i in range(len(shared), needed):
+        shared.append(aligned_empty((count,), np.dtype(np.float32), offset=i * stagger))
+        shared[i].fill(1.0)
+    return shared[:needed]
+
+
 def forget() -> None:
     """Free the arrays of the latest case."""
-    for function in (activations, lists, training):
+    for function in (activations, lists, training, _shared_ones):
         function.cache_clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +14,7 @@ from fusednn.benchmarks import bandwidth, inputs
 from fusednn.benchmarks.catalogue import all_cases
 from fusednn.benchmarks.contender import Contender
 from fusednn.benchmarks.inputs import UnavailableError
+from fusednn.benchmarks.peers import PEERS
 
 #: Runs beyond this are not repeated to warm up.
 _SLOW = 0.02
@@ -50,8 +52,11 @@ class Workbench:
             # Whatever a peer cannot do must not end the run.
             text = " ".join(str(error).split())
             return {"status": "failed", "reason": f"{type(error).__name__}: {text[:300]}"}
-        self.contenders[name] = contender
+        # What only the answer needed is freed; inputs too, where no other contender shares them.
+        self.contenders[name] = replace(contender, answer=dict)
         self.seconds[name] = seconds
+        if sum(peer.library == self.library for peer in PEERS) == 1:
+            inputs.forget()
         return {
             "status": "ready",
             "seconds": seconds,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from fusednn import _core
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case, Stream
@@ -15,20 +13,16 @@ from fusednn.benchmarks.inputs import UnavailableError
 
 #: Passes take whole groups of floats.
 _MULTIPLE = 64
-#: Arrays that all start at the same place of a page hinder each other in the caches, by up to 1.7
-#: times; the roof is what memory can do, so its arrays start seven lines apart.
+#: Bytes. Arrays that start at the same place of a page hinder each other in the caches, by up to
+#: 1.7 times; the roof is what memory can do, so its arrays start seven lines apart.
 _STAGGER = 448
 
 
 def stream_call(stream: Stream, *, non_temporal: bool) -> partial[None]:
     """Return a call that makes the pass, over arrays of its own."""
     count = max(-(-stream.size // (4 * _MULTIPLE)), 1) * _MULTIPLE
-    arrays = [
-        inputs.aligned_empty((count,), np.dtype(np.float32), offset=i * _STAGGER)
-        for i in range(stream.inputs + stream.updated + stream.outputs)
-    ]
-    for array in arrays:
-        array.fill(1.0)
+    needed = stream.inputs + stream.updated + stream.outputs
+    arrays = inputs.ones(count, needed, _STAGGER)
     read, updated = arrays[: stream.inputs], arrays[stream.inputs :]
     output = updated.pop() if stream.outputs else None
     return partial(_core.stream, read, updated, output, non_temporal)
