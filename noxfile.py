@@ -174,7 +174,7 @@ SANITIZERS = {
         *("address,undefined", "libasan.so", "-k", "not threads1 and not threads2"),
         *("tests/test_activation_ops.py", "tests/test_batch_norm_ops.py"),
         *("tests/test_batch_norm_staged.py", "tests/test_optimizer_ops.py"),
-        *("tests/test_op_errors.py", "tests/test_threads.py"),
+        *("tests/test_op_errors.py", "tests/test_streams.py", "tests/test_threads.py"),
     ),
     "thread": (
         *("thread", "libtsan.so"),

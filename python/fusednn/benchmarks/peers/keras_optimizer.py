@@ -61,6 +61,9 @@ def make_optimizer(optimizer: Optimizer, lr: float) -> Any:
     for name in ("momentum", "nesterov", "rho", "centered", "amsgrad"):
         if name in given:
             options[name] = given[name]
+    if optimizer.kind == "adam":
+        # Keras adds epsilon to the root before its correction; this is nearly torch's then.
+        options["epsilon"] *= (1 - 0.999**OPTIMIZER_STEPS) ** 0.5
     if optimizer.kind == "adagrad":
         options["initial_accumulator_value"] = 0.0
     if optimizer.weight_decay:
