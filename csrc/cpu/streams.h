@@ -12,7 +12,14 @@ inline namespace FNN_UNIT {
 
 typedef float StreamLine __attribute__((vector_size(64)));
 constexpr int64_t kLineFloats = 16;
-constexpr int64_t kStreamTask = 16 * kStreamFloats * kLineFloats;
+
+// Floats of a task: long runs are what memory likes best, short ones let several threads share what is in caches.
+FNN_INLINE int64_t stream_task_floats(int64_t count) {
+  constexpr int64_t kLeast = 16 * kStreamFloats * kLineFloats;
+  constexpr int64_t kTasks = 32;
+  const int64_t share = (count / kTasks + kStreamFloats - 1) / kStreamFloats * kStreamFloats;
+  return share > kLeast ? share : kLeast;
+}
 
 FNN_INLINE void store_past_caches(float* to, StreamLine value) {
 #if defined(__AVX512F__)
@@ -65,12 +72,13 @@ void stream_task(const StreamPass& p, int64_t begin, int64_t end) {
 
 template <int kInputs, int kUpdated, Store kStore = Store::kNone>
 inline void stream_pass(const StreamPass& p) {
-  parallel(p.count * (p.input_count + p.updated_count) >= kWorthThreads, (p.count + kStreamTask - 1) / kStreamTask,
-           [&](int64_t task) {
-             const int64_t begin = task * kStreamTask;
-             const int64_t end = p.count - begin < kStreamTask ? p.count : begin + kStreamTask;
-             stream_task<kInputs, kUpdated, kStore>(p, begin, end);
-           });
+  const int64_t size = stream_task_floats(p.count);
+  const bool worth = p.count * (p.input_count + p.updated_count) >= kWorthThreads;
+  parallel(worth, (p.count + size - 1) / size, [&](int64_t task) {
+    const int64_t begin = task * size;
+    const int64_t end = p.count - begin < size ? p.count : begin + size;
+    stream_task<kInputs, kUpdated, kStore>(p, begin, end);
+  });
 }
 
 template <int kInputs, int kUpdated>
