@@ -12,16 +12,11 @@ import pytest
 
 from fusednn.benchmarks import bandwidth, catalogue, check, inputs, shapes, statistics
 from fusednn.benchmarks.case import Case, Stream
-from fusednn.benchmarks.compare import changes, compare_lines
 from fusednn.benchmarks.library import Library, LibraryError
 from fusednn.benchmarks.measure import FORMS, Settings, measure
-from fusednn.benchmarks.page import page_text
 from fusednn.benchmarks.peers import PEERS, numpy_batch_norm, select_peers
-from fusednn.benchmarks.picture import draw, panels
-from fusednn.benchmarks.results import Bandwidth, CaseResult, Results, Timing
+from fusednn.benchmarks.results import CaseResult, Results
 from fusednn.benchmarks.table import report_lines
-from fusednn.benchmarks.targets import TARGETS, reached
-from fusednn.benchmarks.units import duration, size
 from fusednn.benchmarks.workbench import Workbench
 from fusednn.cli import main
 
@@ -280,150 +275,6 @@ class TestStatistics:
         if seconds >= 0.02:
             assert (pace.batch, pace.calls, pace.turns) == (1, 1, 4 if seconds > 0.05 else 9)
         assert pace.batch * seconds <= 0.002 or pace.batch == 1
-
-
-def timed(seconds: float, spread: float = 0.0, *, reuses: bool = True) -> Timing:
-    low, high = seconds * (1 - spread / 2), seconds * (1 + spread / 2)
-    return Timing("timed", seconds=seconds, low=low, high=high, turns=5, reuses=reuses)
-
-
-def case_result(name: str, **times: float) -> CaseResult:
-    contenders = {key.replace("_", "-"): timed(value) for key, value in times.items()}
-    return CaseResult(name, 2, case_named(name).traffic, contenders)
-
-
-def results_of(*cases: CaseResult) -> Results:
-    machine = {
-        "processor": "P",
-        "cpus": 2,
-        "caches": {"L2": 1 << 20, "L3": 1 << 25},
-        "memory": 1 << 34,
-        "system": "S",
-    }
-    rates = [Bandwidth("copy", "memory", 1 << 28, 2, 21.5)]
-    versions = {"fusednn": "1", "torch": "2"}
-    return Results(machine, versions, "abc", "2024-01-01", {}, 60.0, rates, list(cases))
-
-
-LARGE = "batch_norm/forward/nchw-32x64x112x112/float32"
-
-
-class TestResults:
-    def test_json_round_trip(self, tmp_path: Path) -> None:
-        results = results_of(case_result(LARGE, fusednn=1.0, roof=0.5, torch=7.0))
-        results.cases[0].contenders["onednn"] = Timing("absent", "why")
-        results.write(tmp_path / "a.json")
-        assert Results.read(tmp_path / "a.json") == results
-
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1}'])
-    def test_other_files_are_refused(self, tmp_path: Path, text: str) -> None:
-        path = tmp_path / "a.json"
-        path.write_text(text)
-        with pytest.raises(ValueError, match="does not hold results of a benchmark"):
-            Results.read(path)
-
-    def test_roof_and_best_peer(self) -> None:
-        case = case_result(LARGE, fusednn=1.0, fusednn_fresh=0.4, roof=0.5, roof_non_temporal=0.3)
-        assert case.best_peer() is None
-        assert case.roof == timed(0.3)
-        case.contenders |= {"torch": timed(3.0), "jax": timed(2.0), "numpy": Timing("wrong", "y")}
-        assert case.best_peer() == ("jax", timed(2.0))
-
-    def test_units(self) -> None:
-        assert [duration(s) for s in (4.714e-6, 0.01234, 2.0)] == ["4.71 us", "12.3 ms", "2.00 s"]
-        assert [size(n) for n in (12, 1536, 1 << 20)] == ["12 B", "1.5 KiB", "1 MiB"]
-
-
-class TestCompare:
-    @pytest.mark.parametrize(
-        ("time", "roof", "spread", "slower"),
-        [
-            (1.0, 0.5, 0.0, False),
-            (1.1, 0.5, 0.0, False),  # within what two runs differ by
-            (1.3, 0.5, 0.0, True),
-            (1.3, 0.65, 0.0, False),  # the machine was slower
-            (1.3, 0.5, 0.4, False),  # the times scatter as much
-            (1.0, 0.3, 0.0, False),  # only the roof became faster
-        ],
-    )
-    def test_regression(self, time: float, roof: float, spread: float, slower: bool) -> None:
-        old = results_of(case_result(LARGE, fusednn=1.0, roof=0.5))
-        new = results_of(case_result(LARGE, fusednn=time, roof=roof))
-        new.cases[0].contenders["fusednn"] = timed(time, spread)
-        lines, regressions = compare_lines(old, new)
-        assert regressions == int(slower)
-        assert any(LARGE in line for line in lines) == slower
-        assert changes(new, old)[0].faster == slower
-
-    def test_without_a_case_in_common(self) -> None:
-        with pytest.raises(ValueError, match="no case in common"):
-            compare_lines(results_of(), results_of(case_result(LARGE, fusednn=1.0)))
-
-    def test_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        old, new = tmp_path / "old.json", tmp_path / "new.json"
-        results_of(case_result(LARGE, fusednn=1.0)).write(old)
-        results_of(case_result(LARGE, fusednn=2.0)).write(new)
-        assert main(["bench", "compare", str(old), str(old)]) == 0
-        assert "slower: 0 of 1 cases" in capsys.readouterr().out
-        assert main(["bench", "compare", str(old), str(new)]) == 2
-        said = capsys.readouterr()
-        assert f"{LARGE}, 2 threads: 1.00 s -> 2.00 s" in said.out
-        assert "1 cases are slower than before" in said.err
-        assert main(["bench", "compare", str(old)]) == 2
-        assert "compare takes two files" in capsys.readouterr().err
-
-
-class TestReports:
-    def test_targets_are_computed(self) -> None:
-        good = case_result(LARGE, fusednn=1.3, roof=2.0, roof_non_temporal=1.0, torch=13, jax=2.6)
-        other = LARGE.replace("nchw-32x64x112x112", "nc-8192x1024")
-        bad = case_result(other, fusednn=2.0, roof=2.0, roof_non_temporal=1.0, torch=8, jax=8)
-        small = case_result(SMALL, fusednn=9.0, roof=1.0, roof_non_temporal=1.0, torch=9.0)
-        found = [r for r in reached(results_of(good, bad, small)) if r.values]
-        assert [(r.target.figure.name, r.values, r.met) for r in found] == [
-            ("time / non-temporal copy", [2.0, 1.3], 1),
-            ("x torch eager", [4.0, 10.0], 1),
-            ("x the best peer", [2.0, 4.0], 1),
-        ]
-        assert found[0].median == 1.65
-
-    def test_targets_name_cases_that_exist(self) -> None:
-        for target in TARGETS:
-            cases = [
-                CaseResult(name, 2, 0)
-                for name, case in catalogue.all_cases().items()
-                if target.holds_for(CaseResult(name, 2, case.traffic))
-            ]
-            assert cases, target
-            assert {f"{case.family}/{case.variant}" for case in cases} == set(target.variants)
-
-    def test_page(self) -> None:
-        good = case_result(LARGE, fusednn=1e-3, roof=5e-4, torch=7e-3)
-        wrong = case_result("optimizer/adam/1x1k/float32", fusednn=1e-6, roof=1e-6)
-        wrong.contenders["numpy"] = Timing("wrong", "params is off by 1")
-        text = page_text(results_of(good, wrong), "a/b.png")
-        assert "![Time of each case against the roof](a/b.png)" in text
-        assert "| nchw-32x64x112x112 | 2 | 500 us | 1.00 ms | 0% | 205.5 | 0.50 | 7.00 |" in text
-        assert "| copy | 21.5 |" not in text  # one column per level
-        assert "| copy |  |  | 21.5 |" in text
-        assert "x torch eager | >= 6 | 7.00 | 7.00 | 1 of 1 |" in text
-        assert "- numpy, wrong: params is off by 1: optimizer/adam/1x1k/float32" in text
-        for line in text.splitlines():
-            assert not line.startswith("|") or line.endswith("|")
-
-    def test_picture(self, tmp_path: Path) -> None:
-        pytest.importorskip("matplotlib")
-        results = results_of(
-            case_result(LARGE, fusednn=1e-3, roof=2e-3, torch=7e-3),
-            case_result(LARGE.replace("float32", "float64"), fusednn=1.0, roof=1.0),
-        )
-        assert {title: len(cases) for title, cases in panels(results).items()} == {
-            "batch norm: forward": 1
-        }
-        draw(results, tmp_path / "a.png")
-        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-        with pytest.raises(ValueError, match="nothing to draw"):
-            draw(results_of(), tmp_path / "b.png")
 
 
 class TestCommand:
