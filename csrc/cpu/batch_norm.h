@@ -1,5 +1,5 @@
-// BatchNorm's passes over either geometry. Bytes per element, T = element size: forward 1R + 1W where a unit stays in
-// cache between its two passes, else 2R + 1W with the second pass backwards; backward 2R + 1W, else 4R + 1W.
+// BatchNorm's passes over either geometry. Bytes per element, T = element size: forward 1R + 1W where a unit of channels
+// stays in cache between its two passes, else 2R + 1W with the second pass backwards; backward 2R + 1W, else 4R + 1W.
 //
 // Reductions: leaves of fixed size, merged in index order, whoever computed them.
 #pragma once
@@ -11,23 +11,20 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// Outputs beyond this size will not be found in cache by whoever reads them next.
-constexpr int64_t kStreamedBytes = 8 << 20;
-
 inline int64_t elements_of(const BatchNorm& p) { return p.outer * p.channels * p.inner; }
 inline double per_channel(const BatchNorm& p) { return static_cast<double>(p.outer * p.inner); }
 
 template <class Geometry>
 inline bool streamed(const Geometry& geometry, const BatchNorm& p, const void* out) {
-  const int64_t bytes = elements_of(p) * static_cast<int64_t>(sizeof(typename Geometry::Storage));
-  return bytes >= kStreamedBytes && geometry.streams_well() && out != p.x && out != p.grad && out != p.y_in;
+  return worth_streaming<typename Geometry::Storage>(out, elements_of(p)) && geometry.streams_well() && out != p.x &&
+         out != p.grad && out != p.y_in;
 }
 
 // out = formula(grad, x, channel), in the portions that the passes below ask for.
 template <class Geometry, class F>
 struct Mapping {
   const Geometry& geometry;
-  const void* grad;  // may be null
+  const void* grad;
   const void* x;
   void* out;
   const ChannelTables<typename Geometry::C>& tables;
@@ -37,50 +34,104 @@ struct Mapping {
   void part(int64_t unit, int64_t part) const { geometry.map(unit, part, grad, x, out, tables, streamed, formula); }
   int64_t tasks() const { return geometry.map_tasks(); }
   void task(int64_t i) const { geometry.map_task(i, grad, x, out, tables, streamed, formula); }
+  // After the last part or task of a thread.
+  void end() const {
+    if (streamed) end_streaming();
+  }
 };
 
 struct NoMapping {
   void part(int64_t, int64_t) const {}
   int64_t tasks() const { return 0; }
   void task(int64_t) const {}
+  void end() const {}
 };
 
-// reduce(unit, part) for all, then finish(unit), then the mapping.
-template <class Geometry, class Reduce, class Finish, class Map>
-inline void two_passes(const Geometry& geometry, bool worth, const Reduce& reduce, const Finish& finish,
-                       const Map& mapping) {
+// reduce(unit, part) for all, neighbouring parts by one thread.
+template <class Geometry, class Reduce>
+inline void reduce_all(const Geometry& geometry, bool worth_threads, const Reduce& reduce) {
+  constexpr int64_t kParts = 8;
   const int64_t units = geometry.units();
   const int64_t parts = geometry.parts();
-  const bool cached = geometry.unit_bytes() <= cache_budget();
-  if (cached && (!worth || units >= num_threads())) {
-    parallel(worth, units, [&](int64_t unit) {
-      for (int64_t part = 0; part < parts; ++part) reduce(unit, part);
-      finish(unit);
-      for (int64_t part = parts - 1; part >= 0; --part) mapping.part(unit, part);
-    });
-    return;
+  parallel(worth_threads, units * ((parts + kParts - 1) / kParts), [&](int64_t i) {
+    const int64_t begin = i / units * kParts;
+    for (int64_t part = begin; part < begin + kParts && part < parts; ++part) reduce(i % units, part);
+  });
+}
+
+// A first pass that reduces, what follows from its sums, and a second pass that maps.
+//   reduce(unit, part), finish(unit) when all parts of a unit are reduced, complete() when all units are finished
+template <class Geometry, class Reduce, class Finish, class Complete, class Map>
+struct TwoPasses {
+  const Geometry& geometry;
+  bool worth_threads;
+  Reduce reduce;
+  Finish finish;
+  Complete complete;
+  Map mapping;
+
+  void run() const {
+    const int64_t units = geometry.units();
+    const int64_t threads = worth_threads ? num_threads() : 1;
+    const int64_t bytes = geometry.unit_bytes();
+    const bool balanced = units % threads == 0 || units >= 4 * threads;
+    const bool stays = bytes <= core_cache() || (!Geometry::kInterleaved && bytes * threads <= shared_cache());
+    if (balanced && stays) {
+      unit_by_unit();
+    } else {
+      pass_by_pass();
+    }
   }
-  parallel(worth, units * parts, [&](int64_t i) { reduce(i % units, i / units); });
-  parallel(worth, units, finish);
-  // Backwards: what was read last is still in cache.
-  const int64_t last = mapping.tasks() - 1;
-  parallel(worth, mapping.tasks(), [&](int64_t i) { mapping.task(last - i); });
+
+ private:
+  // A unit stays in cache between its passes.
+  void unit_by_unit() const {
+    parallel(worth_threads, geometry.units(), [&](int64_t unit) {
+      for (int64_t part = 0; part < geometry.parts(); ++part) reduce(unit, part);
+      finish(unit);
+      if (geometry.units() == 1) complete();
+      for (int64_t part = geometry.parts() - 1; part >= 0; --part) mapping.part(unit, part);
+      mapping.end();
+    });
+  }
+
+  // Nothing stays: backwards, what was read last may still be in cache.
+  void pass_by_pass() const {
+    const int64_t units = geometry.units();
+    reduce_all(geometry, worth_threads, reduce);
+    parallel(worth_threads, units, finish);
+    complete();
+    const int64_t last = mapping.tasks() - 1;
+    parallel(worth_threads, mapping.tasks(), [&](int64_t i) {
+      mapping.task(last - i);
+      mapping.end();
+    });
+  }
+};
+
+template <class Geometry, class Reduce, class Finish, class Complete, class Map>
+inline void two_passes(const Geometry& geometry, bool worth_threads, const Reduce& reduce, const Finish& finish,
+                       const Complete& complete, const Map& mapping) {
+  TwoPasses<Geometry, Reduce, Finish, Complete, Map>{geometry, worth_threads, reduce, finish, complete, mapping}.run();
 }
 
 template <class Map>
 inline void one_pass(bool worth, const Map& mapping) {
-  parallel(worth, mapping.tasks(), [&](int64_t i) { mapping.task(i); });
+  parallel(worth, mapping.tasks(), [&](int64_t i) {
+    mapping.task(i);
+    mapping.end();
+  });
 }
 
 template <class Geometry>
 inline Scratch<typename Geometry::C> scratch_for(const BatchNorm& p, int64_t parts) {
-  return allocate_scratch<typename Geometry::C>(p.channels, Geometry::table_period(p.channels), parts);
+  return allocate_scratch<typename Geometry::C>(p.channels, Geometry::table_length(p.channels), parts);
 }
 
-// After a unit's tables are complete. Only a single unit has tables to repeat.
+// After the tables of all channels are filled.
 template <class Geometry>
 inline void complete_tables(const BatchNorm& p, const ChannelTables<typename Geometry::C>& tables) {
-  repeat_tables(tables, p.channels, Geometry::table_period(p.channels));
+  repeat_tables(tables, p.channels, Geometry::table_length(p.channels));
 }
 
 // f(channel) for the channels of a unit.
@@ -123,8 +174,8 @@ inline void update_running(const BatchNorm& p, int64_t c, const Moments& m) {
 template <class C>
 struct Normalize {
   C negative_slope;
-  template <class V>
-  FNN_INLINE V operator()(V /*grad*/, V x, const Channel<C>& k) const {
+  template <class V, class K>
+  FNN_INLINE V operator()(V /*grad*/, V x, const Channel<K>& k) const {
     return leaky_relu(normalize(x - k.mean, k.scale, k.beta), negative_slope);
   }
 };
@@ -132,8 +183,8 @@ struct Normalize {
 template <class C, class From>
 struct Recover {
   C negative_slope;
-  template <class V>
-  FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<C>& k) const {
+  template <class V, class K>
+  FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<K>& k) const {
     return From::recover(grad, x, k.mean, k.scale, k.beta, negative_slope);
   }
 };
@@ -141,8 +192,8 @@ struct Recover {
 template <class C, class From>
 struct GradInput {
   Recover<C, From> recover;
-  template <class V>
-  FNN_INLINE V operator()(V grad, V x, const Channel<C>& k) const {
+  template <class V, class K>
+  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
     return grad_input(recover(grad, x, k), k.scale, k.mean_grad, k.slope_grad);
   }
 };
@@ -151,8 +202,8 @@ struct GradInput {
 template <class C>
 struct FrozenGradInput {
   Recover<C, FromInput> recover;
-  template <class V>
-  FNN_INLINE V operator()(V grad, V x, const Channel<C>& k) const {
+  template <class V, class K>
+  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
     return recover(grad, x, k).grad * k.scale;
   }
 };
@@ -160,12 +211,11 @@ struct FrozenGradInput {
 template <class Geometry>
 bool forward(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const Geometry geometry(p);
+  const Geometry geometry(p, 1);
   const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
   const Normalize<C> formula{C(p.negative_slope)};
-  const Mapping<Geometry, Normalize<C>> mapping{geometry, nullptr, p.x, p.y, s.tables, streamed(geometry, p, p.y),
-                                                formula};
+  const Mapping<Geometry, Normalize<C>> mapping{geometry, p.x, p.x, p.y, s.tables, streamed(geometry, p, p.y), formula};
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
       [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); },
@@ -180,22 +230,19 @@ bool forward(const BatchNorm& p) {
           put_scalar<C>(p.inv_std, c, inv_std);
           update_running<C>(p, c, m);
         });
-        complete_tables<Geometry>(p, s.tables);
       },
-      mapping);
+      [&] { complete_tables<Geometry>(p, s.tables); }, mapping);
   return true;
 }
 
 template <class Geometry>
 bool statistics(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const Geometry geometry(p);
+  const Geometry geometry(p, 1);
   const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
-  const bool worth = elements_of(p) >= kWorthThreads;
-  const int64_t units = geometry.units();
-  parallel(worth, units * geometry.parts(),
-           [&](int64_t i) { geometry.moments(i % units, i / units, p.x, s.partials); });
+  reduce_all(geometry, elements_of(p) >= kWorthThreads,
+             [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); });
   for (int64_t c = 0; c < p.channels; ++c) {
     const Moments m = fold_moments(geometry, p, s.partials, c);
     put_scalar<C>(p.mean, c, C(m.mean));
@@ -208,14 +255,14 @@ bool statistics(const BatchNorm& p) {
 template <class Geometry>
 bool apply(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const Geometry geometry(p);
+  const Geometry geometry(p, 1);
   const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
   complete_tables<Geometry>(p, s.tables);
   const Normalize<C> formula{C(p.negative_slope)};
   one_pass(elements_of(p) >= kWorthThreads,
-           Mapping<Geometry, Normalize<C>>{geometry, nullptr, p.x, p.y, s.tables, streamed(geometry, p, p.y), formula});
+           Mapping<Geometry, Normalize<C>>{geometry, p.x, p.x, p.y, s.tables, streamed(geometry, p, p.y), formula});
   return true;
 }
 
@@ -238,7 +285,7 @@ struct XhatPerCentred<C, FromOutput> {
 template <class Geometry, class From, class MapWith>
 bool backward(const BatchNorm& p, const MapWith& map_with) {
   using C = typename Geometry::C;
-  const Geometry geometry(p);
+  const Geometry geometry(p, 2);
   const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
@@ -258,9 +305,8 @@ bool backward(const BatchNorm& p, const MapWith& map_with) {
           put_scalar<C>(p.sum_grad, c, C(sums.first));
           put_scalar<C>(p.sum_grad_xhat, c, C(sum_grad_xhat));
         });
-        complete_tables<Geometry>(p, s.tables);
       },
-      map_with(geometry, s.tables));
+      [&] { complete_tables<Geometry>(p, s.tables); }, map_with(geometry, s.tables));
   return true;
 }
 
@@ -297,7 +343,7 @@ bool backward_reduce(const BatchNorm& p) {
 template <class Geometry>
 bool backward_apply(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const Geometry geometry(p);
+  const Geometry geometry(p, 2);
   const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
   fill_tables(p, s.tables);

@@ -2,17 +2,17 @@
 #pragma once
 
 #include "core/problem.h"
-#include "cpu/blocks.h"
+#include "cpu/vectors.h"
 #include "cpu/workspace.h"
 #include "math/batch_norm.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// One channel's numbers, in registers.
-template <class C>
+// One channel's numbers, or those of neighbouring channels in vectors.
+template <class V>
 struct Channel {
-  C mean, scale, beta, mean_grad, slope_grad;
+  V mean, scale, beta, mean_grad, slope_grad;
 };
 
 // All channels' numbers: arrays of `channels`, 64-byte aligned.
@@ -25,6 +25,11 @@ struct ChannelTables {
   C* slope_grad;
 
   FNN_INLINE Channel<C> at(int64_t c) const { return {mean[c], scale[c], beta[c], mean_grad[c], slope_grad[c]}; }
+  // Of the channels from c on, as many as fit into V.
+  template <class V>
+  FNN_INLINE Channel<V> vector(int64_t c) const {
+    return {read<V>(mean + c), read<V>(scale + c), read<V>(beta + c), read<V>(mean_grad + c), read<V>(slope_grad + c)};
+  }
   FNN_INLINE ChannelTables from(int64_t c) const {
     return {mean + c, scale + c, beta + c, mean_grad + c, slope_grad + c};
   }
@@ -43,10 +48,10 @@ struct Scratch {
   bool allocated;
 };
 
-// Tables of `period` entries, at least one per channel.
+// Tables of `length` entries, at least one per channel.
 template <class C>
-inline Scratch<C> allocate_scratch(int64_t channels, int64_t period, int64_t parts) {
-  const int64_t stride = (period + 63) / 64 * 64;
+inline Scratch<C> allocate_scratch(int64_t channels, int64_t length, int64_t parts) {
+  const int64_t stride = (length + 63) / 64 * 64;
   const size_t tables = 5 * static_cast<size_t>(stride) * sizeof(C);
   const size_t partials = 2 * static_cast<size_t>(channels * parts) * sizeof(double);
   char* memory = static_cast<char*>(workspace(tables + partials + 64));
@@ -60,12 +65,12 @@ inline Scratch<C> allocate_scratch(int64_t channels, int64_t period, int64_t par
           true};
 }
 
-// Repeats the first `channels` entries up to `period`.
+// Repeats the first `channels` entries up to `length`.
 template <class C>
-inline void repeat_tables(const ChannelTables<C>& t, int64_t channels, int64_t period) {
+inline void repeat_tables(const ChannelTables<C>& t, int64_t channels, int64_t length) {
   C* const tables[] = {t.mean, t.scale, t.beta, t.mean_grad, t.slope_grad};
   for (C* table : tables) {
-    for (int64_t i = channels; i < period; ++i) table[i] = table[i - channels];
+    for (int64_t i = channels; i < length; ++i) table[i] = table[i - channels];
   }
 }
 

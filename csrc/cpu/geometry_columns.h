@@ -1,10 +1,11 @@
 // inner == 1 (NHWC, NC): a channel is a column of a (rows, channels) matrix; vectors run across channels.
 //
-// A leaf is kTileRows rows of one column, summed in row order; a part is kPartRows rows, its leaves merged in row order.
-// Units: strips of columns, as wide as the cache can hold, which no result depends on. Parts: kPartRows rows.
+// A leaf is kLeafRows rows of one column, summed in row order; a part is some hundred rows, its leaves merged in row
+// order. Both depend on the shape alone. Units: strips of columns, which no result depends on.
 #pragma once
 
 #include "cpu/channel_tables.h"
+#include "cpu/element_wise.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -15,100 +16,91 @@ class Columns {
   using Storage = T;
   using C = Compute<T>;
 
-  explicit Columns(const BatchNorm& p)
-      : rows_(p.outer),
-        channels_(p.channels),
-        parts_((p.outer + kPartRows - 1) / kPartRows),
-        period_(table_period(p.channels)) {
-    // Narrow strips only where that keeps them in cache: wide ones read memory in longer stretches.
-    const int64_t fitting = cache_budget() / (rows_ * static_cast<int64_t>(sizeof(T)) + 1);
-    strip_ = fitting >= kStrip || fitting < kNarrowest ? kStrip : fitting / kNarrowest * kNarrowest;
+  // A unit's memory is a short stretch of every row: from memory, all rows are read faster as they lie.
+  static constexpr bool kInterleaved = true;
+
+  // `arrays`: how many full-size arrays the first pass reads.
+  Columns(const BatchNorm& p, int arrays)
+      : rows_(p.outer), channels_(p.channels), arrays_(arrays), period_(period_of(p.channels)) {
+    const int64_t leaves = (rows_ + kLeafRows - 1) / kLeafRows;
+    const int64_t per_part = (leaves + kMostParts - 1) / kMostParts;
+    part_rows_ = (per_part > kLeavesPerPart ? per_part : kLeavesPerPart) * kLeafRows;
+    parts_ = (rows_ + part_rows_ - 1) / part_rows_;
   }
 
-  // Few channels: the tables are repeated, so that vectors span several rows.
-  static int64_t table_period(int64_t channels) {
-    return channels >= kNarrowest || channels == 0 ? channels : kNarrowest / channels * channels;
+  // Few channels: the tables are repeated, so that vectors span several rows. Beyond that by one vector more, for those
+  // that begin in one row and end in the next.
+  static int64_t period_of(int64_t channels) {
+    return channels >= kPeriod ? channels : channels == 0 ? 1 : kPeriod / channels * channels;
   }
+  static int64_t table_length(int64_t channels) { return period_of(channels) + kPerVector<C>; }
 
-  int64_t units() const { return (channels_ + strip_ - 1) / strip_; }
+  int64_t units() const { return (channels_ + kStrip - 1) / kStrip; }
   int64_t parts() const { return parts_; }
-  int64_t unit_bytes() const { return rows_ * width_of(0) * static_cast<int64_t>(sizeof(T)); }
-  int64_t first_channel(int64_t unit) const { return unit * strip_; }
+  int64_t unit_bytes() const { return rows_ * width_of(0) * arrays_ * static_cast<int64_t>(sizeof(T)); }
+  int64_t first_channel(int64_t unit) const { return unit * kStrip; }
   int64_t end_channel(int64_t unit) const { return first_channel(unit) + width_of(unit); }
-  // Whether memory is written in stretches that fill whole cache lines.
   bool streams_well() const { return true; }
 
-  double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * kPartRows); }
+  double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * part_rows_); }
 
   void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
+    // About the mean of the part's first leaf: one pass, as in geometry_runs.h.
     const int64_t width = width_of(unit);
-    Tile buffer;
-    double mean[kStrip] = {};
-    double m2[kStrip] = {};
-    double count = 0.0;
-    tiles(part, [&](int64_t row, int64_t rows) {
-      const View view = tile(x, row, rows, unit, buffer);
-      C pivot[kStrip] = {};
-      C sum[kStrip] = {};
-      C squares[kStrip] = {};
-      for_rows(view, view, rows, width, pivot, squares, [](int64_t, C e, C, C& total, C&) { total += e; });
-      for (int64_t c = 0; c < width; ++c) {
-        pivot[c] /= C(rows);
-        squares[c] = C(0);
-      }
-      for_rows(view, view, rows, width, sum, squares, [&pivot](int64_t c, C e, C, C& total, C& total_squares) {
-        const C d = e - pivot[c];
+    C pivot[kStrip];
+    const auto of_sum = [x](int64_t, auto) {
+      return [x](int64_t i, auto& total, auto&) { total += load_like<T>(x, i, total); };
+    };
+    C unused[kStrip];
+    const int64_t begin = part * part_rows_;
+    const int64_t pivot_rows = end_row(part) - begin < kLeafRows ? end_row(part) - begin : kLeafRows;
+    add_rows(unit, begin, pivot_rows, x, x, pivot, unused, of_sum);
+    for (int64_t c = 0; c < width; ++c) pivot[c] /= C(pivot_rows);
+    double sum[kStrip] = {};
+    double squares[kStrip] = {};
+    add_part(unit, part, x, x, sum, squares, [x, &pivot](int64_t c, auto v) {
+      const auto centre = read<decltype(v)>(pivot + c);
+      return [x, centre](int64_t i, auto& total, auto& total_squares) {
+        const auto d = load_like<T>(x, i, total) - centre;
         total += d;
         total_squares += d * d;
-      });
-      const auto n = static_cast<double>(rows);
-      for (int64_t c = 0; c < width; ++c) {
-        const Moments leaf = moments_about(static_cast<double>(pivot[c]), static_cast<double>(sum[c]),
-                                           static_cast<double>(squares[c]), n);
-        const Moments merged = merge(Moments{mean[c], m2[c], count}, leaf);
-        mean[c] = merged.mean;
-        m2[c] = merged.m2;
-      }
-      count += n;
+      };
     });
-    put(out, unit, part, mean, m2);
+    for (int64_t c = 0; c < width; ++c) {
+      const Moments m = moments_about(static_cast<double>(pivot[c]), sum[c], squares[c], part_count(part));
+      sum[c] = m.mean;
+      squares[c] = m.m2;
+    }
+    put(out, unit, part, sum, squares);
   }
 
+  // sums of g and of g * centred, where recover(grad, x, channel) tells both.
   template <class Recover>
   void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
             const Recover& recover, const Partials& out) const {
-    const int64_t width = width_of(unit);
     const ChannelTables<C> strip = tables.from(first_channel(unit));
-    Tile grad_buffer;
-    Tile x_buffer;
     double first[kStrip] = {};
     double second[kStrip] = {};
-    tiles(part, [&](int64_t row, int64_t rows) {
-      const View grads = tile(grad, row, rows, unit, grad_buffer);
-      const View elements = tile(x, row, rows, unit, x_buffer);
-      C leaf_first[kStrip] = {};
-      C leaf_second[kStrip] = {};
-      for_rows(grads, elements, rows, width, leaf_first, leaf_second, [&](int64_t c, C g, C e, C& a, C& b) {
-        const Recovered<C> r = recover(g, e, strip.at(c));
+    // The table is read again for every row, which the compiler then does once: a copy of it would go through memory.
+    add_part(unit, part, grad, x, first, second, [&](int64_t c, auto v) {
+      return [&, c](int64_t i, auto& a, auto& b) {
+        const auto channel = strip.template vector<decltype(v)>(c);
+        const auto r = recover(load_like<T>(grad, i, a), load_like<T>(x, i, a), channel);
         a += r.grad;
         b += r.grad * r.centred;
-      });
-      for (int64_t c = 0; c < width; ++c) {
-        first[c] += static_cast<double>(leaf_first[c]);
-        second[c] += static_cast<double>(leaf_second[c]);
-      }
+      };
     });
     put(out, unit, part, first, second);
   }
 
-  // out = f(grad, x, channel) for a part of one strip, whose rows lie apart; grad null: f(x, x, channel).
+  // out = f(grad, x, channel) for a part of one strip.
   template <class F>
   void map(int64_t unit, int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables,
            bool streamed, const F& f) const {
-    if (units() == 1) return map_rows(part, grad, x, out, tables, streamed, f);
-    for (int64_t row = end_row(part) - 1; row >= part * kPartRows; --row) {
+    if (units() == 1) return map_task(part, grad, x, out, tables, streamed, f);
+    for (int64_t row = end_row(part) - 1; row >= part * part_rows_; --row) {
       const int64_t begin = row * channels_ + first_channel(unit);
-      map_flat(begin, begin + width_of(unit), grad, x, out, tables, false, f);
+      map_stretch(begin, begin + width_of(unit), first_channel(unit), grad, x, out, tables, streamed, f);
     }
   }
 
@@ -117,63 +109,103 @@ class Columns {
   template <class F>
   void map_task(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
-    map_rows(part, grad, x, out, tables, streamed, f);
+    const int64_t begin = part * part_rows_ * channels_;
+    map_stretch(begin, end_row(part) * channels_, begin % period_, grad, x, out, tables, streamed, f);
   }
 
  private:
   static constexpr int64_t kStrip = 256;
-  static constexpr int64_t kNarrowest = 64;
-  static constexpr int64_t kTileRows = 64;
-  static constexpr int64_t kPartRows = 8 * kTileRows;
-
-  struct alignas(64) Tile {
-    C data[kTileRows * kStrip];
-  };
-  // Rows of a strip, `stride` elements apart.
-  struct View {
-    const C* data;
-    int64_t stride;
-  };
+  static constexpr int64_t kPeriod = 64;
+  static constexpr int64_t kLeafRows = 64;
+  static constexpr int64_t kTogether = 4;
+  static constexpr int64_t kLeavesPerPart = 8;
+  static constexpr int64_t kMostParts = 128;
 
   int64_t width_of(int64_t unit) const {
-    const int64_t left = channels_ - unit * strip_;
-    return left < strip_ ? left : strip_;
+    const int64_t left = channels_ - unit * kStrip;
+    return left < kStrip ? left : kStrip;
   }
 
   int64_t end_row(int64_t part) const {
-    const int64_t end = (part + 1) * kPartRows;
+    const int64_t end = (part + 1) * part_rows_;
     return end < rows_ ? end : rows_;
   }
 
-  // f(first row, rows) for each tile of a part.
-  template <class F>
-  FNN_INLINE void tiles(int64_t part, const F& f) const {
-    for (int64_t row = part * kPartRows; row < end_row(part); row += kTileRows) {
-      f(row, end_row(part) - row < kTileRows ? end_row(part) - row : kTileRows);
+  // Two sums over a part: those of its leaves, in order.
+  template <class Of>
+  FNN_INLINE void add_part(int64_t unit, int64_t part, const void* x, const void* z, double* first, double* second,
+                           const Of& of) const {
+    C leaf_first[kStrip];
+    C leaf_second[kStrip];
+    for (int64_t row = part * part_rows_; row < end_row(part); row += kLeafRows) {
+      const int64_t rows = end_row(part) - row < kLeafRows ? end_row(part) - row : kLeafRows;
+      add_rows(unit, row, rows, x, z, leaf_first, leaf_second, of);
+      for (int64_t c = 0; c < width_of(unit); ++c) {
+        first[c] += static_cast<double>(leaf_first[c]);
+        second[c] += static_cast<double>(leaf_second[c]);
+      }
     }
   }
 
-  View tile(const void* base, int64_t row, int64_t rows, int64_t unit, Tile& buffer) const {
-    const int64_t begin = row * channels_ + first_channel(unit);
-    const char* p = element<T>(base, begin);
-    if (direct<T, C>(p)) return {reinterpret_cast<const C*>(p), channels_};
-    for (int64_t r = 0; r < rows; ++r) {
-      convert_in<T>(base, begin + r * channels_, width_of(unit), buffer.data + r * kStrip);
+  // Two sums over rows [begin, begin + rows) of a strip's columns of x and z, row by row, into first[] and second[].
+  // of(c, V{}) gives what adds to two sums of V, a vector of columns from c on or a single one, what the elements from an
+  // index on contribute. Several rows at a time, so that the sums are loaded and stored less often.
+  template <class Of>
+  FNN_INLINE void add_rows(int64_t unit, int64_t begin, int64_t rows, const void* x, const void* z, C* first, C* second,
+                           const Of& of) const {
+    constexpr int64_t kStep = kPerVector<C>;
+    const int64_t width = width_of(unit);
+    const int64_t whole = width / kStep * kStep;
+    const int64_t at = begin * channels_ + first_channel(unit);
+    __builtin_memset(first, 0, static_cast<size_t>(width) * sizeof(C));
+    __builtin_memset(second, 0, static_cast<size_t>(width) * sizeof(C));
+    int64_t row = 0;
+    for (; row + kTogether <= rows; row += kTogether) {
+      const int64_t next = at + (row + kTogether) * channels_;
+      for (int64_t c = 0; c < whole; c += kStep) {
+        fetch_vectors(x, next + kTogether * c);
+        if (z != x) fetch_vectors(z, next + kTogether * c);
+        add_group<kTogether>(at + row * channels_, c, first, second, of);
+      }
     }
-    return {buffer.data, kStrip};
+    for (; row < rows; ++row) {
+      for (int64_t c = 0; c < whole; c += kStep) add_group<1>(at + row * channels_, c, first, second, of);
+    }
+    if (whole == width) return;
+    if (width >= kStep) {
+      // A vector that overlaps the one before: it computes the same sums again.
+      add_column<Vector<C>>(at, rows, width - kStep, first, second, of);
+    } else {
+      for (int64_t c = 0; c < width; ++c) add_column<C>(at, rows, c, first, second, of);
+    }
   }
 
-  // add(c, a[row][c], b[row][c], first[c], second[c]) over all rows in order. One row at a time: several at once would
-  // save loads of the accumulators, which L1 has to spare, but not read memory from front to back.
-  template <class Add>
-  static FNN_INLINE void for_rows(View a, View b, int64_t rows, int64_t width, C* __restrict first,
-                                  C* __restrict second, const Add& add) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const C* pa = a.data + row * a.stride;
-      const C* pb = b.data + row * b.stride;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < width; ++c) add(c, pa[c], pb[c], first[c], second[c]);
-    }
+  // The next rows, in the order of memory. The machine alone does not follow several rows read side by side: from memory
+  // this halves the time.
+  static FNN_INLINE void fetch_vectors(const void* base, int64_t index) {
+    for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(address<T>(base, index + k * kPerVector<C>));
+  }
+
+  template <int64_t kRows, class Of>
+  FNN_INLINE void add_group(int64_t at, int64_t c, C* first, C* second, const Of& of) const {
+    using V = Vector<C>;
+    const auto add = of(c, V{});
+    V a = read<V>(first + c);
+    V b = read<V>(second + c);
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kRows; ++r) add(at + r * channels_ + c, a, b);
+    __builtin_memcpy(first + c, &a, sizeof a);
+    __builtin_memcpy(second + c, &b, sizeof b);
+  }
+
+  template <class V, class Of>
+  FNN_INLINE void add_column(int64_t at, int64_t rows, int64_t c, C* first, C* second, const Of& of) const {
+    const auto add = of(c, V{});
+    V a{};
+    V b{};
+    for (int64_t r = 0; r < rows; ++r) add(at + r * channels_ + c, a, b);
+    __builtin_memcpy(first + c, &a, sizeof a);
+    __builtin_memcpy(second + c, &b, sizeof b);
   }
 
   void put(const Partials& out, int64_t unit, int64_t part, const double* first, const double* second) const {
@@ -184,40 +216,51 @@ class Columns {
     }
   }
 
+  // f(grad, x, channel) of elements in the order of memory; `column` follows them through the tables.
   template <class F>
-  void map_rows(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
-                const F& f) const {
-    map_flat(part * kPartRows * channels_, end_row(part) * channels_, grad, x, out, tables, streamed, f);
-    if (streamed) end_streaming();
-  }
+  struct Cursor {
+    const void* grad;
+    const void* x;
+    const ChannelTables<C>& tables;
+    int64_t column, period;
+    const F& f;
 
-  // Over elements [begin, end) as they lie in memory.
-  template <class F>
-  FNN_INLINE void map_flat(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
-                           const ChannelTables<C>& tables, bool streamed, const F& f) const {
-    Buffer<C> grad_buffer;
-    Buffer<C> x_buffer;
-    Buffer<C> out_buffer;
-    int64_t column = begin % period_;
-    for (int64_t i = begin; i < end; i += kBlock) {
-      const int64_t n = end - i < kBlock ? end - i : kBlock;
-      const C* e = load<T>(x, i, n, x_buffer);
-      const C* g = grad == nullptr ? e : load<T>(grad, i, n, grad_buffer);
-      C* o = begin_store<T>(out, i, streamed, out_buffer);
-      for (int64_t done = 0; done < n;) {
-        const int64_t piece = period_ - column < n - done ? period_ - column : n - done;
-        const ChannelTables<C> here = tables.from(column);
-#pragma GCC ivdep
-        for (int64_t k = 0; k < piece; ++k) o[done + k] = f(g[done + k], e[done + k], here.at(k));
-        done += piece;
-        column = column + piece == period_ ? 0 : column + piece;
-      }
-      end_store<T>(o, n, out, i, streamed);
+    FNN_INLINE Vector<C> vector(int64_t i) {
+      const Vector<C> v = vector_at(i, column);
+      advance(kPerVector<C>);
+      return v;
     }
+    FNN_INLINE C scalar(int64_t i) {
+      const C value = f(load_scalar<T>(grad, i), load_scalar<T>(x, i), tables.at(column));
+      advance(1);
+      return value;
+    }
+    FNN_INLINE Vector<C> vector_at(int64_t i, int64_t at) const {
+      return f(load<T>(grad, i), load<T>(x, i), tables.template vector<Vector<C>>(at));
+    }
+    FNN_INLINE void advance(int64_t n) {
+      column += n;
+      column = column >= period ? column - period : column;
+    }
+  };
+
+  template <class F>
+  struct StretchCursor : Cursor<F> {
+    int64_t begin, first_column;
+    FNN_INLINE Vector<C> vector_ahead(int64_t i) const {
+      return this->vector_at(i, (first_column + i - begin) % this->period);
+    }
+  };
+
+  // Over elements [begin, end) as they lie in memory; the first is of `column`.
+  template <class F>
+  FNN_INLINE void map_stretch(int64_t begin, int64_t end, int64_t column, const void* grad, const void* x, void* out,
+                              const ChannelTables<C>& tables, bool streamed, const F& f) const {
+    put_elements<T>(out, begin, end, streamed, StretchCursor<F>{{grad, x, tables, column, period_, f}, begin, column});
   }
 
-  int64_t rows_, channels_, parts_, period_;
-  int64_t strip_;  // columns of a strip, at most kStrip
+  int64_t rows_, channels_, arrays_, period_;
+  int64_t part_rows_, parts_;
 };
 
 }  // namespace FNN_UNIT

@@ -1,10 +1,11 @@
 // inner > 1 (NCHW): a channel is `outer` runs of `inner` contiguous elements.
 //
-// A leaf is about kLeaf elements of one channel: a piece of one run, or several whole short runs gathered together.
-// Where leaves begin depends on the shape alone. Units: channels. Parts: leaves.
+// A leaf is about kLeaf elements of one channel: a piece of one run, or several whole short runs. Where leaves begin
+// depends on the shape alone. Units: neighbouring channels, which no result depends on. Parts: leaves.
 #pragma once
 
 #include "cpu/channel_tables.h"
+#include "cpu/element_wise.h"
 #include "cpu/lanes.h"
 
 namespace fusednn {
@@ -16,7 +17,11 @@ class Runs {
   using Storage = T;
   using C = Compute<T>;
 
-  explicit Runs(const BatchNorm& p) : outer_(p.outer), channels_(p.channels), inner_(p.inner) {
+  // A unit's memory is long stretches.
+  static constexpr bool kInterleaved = false;
+
+  // `arrays`: how many full-size arrays the first pass reads.
+  Runs(const BatchNorm& p, int arrays) : outer_(p.outer), channels_(p.channels), inner_(p.inner), arrays_(arrays) {
     if (inner_ > kLeaf) {
       pieces_ = (inner_ + kLeaf - 1) / kLeaf;
       piece_ = ((inner_ + pieces_ - 1) / pieces_ + kLanes<C> - 1) / kLanes<C> * kLanes<C>;
@@ -25,95 +30,92 @@ class Runs {
     } else if (inner_ > 0) {
       runs_per_leaf_ = kLeaf / inner_;
       parts_ = (outer_ + runs_per_leaf_ - 1) / runs_per_leaf_;
+      // Runs far shorter than a page would touch one page each: neighbouring channels share it.
+      const int64_t together = kStretchBytes / (inner_ * static_cast<int64_t>(sizeof(T)));
+      group_ = together < channels_ ? together : channels_;
+      group_ = group_ < 1 ? 1 : group_;
     }
   }
 
-  static int64_t table_period(int64_t channels) { return channels; }
+  static int64_t table_length(int64_t channels) { return channels; }
 
-  int64_t units() const { return channels_; }
+  int64_t units() const { return (channels_ + group_ - 1) / group_; }
   int64_t parts() const { return parts_; }
-  int64_t unit_bytes() const { return outer_ * inner_ * static_cast<int64_t>(sizeof(T)); }
-  int64_t first_channel(int64_t unit) const { return unit; }
-  int64_t end_channel(int64_t unit) const { return unit + 1; }
-  // Whether pieces are long enough for non-temporal stores to fill whole cache lines.
-  bool streams_well() const { return inner_ * static_cast<int64_t>(sizeof(T)) >= 512; }
-
-  void moments(int64_t c, int64_t part, const void* x, const Partials& out) const {
-    Leaf buffer;
-    int64_t n = 0;
-    const C* block = gather(x, c, part, buffer, n);
-    const auto add_element = [](auto e, auto, auto& sum, auto&) { sum += e; };
-    const C pivot = C(two_sums(block, block, n, add_element).first / static_cast<double>(n));
-    const auto add_deviation = [pivot](auto e, auto, auto& sum, auto& squares) {
-      const auto d = e - pivot;
-      sum += d;
-      squares += d * d;
-    };
-    const TwoSums sums = two_sums(block, block, n, add_deviation);
-    const Moments m = moments_about(static_cast<double>(pivot), sums.first, sums.second, static_cast<double>(n));
-    out.first[part * channels_ + c] = m.mean;
-    out.second[part * channels_ + c] = m.m2;
+  int64_t unit_bytes() const { return outer_ * inner_ * group_ * arrays_ * static_cast<int64_t>(sizeof(T)); }
+  int64_t first_channel(int64_t unit) const { return unit * group_; }
+  int64_t end_channel(int64_t unit) const {
+    const int64_t end = (unit + 1) * group_;
+    return end < channels_ ? end : channels_;
   }
+  // Whether stretches of memory are long enough for non-temporal stores to fill whole cache lines.
+  bool streams_well() const { return inner_ * static_cast<int64_t>(sizeof(T)) >= 512; }
 
   double part_count(int64_t part) const {
     if (pieces_ > 0) return static_cast<double>(piece_length(part % pieces_));
     return static_cast<double>((last_run(part) - part * runs_per_leaf_) * inner_);
   }
 
+  void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
+    for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
+      const C pivot = pivot_of(c, part, x);
+      const TwoSums sums = sum_leaf(c, part, x, x, [pivot](auto e, auto, auto& sum, auto& squares) {
+        const auto d = e - pivot;
+        sum += d;
+        squares += d * d;
+      });
+      const Moments m = moments_about(static_cast<double>(pivot), sums.first, sums.second, part_count(part));
+      out.first[part * channels_ + c] = m.mean;
+      out.second[part * channels_ + c] = m.m2;
+    }
+  }
+
   // sums of g and of g * centred, where recover(grad, x, channel) tells both.
   template <class Recover>
-  void sums(int64_t c, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
+  void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
             const Recover& recover, const Partials& out) const {
-    Leaf grad_buffer;
-    Leaf x_buffer;
-    int64_t n = 0;
-    const C* grad_block = gather(grad, c, part, grad_buffer, n);
-    const C* x_block = gather(x, c, part, x_buffer, n);
-    const Channel<C> channel = tables.at(c);
-    const auto add = [&recover, channel](auto g, auto e, auto& first, auto& second) {
-      const auto r = recover(g, e, channel);
-      first += r.grad;
-      second += r.grad * r.centred;
-    };
-    const TwoSums s = two_sums(grad_block, x_block, n, add);
-    out.first[part * channels_ + c] = s.first;
-    out.second[part * channels_ + c] = s.second;
+    for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
+      const TwoSums s =
+          sum_leaf(c, part, grad, x, [&recover, channel = tables.at(c)](auto g, auto e, auto& a, auto& b) {
+            const auto r = recover(g, e, channel);
+            a += r.grad;
+            b += r.grad * r.centred;
+          });
+      out.first[part * channels_ + c] = s.first;
+      out.second[part * channels_ + c] = s.second;
+    }
   }
 
-  // out = f(grad, x, channel), element by element; grad null: f(x, x, channel).
+  // out = f(grad, x, channel) for a part of a unit.
   template <class F>
-  void map(int64_t c, int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables,
+  void map(int64_t unit, int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables,
            bool streamed, const F& f) const {
-    Buffer<C> grad_buffer;
-    Buffer<C> x_buffer;
-    Buffer<C> out_buffer;
-    const Channel<C> channel = tables.at(c);
-    segments(c, part, [&](int64_t begin, int64_t length) {
-      for (int64_t i = 0; i < length; i += kBlock) {
-        const int64_t n = length - i < kBlock ? length - i : kBlock;
-        const C* e = load<T>(x, begin + i, n, x_buffer);
-        const C* g = grad == nullptr ? e : load<T>(grad, begin + i, n, grad_buffer);
-        C* o = begin_store<T>(out, begin + i, streamed, out_buffer);
-#pragma GCC ivdep
-        for (int64_t k = 0; k < n; ++k) o[k] = f(g[k], e[k], channel);
-        end_store<T>(o, n, out, begin + i, streamed);
-      }
-    });
-    if (streamed) end_streaming();
+    if (pieces_ > 0) {
+      const int64_t begin = (part / pieces_ * channels_ + unit) * inner_ + part % pieces_ * piece_;
+      map_stretch(begin, begin + piece_length(part % pieces_), grad, x, out, tables, streamed, f);
+      return;
+    }
+    for (int64_t run = last_run(part) - 1; run >= part * runs_per_leaf_; --run) {
+      const int64_t begin = (run * channels_ + first_channel(unit)) * inner_;
+      const int64_t end = (run * channels_ + end_channel(unit)) * inner_;
+      map_stretch(begin, end, grad, x, out, tables, streamed, f);
+    }
   }
 
-  int64_t map_tasks() const { return channels_ * parts_; }
+  // The same for all of the array, in the order of memory.
+  int64_t map_tasks() const { return (outer_ * channels_ * inner_ + kMapTask - 1) / kMapTask; }
   template <class F>
   void map_task(int64_t task, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
-    map(task % channels_, task / channels_, grad, x, out, tables, streamed, f);
+    const int64_t total = outer_ * channels_ * inner_;
+    const int64_t end = (task + 1) * kMapTask < total ? (task + 1) * kMapTask : total;
+    map_stretch(task * kMapTask, end, grad, x, out, tables, streamed, f);
   }
 
  private:
   static constexpr int64_t kLeaf = 4096;
-  struct alignas(64) Leaf {
-    C data[kLeaf];
-  };
+  static constexpr int64_t kPivot = 256;
+  static constexpr int64_t kStretchBytes = 1 << 14;
+  static constexpr int64_t kMapTask = 1 << 15;
 
   int64_t last_run(int64_t part) const {
     const int64_t end = (part + 1) * runs_per_leaf_;
@@ -125,41 +127,66 @@ class Runs {
     return left < piece_ ? left : piece_;
   }
 
-  // f(index of the first element, length) for each contiguous segment of a leaf.
+  // f(index of the first element, length) for each run of a leaf, until it says no.
   template <class F>
-  FNN_INLINE void segments(int64_t c, int64_t part, const F& f) const {
+  FNN_INLINE void runs(int64_t c, int64_t part, const F& f) const {
     if (pieces_ > 0) {
-      const int64_t run = part / pieces_;
-      const int64_t piece = part % pieces_;
-      f((run * channels_ + c) * inner_ + piece * piece_, piece_length(piece));
+      f((part / pieces_ * channels_ + c) * inner_ + part % pieces_ * piece_, piece_length(part % pieces_));
     } else {
-      for (int64_t run = part * runs_per_leaf_; run < last_run(part); ++run) f((run * channels_ + c) * inner_, inner_);
+      for (int64_t run = part * runs_per_leaf_; run < last_run(part); ++run) {
+        if (!f((run * channels_ + c) * inner_, inner_)) return;
+      }
     }
   }
 
-  // A leaf's elements side by side: the memory itself where it is one aligned run of C.
-  const C* gather(const void* base, int64_t c, int64_t part, Leaf& buffer, int64_t& n) const {
-    n = static_cast<int64_t>(part_count(part));
-    const bool one_run = pieces_ > 0 || runs_per_leaf_ == 1;
-    const C* result = buffer.data;
-    int64_t filled = 0;
-    segments(c, part, [&](int64_t begin, int64_t length) {
-      const char* p = element<T>(base, begin);
-      if (one_run && direct<T, C>(p)) {
-        result = reinterpret_cast<const C*>(p);
-      } else {
-        convert_in<T>(base, begin, length, buffer.data + filled);
-        filled += length;
-      }
+  template <class Add>
+  FNN_INLINE TwoSums sum_leaf(int64_t c, int64_t part, const void* x, const void* z, const Add& add) const {
+    LaneSums<T> sums;
+    runs(c, part, [&](int64_t begin, int64_t length) {
+      sums.add_run(element<T>(x, begin), element<T>(z, begin), length, add);
+      return true;
     });
-    return result;
+    return sums.total();
   }
 
-  int64_t outer_, channels_, inner_;
+  // The mean of a leaf's first k elements, about which one pass over all n gives sum and squares. Should it lie s away
+  // from the leaf's mean, up to n s^2 is subtracted from the rounded sum of squares; but then those k elements deviate by
+  // s, and at least k s^2 remains. So that costs n / k = 16 roundings at the very worst.
+  C pivot_of(int64_t c, int64_t part, const void* x) const {
+    LaneSums<T> sums;
+    int64_t n = 0;
+    runs(c, part, [&](int64_t begin, int64_t length) {
+      const int64_t taken = length < kPivot - n ? length : kPivot - n;
+      const void* p = element<T>(x, begin);
+      sums.add_run(p, p, taken, [](auto e, auto, auto& sum, auto&) { sum += e; });
+      n += taken;
+      return n < kPivot;
+    });
+    return C(sums.total().first / static_cast<double>(n));
+  }
+
+  // Over elements [begin, end) as they lie in memory.
+  template <class F>
+  FNN_INLINE void map_stretch(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
+                              const ChannelTables<C>& tables, bool streamed, const F& f) const {
+    int64_t run = begin / inner_;
+    int64_t c = run % channels_;
+    while (begin < end) {
+      const int64_t stop = (run + 1) * inner_ < end ? (run + 1) * inner_ : end;
+      map_elements<T>(grad, x, out, begin, stop, streamed,
+                      [&f, channel = tables.at(c)](auto g, auto e) { return f(g, e, channel); });
+      begin = stop;
+      ++run;
+      c = c + 1 == channels_ ? 0 : c + 1;
+    }
+  }
+
+  int64_t outer_, channels_, inner_, arrays_;
   int64_t pieces_ = 0;  // of a run, where a run is longer than a leaf; else 0
   int64_t piece_ = 0;
   int64_t runs_per_leaf_ = 0;
   int64_t parts_ = 0;
+  int64_t group_ = 1;  // channels of a unit
 };
 
 }  // namespace FNN_UNIT

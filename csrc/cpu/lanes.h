@@ -1,45 +1,15 @@
 // Lanes: a fixed number of accumulators, whatever the machine's vector length, so that a sum is the same bits on every
-// instruction set. Element i of a block goes to lane i % kLanes; lanes are added pairwise, in double.
+// instruction set. Element i of a run goes to lane i % kLanes; lanes are added pairwise, in double.
 #pragma once
 
-#include "math/scalar.h"
+#include "cpu/vectors.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-
+// Two of the longest vectors: additions wait for one another, and one chain of them is slower than the L1 cache.
 template <class C>
-struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes)));
-};
-template <>
-struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes)));
-};
-template <class C>
-using Vector = typename VectorOf<C>::type;
-
-template <class C>
-constexpr int kLanes = 64 / sizeof(C);
-
-template <class C>
-constexpr int kPerVector = kVectorBytes / sizeof(C);
-
-template <class V, class C>
-FNN_INLINE V load_vector(const C* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
+constexpr int kLanes = 128 / sizeof(C);
 
 template <class C>
 FNN_INLINE double sum_lanes(const C* lanes) {
@@ -55,29 +25,56 @@ struct TwoSums {
   double first, second;
 };
 
-// Over i: add(x[i], z[i], first, second) adds what element i contributes to each of two sums. `add` must accept
-// scalars and vectors.
-template <class C, class Add>
-FNN_INLINE TwoSums two_sums(const C* x, const C* z, int64_t n, Add add) {
+// Two sums over runs of elements of storage type T.
+template <class T>
+class LaneSums {
+ public:
+  using C = Compute<T>;
   using V = Vector<C>;
-  constexpr int kCount = kLanes<C> / kPerVector<C>;
-  V first[kCount] = {};
-  V second[kCount] = {};
-  int64_t i = 0;
-  for (; i + kLanes<C> <= n; i += kLanes<C>) {
+
+  // Over i < n: add(x[i], z[i], first, second) adds what element i contributes to each sum, scalars or vectors.
+  template <class Add>
+  FNN_INLINE void add_run(const void* x, const void* z, int64_t n, const Add& add) {
+    int64_t i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) {
+#pragma GCC unroll 8
+      for (int k = 0; k < kCount; ++k) add_vector(x, z, i, k, add);
+    }
+    // The rest: what whole vectors of the longest kind can take, then single elements.
+    if (i + kLanes<C> / 2 <= n) {
 #pragma GCC unroll 4
-    for (int k = 0; k < kCount; ++k) {
-      const int64_t at = i + k * kPerVector<C>;
-      add(load_vector<V>(x + at), load_vector<V>(z + at), first[k], second[k]);
+      for (int k = 0; k < kCount / 2; ++k) add_vector(x, z, i, k, add);
+      i += kLanes<C> / 2;
+    }
+    for (int lane = 0; i < n; ++i, ++lane) {
+      add(load_scalar<T>(x, i), load_scalar<T>(z, i), first_rest_[lane], second_rest_[lane]);
     }
   }
-  C first_lanes[kLanes<C>];
-  C second_lanes[kLanes<C>];
-  __builtin_memcpy(first_lanes, first, sizeof first);
-  __builtin_memcpy(second_lanes, second, sizeof second);
-  for (int lane = 0; i < n; ++i, ++lane) add(x[i], z[i], first_lanes[lane], second_lanes[lane]);
-  return {sum_lanes(first_lanes), sum_lanes(second_lanes)};
-}
+
+  FNN_INLINE TwoSums total() const { return {sum(first_, first_rest_), sum(second_, second_rest_)}; }
+
+ private:
+  static constexpr int kCount = kLanes<C> / kPerVector<C>;
+  static constexpr int kRest = kLanes<C> / 2;
+
+  template <class Add>
+  FNN_INLINE void add_vector(const void* x, const void* z, int64_t i, int k, const Add& add) {
+    const int64_t at = i + k * kPerVector<C>;
+    add(load<T>(x, at), load<T>(z, at), first_[k], second_[k]);
+  }
+
+  static FNN_INLINE double sum(const V* vectors, const C* rest) {
+    C lanes[kLanes<C>];
+    __builtin_memcpy(lanes, vectors, sizeof lanes);
+    for (int i = 0; i < kRest; ++i) lanes[i] += rest[i];
+    return sum_lanes(lanes);
+  }
+
+  V first_[kCount] = {};
+  V second_[kCount] = {};
+  C first_rest_[kRest] = {};
+  C second_rest_[kRest] = {};
+};
 
 }  // namespace FNN_UNIT
 }  // namespace fusednn

@@ -166,9 +166,10 @@ inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf)
     const int64_t n = end - i < kBlock ? end - i : kBlock;
     const C* block = open_stream<C>(stream, i, n, buffer);
     for (int64_t k = 0; k < n; ++k) scaled[k] = static_cast<double>(C(block[k] * factor));
-    const TwoSums sums = two_sums(scaled, scaled, n, add);
-    total.first += sums.first;
-    total.second += sums.second;
+    LaneSums<double> sums;
+    sums.add_run(scaled, scaled, n, add);
+    total.first += sums.total().first;
+    total.second += sums.total().second;
   }
   leaf.sum = total.first;
   leaf.finite = total.second == 0.0;

@@ -4,7 +4,7 @@
 // more for an output that is written through the caches, whose lines are read first.
 #pragma once
 
-#include "cpu/blocks.h"
+#include "cpu/element_wise.h"
 #include "cpu/parallel.h"
 
 namespace fusednn {

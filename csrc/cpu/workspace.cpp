@@ -1,7 +1,5 @@
 #include "cpu/workspace.h"
 
-#include <unistd.h>
-
 #include <cstdlib>
 
 namespace fusednn {
@@ -26,19 +24,6 @@ void* workspace(size_t bytes) {
   buffer.data = data;
   buffer.size = size;
   return data;
-}
-
-int64_t cache_budget() {
-  // Half of the last level: the rest is for what flows through and for other threads. Some systems report nothing.
-  static const int64_t budget = [] {
-    constexpr int64_t kAtLeast = 1 << 19;
-    const int64_t l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    const int64_t share = l3 / 8;
-    const int64_t best = share > l2 ? share : l2;
-    return best > kAtLeast ? best : kAtLeast;
-  }();
-  return budget;
 }
 
 }  // namespace fusednn

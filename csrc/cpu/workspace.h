@@ -3,14 +3,10 @@
 #pragma once
 
 #include <stddef.h>
-#include <stdint.h>
 
 namespace fusednn {
 
 // `bytes` of 64-byte aligned memory, valid until this thread asks again; null where there is none.
 void* workspace(size_t bytes);
-
-// How many bytes of one thread's working set the caches hold between two passes.
-int64_t cache_budget();
 
 }  // namespace fusednn

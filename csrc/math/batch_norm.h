@@ -41,8 +41,9 @@ FNN_INLINE double running_update(double running, double batch, double momentum) 
   return (1.0 - momentum) * running + momentum * batch;
 }
 
-template <class V, class C>
-FNN_INLINE V normalize(V centred, C scale, C beta) {
+// V is a scalar or a vector of scalars C; so is K, the type of a channel's numbers.
+template <class V, class K>
+FNN_INLINE V normalize(V centred, K scale, K beta) {
   return centred * scale + beta;
 }
 
@@ -55,8 +56,8 @@ struct Recovered {
 
 // From the input: centred = x - mean, so that xhat = centred * inv_std.
 struct FromInput {
-  template <class V, class C>
-  static FNN_INLINE Recovered<V> recover(V grad, V x, C mean, C scale, C beta, C negative_slope) {
+  template <class V, class K, class C>
+  static FNN_INLINE Recovered<V> recover(V grad, V x, K mean, K scale, K beta, C negative_slope) {
     const V centred = x - mean;
     return {centred, leaky_relu_grad(grad, normalize(centred, scale, beta), negative_slope)};
   }
@@ -64,15 +65,15 @@ struct FromInput {
 
 // From the output, in place of which x stood: centred = z - beta, so that xhat = centred / gamma (Bulo et al. 2018).
 struct FromOutput {
-  template <class V, class C>
-  static FNN_INLINE Recovered<V> recover(V grad, V y, C /*mean*/, C /*scale*/, C beta, C negative_slope) {
+  template <class V, class K, class C>
+  static FNN_INLINE Recovered<V> recover(V grad, V y, K /*mean*/, K /*scale*/, K beta, C negative_slope) {
     return {leaky_relu_inverse(y, negative_slope) - beta, leaky_relu_grad(grad, y, negative_slope)};
   }
 };
 
 // mean_grad = sum(g) / n; slope_grad = xhat's unit * sum(g * xhat) / n.
-template <class V, class C>
-FNN_INLINE V grad_input(Recovered<V> r, C scale, C mean_grad, C slope_grad) {
+template <class V, class K>
+FNN_INLINE V grad_input(Recovered<V> r, K scale, K mean_grad, K slope_grad) {
   return scale * ((r.grad - mean_grad) - r.centred * slope_grad);
 }
 

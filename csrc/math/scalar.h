@@ -40,30 +40,56 @@ struct ComputeOf<double> {
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
-FNN_INLINE uint32_t bits_of(float value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, sizeof bits);
-  return bits;
+// The same bits as another type of the same size.
+template <class To, class From>
+FNN_INLINE To bit_cast(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &value, sizeof to);
+  return to;
 }
 
-FNN_INLINE float float_of(uint32_t bits) {
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
+// Conversions of the short types on the bits of float32. U is uint32_t or a vector of it, F float or a vector of it.
+template <class F, class U>
+FNN_INLINE F float_of_bfloat16(U bits) {
+  return bit_cast<F>(bits << 16);
+}
+
+// Round to nearest, ties to even, by adding half of the last kept place to the bits; every NaN becomes the same one.
+template <class U, class F>
+FNN_INLINE U bfloat16_of_float(F x) {
+  const U bits = bit_cast<U>(x);
+  const U rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return x != x ? U{} + 0x7fc0u : rounded;
+}
+
+template <class F, class U>
+FNN_INLINE F float_of_float16(U bits) {
+  const U sign = (bits & 0x8000u) << 16;
+  const U magnitude = bits & 0x7fffu;
+  // Normal numbers and subnormals: put the exponent in place, then scale by 2^112; exact, as float32 holds all of them.
+  const U finite = bit_cast<U>(bit_cast<F>(magnitude << 13) * 0x1p112f);
+  const U special = (magnitude << 13) | 0x7f800000u;
+  return bit_cast<F>(sign | (magnitude >= 0x7c00u ? special : finite));
+}
+
+template <class U, class F>
+FNN_INLINE U float16_of_float(F x) {
+  const U sign = (bit_cast<U>(x) >> 16) & 0x8000u;
+  const U magnitude = bit_cast<U>(x) & 0x7fffffffu;
+  // Normal range: rebias the exponent (15 - 127) and round to nearest even at bit 13, carrying into the exponent.
+  const U normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // Below 2^-14 the spacing is 2^-24: adding 0.5 lets the adder round to that spacing.
+  const U subnormal = bit_cast<U>(bit_cast<F>(magnitude) + 0.5f) - 0x3f000000u;
+  const U finite = magnitude < 0x38800000u ? subnormal : normal;
+  const U infinity_or_nan = magnitude > 0x7f800000u ? U{} + 0x7e00u : U{} + 0x7c00u;
+  return sign | (magnitude >= 0x477ff000u ? infinity_or_nan : finite);
 }
 
 FNN_INLINE float widen(float x) { return x; }
 FNN_INLINE double widen(double x) { return x; }
-FNN_INLINE float widen(BFloat16 x) { return float_of(uint32_t{x.bits} << 16); }
-
-FNN_INLINE float widen(Float16 x) {
-  const uint32_t sign = uint32_t{x.bits & 0x8000u} << 16;
-  const uint32_t magnitude = x.bits & 0x7fffu;
-  // Normal numbers and subnormals: put the exponent in place, then scale by 2^112; exact, as float32 holds all of them.
-  const float finite = float_of(magnitude << 13) * 0x1p112f;
-  const uint32_t special = (magnitude << 13) | 0x7f800000u;
-  return float_of(sign | (magnitude >= 0x7c00u ? special : bits_of(finite)));
-}
+FNN_INLINE float widen(BFloat16 x) { return float_of_bfloat16<float>(uint32_t{x.bits}); }
+FNN_INLINE float widen(Float16 x) { return float_of_float16<float>(uint32_t{x.bits}); }
 
 template <class T>
 FNN_INLINE T narrow(Compute<T> x);
@@ -78,26 +104,14 @@ FNN_INLINE double narrow<double>(double x) {
   return x;
 }
 
-// Round to nearest, ties to even, by adding half of the last kept place to the bits; NaN stays NaN.
 template <>
 FNN_INLINE BFloat16 narrow<BFloat16>(float x) {
-  const uint32_t bits = bits_of(x);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const uint32_t nan = (bits >> 16) | 0x40u;
-  return BFloat16{static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded)};
+  return BFloat16{static_cast<uint16_t>(bfloat16_of_float<uint32_t>(x))};
 }
 
 template <>
 FNN_INLINE Float16 narrow<Float16>(float x) {
-  const uint32_t sign = (bits_of(x) >> 16) & 0x8000u;
-  const uint32_t magnitude = bits_of(x) & 0x7fffffffu;
-  // Normal range: rebias the exponent (15 - 127) and round to nearest even at bit 13, carrying into the exponent.
-  const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  // Below 2^-14 the spacing is 2^-24: adding 0.5 lets the adder round to that spacing.
-  const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
-  const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
-  const uint32_t overflowed = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  return Float16{static_cast<uint16_t>(sign | (magnitude >= 0x477ff000u ? overflowed : finite))};
+  return Float16{static_cast<uint16_t>(float16_of_float<uint32_t>(x))};
 }
 
 FNN_INLINE float square_root(float x) { return sqrtf(x); }

@@ -1,0 +1,158 @@
+// Vectors of the type of computation, as long as the machine's, and their way from and to memory of a storage type:
+// misaligned, or past the caches. Sums of a row of elements are in lanes.h.
+#pragma once
+
+#include "cpu/blocks.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class C>
+constexpr int kPerVector = kVectorBytes / sizeof(C);
+
+template <class C>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+};
+template <class C>
+using Vector = typename VectorOf<C>::type;
+
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+
+// V from memory, whatever its alignment.
+template <class V>
+FNN_INLINE V read(const void* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+FNN_INLINE Vector<float> widen(Halves bits, BFloat16) {
+  return float_of_bfloat16<Vector<float>>(__builtin_convertvector(bits, Words));
+}
+FNN_INLINE Halves narrow(Vector<float> v, BFloat16) {
+  return __builtin_convertvector(bfloat16_of_float<Words>(v), Halves);
+}
+
+// The machine's own conversion where it has one; it rounds as the formula does.
+FNN_INLINE Vector<float> widen(Halves bits, Float16) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector<float>>(_mm512_cvtph_ps(bit_cast<__m256i>(bits)));
+#elif defined(__F16C__) && defined(__AVX2__)
+  return reinterpret_cast<Vector<float>>(_mm256_cvtph_ps(bit_cast<__m128i>(bits)));
+#else
+  return float_of_float16<Vector<float>>(__builtin_convertvector(bits, Words));
+#endif
+}
+FNN_INLINE Halves narrow(Vector<float> v, Float16) {
+#if defined(__AVX512F__)
+  return bit_cast<Halves>(_mm512_cvtps_ph(bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__) && defined(__AVX2__)
+  return bit_cast<Halves>(_mm256_cvtps_ph(bit_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
+#else
+  return __builtin_convertvector(float16_of_float<Words>(v), Halves);
+#endif
+}
+
+// What a vector of C looks like in memory of storage type T.
+template <class T>
+struct Packed {
+  using type = Vector<T>;
+  static FNN_INLINE type from(Vector<T> v) { return v; }
+  static FNN_INLINE Vector<T> to(type v) { return v; }
+};
+template <class T>
+struct PackedHalves {
+  using type = Halves;
+  static FNN_INLINE type from(Vector<float> v) { return narrow(v, T{}); }
+  static FNN_INLINE Vector<float> to(type v) { return widen(v, T{}); }
+};
+template <>
+struct Packed<Float16> : PackedHalves<Float16> {};
+template <>
+struct Packed<BFloat16> : PackedHalves<BFloat16> {};
+
+template <class T>
+FNN_INLINE Vector<Compute<T>> load(const void* base, int64_t index) {
+  return Packed<T>::to(read<typename Packed<T>::type>(element<T>(base, index)));
+}
+
+template <class T>
+FNN_INLINE void store(void* base, int64_t index, Vector<Compute<T>> v) {
+  const typename Packed<T>::type packed = Packed<T>::from(v);
+  __builtin_memcpy(element<T>(base, index), &packed, sizeof packed);
+}
+
+// Past the caches, to an address that is a multiple of the packed vector's size: memory is written without being read.
+template <class T>
+FNN_INLINE void stream(void* base, int64_t index, Vector<Compute<T>> v) {
+  const typename Packed<T>::type packed = Packed<T>::from(v);
+  char* p = element<T>(base, index);
+#if defined(__AVX512F__)
+  if constexpr (sizeof packed == 64)
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), bit_cast<__m512i>(packed));
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof packed == 32)
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), bit_cast<__m256i>(packed));
+#endif
+#if defined(__x86_64__)
+  if constexpr (sizeof packed == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(p), bit_cast<__m128i>(packed));
+  if constexpr (sizeof packed == 8)
+    return _mm_stream_si64(reinterpret_cast<long long*>(p), bit_cast<long long>(packed));
+#endif
+  __builtin_memcpy(p, &packed, sizeof packed);
+}
+
+template <class T>
+FNN_INLINE Compute<T> load_scalar(const void* base, int64_t index) {
+  return widen(read<T>(element<T>(base, index)));
+}
+
+template <class T>
+FNN_INLINE void store_scalar(void* base, int64_t index, Compute<T> value) {
+  const T narrowed = narrow<T>(value);
+  __builtin_memcpy(element<T>(base, index), &narrowed, sizeof narrowed);
+}
+
+// A vector, or a scalar where `like` is one.
+template <class T, class V>
+FNN_INLINE V load_like(const void* base, int64_t index, const V& /*like*/) {
+  if constexpr (sizeof(V) == kVectorBytes) {
+    return load<T>(base, index);
+  } else {
+    return load_scalar<T>(base, index);
+  }
+}
+
+// For a prefetch, which may ask for memory beyond an array's end.
+template <class T>
+FNN_INLINE const void* address(const void* base, int64_t index) {
+  return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(index) * sizeof(T));
+}
+
+// Elements before the first one at a cache line's start; all of them where none can be.
+template <class T>
+FNN_INLINE int64_t elements_to_line(const void* base, int64_t index, int64_t n) {
+  const auto bytes = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(element<T>(base, index)) & 63);
+  const int64_t head = bytes % static_cast<int64_t>(sizeof(T)) == 0 ? bytes / static_cast<int64_t>(sizeof(T)) : n;
+  return head < n ? head : n;
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn
