@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <bit>
+#include <iterator>
 #include <string>
 
 namespace fusednn {
@@ -14,9 +15,29 @@ using py::detail::npy_api;
 
 std::string type_name(py::handle object) { return py::type::of(object).attr("__name__").cast<std::string>(); }
 
+PyTypeObject* array_type = nullptr;
+
+// Dtypes are objects, and those of one machine's own byte order exist once: most arrays are known by theirs.
+struct KnownDtype {
+  PyObject* descr;  // kept alive, so that no other object ever has its address
+  int32_t dtype;
+};
+KnownDtype known_dtypes[8];
+size_t known_dtype_count = 0;
+
+void remember_dtype(const py::dtype& descr, int32_t dtype) {
+  if (known_dtype_count == std::size(known_dtypes)) return;
+  known_dtypes[known_dtype_count++] = {py::object(descr).release().ptr(), dtype};
+}
+
+const py::detail::PyArray_Proxy& fields(py::handle array) { return *array_proxy(array.ptr()); }
+
+bool is_array(py::handle object) { return PyObject_TypeCheck(object.ptr(), array_type) != 0; }
+
+bool is_c_contiguous(py::handle array) { return (fields(array).flags & npy_api::NPY_ARRAY_C_CONTIGUOUS_) != 0; }
+
 // NumPy's own numbers of its types; bfloat16 comes from ml_dtypes and is known by its scalar type.
-int32_t dtype_of(const char* name, py::handle array) {
-  const auto descr = py::reinterpret_borrow<py::dtype>(array_proxy(array.ptr())->descr);
+int32_t dtype_from_descr(const char* name, const py::dtype& descr) {
   const int number = descr.num();
   // '=' is this machine's order, '|' that of single bytes; arrays made from C types may spell the order out.
   const char order = descr.byteorder();
@@ -37,13 +58,20 @@ int32_t dtype_of(const char* name, py::handle array) {
                        py::str(static_cast<const py::object&>(descr)).cast<std::string>() + ")");
 }
 
-bool is_c_contiguous(py::handle array) {
-  return (array_proxy(array.ptr())->flags & npy_api::NPY_ARRAY_C_CONTIGUOUS_) != 0;
+int32_t dtype_of(const char* name, py::handle array) {
+  PyObject* const descr = fields(array).descr;
+  for (size_t i = 0; i < known_dtype_count; ++i) {
+    if (known_dtypes[i].descr == descr) return known_dtypes[i].dtype;
+  }
+  const auto object = py::reinterpret_borrow<py::dtype>(descr);
+  const int32_t dtype = dtype_from_descr(name, object);
+  remember_dtype(object, dtype);
+  return dtype;
 }
 
 bool same_shape(py::handle a, py::handle b) {
-  const auto* pa = array_proxy(a.ptr());
-  const auto* pb = array_proxy(b.ptr());
+  const auto* pa = &fields(a);
+  const auto* pb = &fields(b);
   if (pa->nd != pb->nd) return false;
   for (int i = 0; i < pa->nd; ++i) {
     if (pa->dimensions[i] != pb->dimensions[i]) return false;
@@ -54,8 +82,8 @@ bool same_shape(py::handle a, py::handle b) {
 // For arrays of one shape; element sizes may differ.
 bool same_layout(py::handle a, py::handle b) {
   if (is_c_contiguous(a) && is_c_contiguous(b)) return true;
-  const auto* pa = array_proxy(a.ptr());
-  const auto* pb = array_proxy(b.ptr());
+  const auto* pa = &fields(a);
+  const auto* pb = &fields(b);
   const auto size_a = py::reinterpret_borrow<py::array>(a).itemsize();
   const auto size_b = py::reinterpret_borrow<py::array>(b).itemsize();
   for (int i = 0; i < pa->nd; ++i) {
@@ -66,32 +94,45 @@ bool same_layout(py::handle a, py::handle b) {
 
 }  // namespace
 
+void find_numpy() {
+  array_type = npy_api::get().PyArray_Type_;
+  remember_dtype(py::dtype::of<float>(), FNN_FLOAT32);
+  remember_dtype(py::dtype::of<double>(), FNN_FLOAT64);
+  remember_dtype(py::dtype("float16"), FNN_FLOAT16);
+}
+
 ArrayView::ArrayView(const char* name, py::handle array) {
-  if (!npy_api::get().PyArray_Check_(array.ptr())) {
+  if (!is_array(array)) {
     throw py::type_error(std::string("`") + name + "` must be a NumPy array. Received: type=" + type_name(array));
   }
-  const auto* proxy = array_proxy(array.ptr());
+  const auto& a = fields(array);
   owner_ = py::reinterpret_borrow<py::object>(array);
   tensor_.dtype = dtype_of(name, array);
-  tensor_.data = proxy->data;
-  tensor_.ndim = proxy->nd;
+  tensor_.data = a.data;
+  tensor_.ndim = a.nd;
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
-  tensor_.shape = reinterpret_cast<const int64_t*>(proxy->dimensions);
+  tensor_.shape = reinterpret_cast<const int64_t*>(a.dimensions);
   tensor_.device_type = FNN_CPU;
-  tensor_.flags = (proxy->flags & npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? FNN_READ_ONLY : 0;
+  tensor_.flags = (a.flags & npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? FNN_READ_ONLY : 0;
   if (!is_c_contiguous(array)) {
     const auto size = py::reinterpret_borrow<py::array>(array).itemsize();
-    for (int i = 0; i < proxy->nd; ++i) {
-      if (proxy->strides[i] % size != 0) {
+    for (int i = 0; i < a.nd; ++i) {
+      if (a.strides[i] % size != 0) {
         throw py::value_error(std::string("`") + name + "` must have strides that are multiples of its element size, " +
                               std::to_string(size) +
                               ". Received: strides=" + py::str(array.attr("strides")).cast<std::string>());
       }
-      strides_.push_back(proxy->strides[i] / size);
+      strides_.push_back(a.strides[i] / size);
     }
     tensor_.strides = strides_.data();
   }
   present_ = true;
+}
+
+int64_t ArrayView::size() const {
+  int64_t size = 1;
+  for (int32_t i = 0; i < tensor_.ndim; ++i) size *= tensor_.shape[i];
+  return size;
 }
 
 ArrayView ArrayView::optional(const char* name, py::handle array) {
@@ -99,7 +140,7 @@ ArrayView ArrayView::optional(const char* name, py::handle array) {
 }
 
 ArrayView ArrayView::vector(const char* name, py::handle array) {
-  if (npy_api::get().PyArray_Check_(array.ptr()) && !is_c_contiguous(array)) {
+  if (is_array(array) && !is_c_contiguous(array)) {
     return {name, array.attr("copy")("C")};
   }
   return {name, array};
@@ -110,7 +151,7 @@ ArrayView ArrayView::optional_vector(const char* name, py::handle array) {
 }
 
 ArrayView ArrayView::dense(const char* name, py::handle array) {
-  if (npy_api::get().PyArray_Check_(array.ptr()) && !is_c_contiguous(array)) {
+  if (is_array(array) && !is_c_contiguous(array)) {
     // A copy in the same order of axes has the same strides just where there are no gaps.
     const py::object copy = array.attr("copy")("K");
     if (!same_layout(array, copy)) return {name, copy};
@@ -119,8 +160,8 @@ ArrayView ArrayView::dense(const char* name, py::handle array) {
 }
 
 ArrayView ArrayView::like(const char* name, py::handle array, py::handle model) {
-  const auto is_array = [](py::handle object) { return npy_api::get().PyArray_Check_(object.ptr()); };
-  if (is_array(array) && is_array(model) && same_shape(array, model) && !same_layout(array, model)) {
+  if (!is_array(array) || !is_array(model) || (is_c_contiguous(array) && is_c_contiguous(model))) return {name, array};
+  if (same_shape(array, model) && !same_layout(array, model)) {
     const py::object empty_like = py::module_::import("numpy").attr("empty_like");
     const py::object copy = empty_like(model, py::arg("dtype") = array.attr("dtype"));
     copy[py::ellipsis()] = array;
@@ -133,8 +174,8 @@ ArrayView ArrayView::like(const char* name, py::handle array, py::handle model) 
 template <class ReadItem>
 void ArrayList::read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item) {
   // An array is a sequence too, of its rows: passing one where a list is due is a mistake.
-  const bool is_array = npy_api::get().PyArray_Check_(sequence.ptr());
-  const auto list = is_array ? py::object() : py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
+  const auto list =
+      is_array(sequence) ? py::object() : py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
   if (!list) {
     PyErr_Clear();
     throw py::type_error(std::string("`") + name + "` must be a list of arrays. Received: type=" + type_name(sequence));

@@ -30,6 +30,7 @@ class ArrayView {
 
   const fnn_tensor* tensor() const { return present_ ? &tensor_ : nullptr; }
   py::handle array() const { return owner_; }
+  int64_t size() const;
 
  private:
   bool present_ = false;
@@ -59,6 +60,9 @@ class ArrayList {
   std::vector<fnn_tensor> tensors_;
 };
 
+// Finds NumPy's type and dtypes. To be called once, before any view is made.
+void find_numpy();
+
 // Throws the Python exception for a failed call.
 void check(fnn_status status);
 
@@ -72,6 +76,15 @@ void run(const Call& call) {
   const fnn_status status = call();
   restore_thread(state);
   check(status);
+}
+
+// The same for a call whose work is proportional to the size of `measure`. Releasing the GIL and taking it again costs
+// as much as some hundred elements: for a few microseconds of work it is kept.
+template <class Call>
+void run(const ArrayView& measure, const Call& call) {
+  constexpr int64_t kWorthReleasing = 1 << 14;
+  if (measure.size() < kWorthReleasing) return check(call());
+  run(call);
 }
 
 }  // namespace fusednn

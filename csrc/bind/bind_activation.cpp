@@ -1,6 +1,7 @@
 #include "bind/array_view.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
+#include "bind/positional.h"
 
 namespace fusednn {
 namespace {
@@ -9,7 +10,7 @@ void leaky_relu(py::handle x, py::handle negative_slope, py::handle out) {
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
   const double slope = real("negative_slope", negative_slope);
-  run([&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
+  run(y, [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
 }
 
 void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slope, py::handle out) {
@@ -17,15 +18,14 @@ void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slop
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView grad_x("out", out);
   const double slope = real("negative_slope", negative_slope);
-  run([&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
+  run(grad_x, [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
 }
 
 }  // namespace
 
 void register_activation(py::module_& m) {
-  m.def("leaky_relu", &leaky_relu, py::arg("x"), py::arg("negative_slope"), py::arg("out"));
-  m.def("leaky_relu_backward", &leaky_relu_backward, py::arg("grad"), py::arg("x"), py::arg("negative_slope"),
-        py::arg("out"));
+  add_positional<&leaky_relu>(m, "leaky_relu", "x, negative_slope, out");
+  add_positional<&leaky_relu_backward>(m, "leaky_relu_backward", "grad, x, negative_slope, out");
 }
 
 }  // namespace fusednn

@@ -1,12 +1,12 @@
 #include <pybind11/stl.h>
 
-#include <optional>
 #include <tuple>
 #include <vector>
 
 #include "bind/array_view.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
+#include "bind/positional.h"
 
 namespace fusednn {
 namespace {
@@ -35,7 +35,7 @@ void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running
   const ArrayView rv = ArrayView::optional("running_var", running_var);
   const ArrayView m("mean", mean);
   const ArrayView s("inv_std", inv_std);
-  run([&] {
+  run(y, [&] {
     return fnn_batch_norm_forward(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor(),
                                   m.tensor(), s.tensor());
   });
@@ -54,7 +54,7 @@ void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run([&] {
+  run(grad_x, [&] {
     return fnn_batch_norm_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(), s.tensor(),
                                    &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -72,7 +72,7 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run([&] {
+  run(grad_x, [&] {
     return fnn_batch_norm_backward_from_output(gradient.tensor(), output.tensor(), g.tensor(), b.tensor(), s.tensor(),
                                                &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -88,7 +88,7 @@ void inference(py::handle x, py::handle gamma, py::handle beta, py::handle runni
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::vector("running_mean", running_mean);
   const ArrayView rv = ArrayView::vector("running_var", running_var);
-  run([&] {
+  run(y, [&] {
     return fnn_batch_norm_inference(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor());
   });
 }
@@ -107,7 +107,7 @@ void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::han
   const ArrayView rv = ArrayView::vector("running_var", running_var);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run([&] {
+  run(grad_x, [&] {
     return fnn_batch_norm_inference_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), rm.tensor(),
                                              rv.tensor(), &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -119,12 +119,12 @@ int64_t statistics(py::handle x, py::handle channel_axis, py::handle mean, py::h
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
   int64_t count = 0;
-  run([&] { return fnn_batch_norm_statistics(input.tensor(), &o, m.tensor(), v.tensor(), &count); });
+  run(input, [&] { return fnn_batch_norm_statistics(input.tensor(), &o, m.tensor(), v.tensor(), &count); });
   return count;
 }
 
-int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, py::object>>& parts, py::handle mean,
-                         py::handle m2) {
+int64_t merge_statistics(py::handle list, py::handle mean, py::handle m2) {
+  const auto parts = list.cast<std::vector<std::tuple<py::object, py::object, py::object>>>();
   std::vector<ArrayView> views;
   std::vector<fnn_tensor> means;
   std::vector<fnn_tensor> m2s;
@@ -138,7 +138,7 @@ int64_t merge_statistics(const std::vector<std::tuple<py::object, py::object, py
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
   int64_t count = 0;
-  run([&] {
+  run(m, [&] {
     return fnn_merge_statistics(static_cast<int64_t>(parts.size()), means.data(), m2s.data(), counts.data(), m.tensor(),
                                 v.tensor(), &count);
   });
@@ -154,7 +154,7 @@ void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
-  run([&] {
+  run(y, [&] {
     return fnn_batch_norm_apply(input.tensor(), m.tensor(), s.tensor(), g.tensor(), b.tensor(), &o, y.tensor());
   });
 }
@@ -171,7 +171,7 @@ void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView sg("sum_grad", sum_grad);
   const ArrayView sx("sum_grad_xhat", sum_grad_xhat);
-  run([&] {
+  run(input, [&] {
     return fnn_batch_norm_backward_reduce(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
                                           s.tensor(), &o, sg.tensor(), sx.tensor());
   });
@@ -191,7 +191,7 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView sg = ArrayView::vector("sum_grad", sum_grad);
   const ArrayView sx = ArrayView::vector("sum_grad_xhat", sum_grad_xhat);
-  run([&] {
+  run(grad_x, [&] {
     return fnn_batch_norm_backward_apply(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
                                          s.tensor(), sg.tensor(), sx.tensor(), n, &o, grad_x.tensor());
   });
@@ -200,28 +200,29 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
 }  // namespace
 
 void register_batch_norm(py::module_& m) {
-  using py::arg;
-  m.def("batch_norm_forward", &forward, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"), arg("running_var"),
-        arg("momentum"), arg("eps"), arg("unbiased_running_var"), arg("negative_slope"), arg("channel_axis"),
-        arg("out"), arg("mean"), arg("inv_std"));
-  m.def("batch_norm_backward", &backward, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"), arg("inv_std"),
-        arg("negative_slope"), arg("channel_axis"), arg("out"), arg("grad_gamma"), arg("grad_beta"));
-  m.def("batch_norm_backward_from_output", &backward_from_output, arg("grad"), arg("y"), arg("gamma"), arg("beta"),
-        arg("inv_std"), arg("negative_slope"), arg("channel_axis"), arg("out"), arg("grad_gamma"), arg("grad_beta"));
-  m.def("batch_norm_inference", &inference, arg("x"), arg("gamma"), arg("beta"), arg("running_mean"),
-        arg("running_var"), arg("eps"), arg("negative_slope"), arg("channel_axis"), arg("out"));
-  m.def("batch_norm_inference_backward", &inference_backward, arg("grad"), arg("x"), arg("gamma"), arg("beta"),
-        arg("running_mean"), arg("running_var"), arg("eps"), arg("negative_slope"), arg("channel_axis"), arg("out"),
-        arg("grad_gamma"), arg("grad_beta"));
-  m.def("batch_norm_statistics", &statistics, arg("x"), arg("channel_axis"), arg("mean"), arg("m2"));
-  m.def("merge_statistics", &merge_statistics, arg("parts"), arg("mean"), arg("m2"));
-  m.def("batch_norm_apply", &apply, arg("x"), arg("mean"), arg("inv_std"), arg("gamma"), arg("beta"),
-        arg("negative_slope"), arg("channel_axis"), arg("out"));
-  m.def("batch_norm_backward_reduce", &backward_reduce, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"),
-        arg("inv_std"), arg("negative_slope"), arg("channel_axis"), arg("sum_grad"), arg("sum_grad_xhat"));
-  m.def("batch_norm_backward_apply", &backward_apply, arg("grad"), arg("x"), arg("gamma"), arg("beta"), arg("mean"),
-        arg("inv_std"), arg("sum_grad"), arg("sum_grad_xhat"), arg("count"), arg("negative_slope"), arg("channel_axis"),
-        arg("out"));
+  add_positional<&forward>(m, "batch_norm_forward",
+                           "x, gamma, beta, running_mean, running_var, momentum, eps, unbiased_running_var, "
+                           "negative_slope, channel_axis, out, mean, inv_std");
+  add_positional<&backward>(
+      m, "batch_norm_backward",
+      "grad, x, gamma, beta, mean, inv_std, negative_slope, channel_axis, out, grad_gamma, grad_beta");
+  add_positional<&backward_from_output>(
+      m, "batch_norm_backward_from_output",
+      "grad, y, gamma, beta, inv_std, negative_slope, channel_axis, out, grad_gamma, grad_beta");
+  add_positional<&inference>(m, "batch_norm_inference",
+                             "x, gamma, beta, running_mean, running_var, eps, negative_slope, channel_axis, out");
+  add_positional<&inference_backward>(
+      m, "batch_norm_inference_backward",
+      "grad, x, gamma, beta, running_mean, running_var, eps, negative_slope, channel_axis, out, grad_gamma, grad_beta");
+  add_positional<&statistics>(m, "batch_norm_statistics", "x, channel_axis, mean, m2");
+  add_positional<&merge_statistics>(m, "merge_statistics", "parts, mean, m2");
+  add_positional<&apply>(m, "batch_norm_apply", "x, mean, inv_std, gamma, beta, negative_slope, channel_axis, out");
+  add_positional<&backward_reduce>(
+      m, "batch_norm_backward_reduce",
+      "grad, x, gamma, beta, mean, inv_std, negative_slope, channel_axis, sum_grad, sum_grad_xhat");
+  add_positional<&backward_apply>(
+      m, "batch_norm_backward_apply",
+      "grad, x, gamma, beta, mean, inv_std, sum_grad, sum_grad_xhat, count, negative_slope, channel_axis, out");
 }
 
 }  // namespace fusednn

@@ -1,5 +1,7 @@
 #include "bind/numbers.h"
 
+#include <string_view>
+
 namespace fusednn {
 namespace {
 
@@ -11,14 +13,14 @@ namespace {
 
 // NumPy's own booleans are not Python's.
 bool is_flag(py::handle value) {
-  return PyBool_Check(value.ptr()) || (std::string(Py_TYPE(value.ptr())->tp_name).rfind("numpy.bool", 0) == 0);
+  return PyBool_Check(value.ptr()) || std::string_view(Py_TYPE(value.ptr())->tp_name).starts_with("numpy.bool");
 }
 
 }  // namespace
 
 double real(const char* name, py::handle value) {
   const double number = PyFloat_AsDouble(value.ptr());
-  if (PyErr_Occurred() != nullptr) refuse(name, "a number", value);
+  if (number == -1.0 && PyErr_Occurred() != nullptr) refuse(name, "a number", value);
   return number;
 }
 
@@ -31,7 +33,7 @@ int64_t integer(const char* name, py::handle value) {
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) refuse(name, "an integer", value);
   const int64_t number = PyLong_AsLongLong(index.ptr());
-  if (PyErr_Occurred() != nullptr) {
+  if (number == -1 && PyErr_Occurred() != nullptr) {
     PyErr_Clear();
     throw py::value_error(std::string("`") + name + "` must fit 64 bits. Received: " + name + "=" +
                           py::repr(value).cast<std::string>());

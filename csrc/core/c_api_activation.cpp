@@ -14,7 +14,7 @@ fnn_status fnn_leaky_relu(const fnn_tensor* x, double negative_slope, const fnn_
     require_finite("negative_slope", negative_slope);
     Memory memory;
     memory.input(input);
-    memory.output(output, {x});
+    memory.output(output, x);
     memory.check();
     require_workspace(
         cpu_backend().leaky_relu({DType{x->dtype}, element_count(*x), negative_slope, nullptr, x->data, y->data}));
@@ -34,7 +34,7 @@ fnn_status fnn_leaky_relu_backward(const fnn_tensor* grad, const fnn_tensor* x, 
     Memory memory;
     memory.input(input);
     memory.input(gradient);
-    memory.output(output, {x, grad});
+    memory.output(output, x, grad);
     memory.check();
     require_workspace(cpu_backend().leaky_relu(
         {DType{x->dtype}, element_count(*x), negative_slope, grad->data, x->data, grad_x->data}));

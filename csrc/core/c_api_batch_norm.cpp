@@ -47,10 +47,11 @@ class Call {
     return t->data;
   }
 
-  void* full_output(const char* name, const fnn_tensor* t, std::vector<const fnn_tensor*> may_replace) {
+  void* full_output(const char* name, const fnn_tensor* t, const fnn_tensor* may_replace,
+                    const fnn_tensor* or_else = nullptr) {
     const Argument a{name, t};
     require_array(a, &main_);
-    memory_.output(a, std::move(may_replace));
+    memory_.output(a, may_replace, or_else);
     return t->data;
   }
 
@@ -97,10 +98,7 @@ class Call {
 
  private:
   void require_channels(const Argument& a) const {
-    require_present(a);
-    require_cpu(a);
-    require_dtype(a, main_.tensor->dtype == FNN_FLOAT64 ? FNN_FLOAT64 : FNN_FLOAT32);
-    require_length(a, problem.channels);
+    require_vector(a, main_.tensor->dtype == FNN_FLOAT64 ? FNN_FLOAT64 : FNN_FLOAT32, problem.channels);
   }
 
   Argument main_;
@@ -132,7 +130,7 @@ fnn_status fnn_batch_norm_forward(const fnn_tensor* x, const fnn_tensor* gamma, 
             shape_text(*x));
       }
     }
-    p.y = call.full_output("out", y, {x});
+    p.y = call.full_output("out", y, x);
     p.mean = call.channel_output("mean", mean);
     p.inv_std = call.channel_output("inv_std", inv_std);
     call.run(&Backend::batch_norm_forward);
@@ -151,7 +149,7 @@ fnn_status fnn_batch_norm_backward(const fnn_tensor* grad, const fnn_tensor* x, 
     call.affine(gamma, beta);
     p.mean = call.channel_input("mean", mean);
     p.inv_std = call.channel_input("inv_std", inv_std);
-    p.grad_x = call.full_output("out", grad_x, {x, grad});
+    p.grad_x = call.full_output("out", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_backward);
@@ -185,7 +183,7 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
       }
     }
     p.inv_std = call.channel_input("inv_std", inv_std);
-    p.grad_x = call.full_output("out", grad_x, {y, grad});
+    p.grad_x = call.full_output("out", grad_x, y, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_backward_from_output);
@@ -200,7 +198,7 @@ fnn_status fnn_batch_norm_inference(const fnn_tensor* x, const fnn_tensor* gamma
     call.problem.x = x->data;
     call.affine(gamma, beta);
     call.population(running_mean, running_var);
-    call.problem.y = call.full_output("out", y, {x});
+    call.problem.y = call.full_output("out", y, x);
     call.run(&Backend::batch_norm_inference);
   });
 }
@@ -217,7 +215,7 @@ fnn_status fnn_batch_norm_inference_backward(const fnn_tensor* grad, const fnn_t
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);
     call.population(running_mean, running_var);
-    p.grad_x = call.full_output("out", grad_x, {x, grad});
+    p.grad_x = call.full_output("out", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_inference_backward);
@@ -247,37 +245,31 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
     if (mean->dtype != FNN_FLOAT32 && mean->dtype != FNN_FLOAT64) {
       fail_type(std::string("`mean` must be float32 or float64. Received: dtype=") + dtype_name(mean->dtype));
     }
-    const auto check = [&](const std::string& name, const fnn_tensor* t) {
-      const Argument a{name, t};
-      require_present(a);
-      require_cpu(a);
-      require_dtype(a, mean->dtype);
-      require_length(a, channels);
-    };
-    check("mean", mean);
-    check("m2", m2);
-    Memory memory;
-    memory.output(result);
-    memory.output({"m2", m2});
+    require_vector(result, mean->dtype, channels);
+    const Argument deviations{"m2", m2};
+    require_vector(deviations, mean->dtype, channels);
+    require_writable(result);
+    require_writable(deviations);
+    require_apart(result, deviations);
     int64_t total = 0;
     for (int64_t i = 0; i < parts; ++i) {
-      const std::string at = "parts[" + std::to_string(i) + "]";
-      check(at + ".mean", &means[i]);
-      check(at + ".m2", &m2s[i]);
+      for (const Argument& a : {Argument{{"parts", i, ".mean"}, &means[i]}, Argument{{"parts", i, ".m2"}, &m2s[i]}}) {
+        require_vector(a, mean->dtype, channels);
+        require_apart(result, a);
+        require_apart(deviations, a);
+      }
       if (counts[i] < 0) {
-        fail_value("`" + at + ".count` must not be negative. Received: count=" + std::to_string(counts[i]));
+        fail_value("`" + Name("parts", i, ".count") +
+                   "` must not be negative. Received: count=" + std::to_string(counts[i]));
       }
       for (int64_t c = 0; counts[i] > 0 && c < channels; ++c) {
         if (value_at(m2s[i], c) < 0.0) {
-          fail_value("`" + at + ".m2` must not be negative. Received: m2[" + std::to_string(c) +
+          fail_value("`" + Name("parts", i, ".m2") + "` must not be negative. Received: m2[" + std::to_string(c) +
                      "]=" + number(value_at(m2s[i], c)));
         }
       }
-      memory.input({at + ".mean", &means[i]});
-      memory.input({at + ".m2", &m2s[i]});
       total += counts[i];
     }
-    memory.check();
     for (int64_t c = 0; c < channels; ++c) {
       Moments merged{0.0, 0.0, 0.0};
       for (int64_t i = 0; i < parts; ++i) {
@@ -301,7 +293,7 @@ fnn_status fnn_batch_norm_apply(const fnn_tensor* x, const fnn_tensor* mean, con
     p.mean = call.channel_input("mean", mean);
     p.inv_std = call.channel_input("inv_std", inv_std);
     call.affine(gamma, beta);
-    p.y = call.full_output("out", y, {x});
+    p.y = call.full_output("out", y, x);
     call.run(&Backend::batch_norm_apply);
   });
 }
@@ -344,7 +336,7 @@ fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const fnn_tenso
     p.sum_grad = call.channel_input("sum_grad", sum_grad);
     p.sum_grad_xhat = call.channel_input("sum_grad_xhat", sum_grad_xhat);
     p.count = static_cast<double>(count);
-    p.grad_x = call.full_output("out", grad_x, {x, grad});
+    p.grad_x = call.full_output("out", grad_x, x, grad);
     call.run(&Backend::batch_norm_backward_apply);
   });
 }

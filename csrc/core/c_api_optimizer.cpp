@@ -105,7 +105,7 @@ void check_clipping(const fnn_optimizer_options& o) {
   }
 }
 
-std::string at(const char* name, int64_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
+Name at(const char* name, int64_t i) { return {name, i}; }
 
 // The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
 class ListMemory {

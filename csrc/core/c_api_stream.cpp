@@ -16,10 +16,7 @@ void require_between(const char* name, int32_t count, int32_t least, int32_t mos
 
 // float32 vectors of one length, in whole cache lines, so that a pass needs no edges.
 float* stream_data(const Argument& a, const fnn_tensor& first) {
-  require_present(a);
-  require_dtype(a, FNN_FLOAT32);
-  require_cpu(a);
-  require_length(a, element_count(first));
+  require_vector(a, FNN_FLOAT32, element_count(first));
   const bool aligned = reinterpret_cast<uintptr_t>(a.tensor->data) % 64 == 0;
   if (!aligned || element_count(*a.tensor) % kStreamFloats != 0) {
     fail_value("`" + a.name + "` must start at a multiple of 64 bytes and hold a multiple of " +
@@ -45,12 +42,12 @@ fnn_status fnn_stream(int32_t input_count, const fnn_tensor* inputs, int32_t upd
     pass.count = element_count(first);
     Memory memory;
     for (int32_t i = 0; i < input_count; ++i) {
-      const Argument input{"inputs[" + std::to_string(i) + "]", &inputs[i]};
+      const Argument input{{"inputs", i}, &inputs[i]};
       pass.inputs[i] = stream_data(input, first);
       memory.input(input);
     }
     for (int32_t i = 0; i < updated_count; ++i) {
-      const Argument array{"updated[" + std::to_string(i) + "]", &updated[i]};
+      const Argument array{{"updated", i}, &updated[i]};
       pass.updated[i] = stream_data(array, first);
       memory.output(array);
     }

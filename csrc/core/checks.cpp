@@ -1,10 +1,18 @@
 #include "core/checks.h"
 
 #include <cmath>
+#include <stdexcept>
 
 #include "core/status.h"
 
 namespace fusednn {
+
+std::string operator+(std::string text, const Name& name) {
+  text += name.list;
+  if (name.index >= 0) text.append(1, '[').append(std::to_string(name.index)).append(1, ']');
+  if (name.member != nullptr) text += name.member;
+  return text;
+}
 
 void require_present(const Argument& a) {
   if (a.tensor == nullptr) fail_value("`" + a.name + "` must be an array. Received: NULL");
@@ -58,16 +66,6 @@ void require_layout_of(const Argument& a, const Argument& model) {
   }
 }
 
-void require_length(const Argument& a, int64_t length) {
-  if (a.tensor->ndim != 1 || a.tensor->shape[0] != length) {
-    fail_value("`" + a.name + "` must have shape (" + std::to_string(length) +
-               ",). Received: shape=" + shape_text(*a.tensor));
-  }
-  if (!c_contiguous(*a.tensor)) {
-    fail_value("`" + a.name + "` must be contiguous. Received: strides=" + strides_text(*a.tensor) + " in elements");
-  }
-}
-
 void require_array(const Argument& a, const Argument* model) {
   require_present(a);
   require_float(a);
@@ -78,6 +76,19 @@ void require_array(const Argument& a, const Argument* model) {
   }
   require_dense(a);
   if (model != nullptr) require_layout_of(a, *model);
+}
+
+void require_vector(const Argument& a, int32_t dtype, int64_t length) {
+  require_present(a);
+  require_cpu(a);
+  require_dtype(a, dtype);
+  if (a.tensor->ndim != 1 || a.tensor->shape[0] != length) {
+    fail_value("`" + a.name + "` must have shape (" + std::to_string(length) +
+               ",). Received: shape=" + shape_text(*a.tensor));
+  }
+  if (!c_contiguous(*a.tensor)) {
+    fail_value("`" + a.name + "` must be contiguous. Received: strides=" + strides_text(*a.tensor) + " in elements");
+  }
 }
 
 void require_finite(const char* name, double value) {
@@ -104,33 +115,59 @@ void require_struct_size(const char* name, size_t size, size_t expected) {
   }
 }
 
-void Memory::input(const Argument& a) {
-  if (a.tensor != nullptr) entries_.push_back({a, false, {}});
+namespace {
+
+bool overlap(const Range& a, const Range& b) { return a.begin < b.end && b.begin < a.end; }
+
+[[noreturn]] void fail_overlap(const Name& output, const Range& a, const Name& other, const Range& b,
+                               const char* exception) {
+  fail_value("`" + output + "` must not overlap `" + other + "`" + exception + ". Received: " +
+             std::to_string((a.end < b.end ? a.end : b.end) - (a.begin > b.begin ? a.begin : b.begin)) +
+             " bytes in common");
 }
 
-void Memory::output(const Argument& a, std::vector<const fnn_tensor*> may_replace) {
+}  // namespace
+
+Memory::Entry& Memory::add(const Argument& a, bool written) {
+  if (count_ == kMost) throw std::length_error("too many arrays in one call");
+  Entry& entry = entries_[count_++];
+  entry.argument = a;
+  entry.bytes = bytes_of(*a.tensor);
+  entry.written = written;
+  return entry;
+}
+
+void Memory::input(const Argument& a) {
+  if (a.tensor != nullptr) add(a, false);
+}
+
+void Memory::output(const Argument& a, const fnn_tensor* may_replace, const fnn_tensor* or_else) {
   if (a.tensor == nullptr) return;
   require_writable(a);
-  entries_.push_back({a, true, std::move(may_replace)});
+  Entry& entry = add(a, true);
+  entry.may_replace[0] = may_replace;
+  entry.may_replace[1] = or_else;
 }
 
 void Memory::check() const {
-  for (const Entry& out : entries_) {
-    if (!out.written) continue;
-    const Range a = bytes_of(*out.argument.tensor);
-    for (const Entry& other : entries_) {
-      if (&other == &out) continue;
-      const Range b = bytes_of(*other.argument.tensor);
-      if (a.begin >= b.end || b.begin >= a.end) continue;
-      bool replaces = false;
-      for (const fnn_tensor* t : out.may_replace) replaces = replaces || t == other.argument.tensor;
-      if (replaces && a.begin == b.begin && a.end == b.end) continue;
-      fail_value("`" + out.argument.name + "` must not overlap `" + other.argument.name + "`" +
-                 (replaces ? " unless it is the very same memory" : "") + ". Received: " +
-                 std::to_string((a.end < b.end ? a.end : b.end) - (a.begin > b.begin ? a.begin : b.begin)) +
-                 " bytes in common");
+  for (const Entry* out = entries_; out != entries_ + count_; ++out) {
+    if (!out->written) continue;
+    for (const Entry* other = entries_; other != entries_ + count_; ++other) {
+      if (!overlap(out->bytes, other->bytes) || other == out) continue;
+      const fnn_tensor* tensor = other->argument.tensor;
+      const bool replaces = tensor == out->may_replace[0] || tensor == out->may_replace[1];
+      const bool same = out->bytes.begin == other->bytes.begin && out->bytes.end == other->bytes.end;
+      if (replaces && same) continue;
+      fail_overlap(out->argument.name, out->bytes, other->argument.name, other->bytes,
+                   replaces ? " unless it is the very same memory" : "");
     }
   }
+}
+
+void require_apart(const Argument& output, const Argument& other) {
+  const Range a = bytes_of(*output.tensor);
+  const Range b = bytes_of(*other.tensor);
+  if (overlap(a, b)) fail_overlap(output.name, a, other.name, b, "");
 }
 
 }  // namespace fusednn

@@ -1,17 +1,28 @@
 // Argument checks, the same for Python, C and every adapter. Each throws a Failure that names the argument, what it
-// must be and what was received.
+// must be and what was received; no text is written and nothing allocated where nothing is wrong.
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "core/tensor.h"
 
 namespace fusednn {
 
+// What users call an argument: `list`, or `list[index]` and one of its members, put together only for a message.
+struct Name {
+  const char* list;
+  int64_t index;       // -1: the argument is no list
+  const char* member;  // with its dot, or null
+
+  Name() = default;
+  Name(const char* text) : Name(text, -1) {}
+  Name(const char* text, int64_t i, const char* part = nullptr) : list(text), index(i), member(part) {}
+};
+std::string operator+(std::string text, const Name& name);
+
 // A tensor argument with the name that users know it by.
 struct Argument {
-  std::string name;
+  Name name;
   const fnn_tensor* tensor;
 };
 
@@ -23,10 +34,11 @@ void require_writable(const Argument& a);
 void require_dense(const Argument& a);
 void require_shape_of(const Argument& a, const Argument& model);
 void require_layout_of(const Argument& a, const Argument& model);
-void require_length(const Argument& a, int64_t length);
 
 // All that a full-size array needs: a float dtype, CPU, dense; `model`, if any, gives dtype, shape and layout.
 void require_array(const Argument& a, const Argument* model);
+// All that a per-channel array needs.
+void require_vector(const Argument& a, int32_t dtype, int64_t length);
 
 void require_finite(const char* name, double value);
 void require_non_negative(const char* name, double value);
@@ -40,16 +52,25 @@ void require_struct_size(const char* name, size_t size, size_t expected);
 class Memory {
  public:
   void input(const Argument& a);
-  void output(const Argument& a, std::vector<const fnn_tensor*> may_replace = {});
+  void output(const Argument& a, const fnn_tensor* may_replace = nullptr, const fnn_tensor* or_else = nullptr);
   void check() const;
 
  private:
   struct Entry {
     Argument argument;
+    Range bytes;
     bool written;
-    std::vector<const fnn_tensor*> may_replace;
+    const fnn_tensor* may_replace[2];
   };
-  std::vector<Entry> entries_;
+  static constexpr int kMost = 12;  // arrays of a call that takes no lists
+
+  Entry& add(const Argument& a, bool written);
+
+  Entry entries_[kMost];
+  int count_ = 0;
 };
+
+// Nothing in common, for calls with lists.
+void require_apart(const Argument& output, const Argument& other);
 
 }  // namespace fusednn

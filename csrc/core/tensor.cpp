@@ -28,16 +28,6 @@ std::vector<int64_t> strides_of(const fnn_tensor& t) {
 
 }  // namespace
 
-int64_t element_size(int32_t dtype) {
-  switch (dtype) {
-    case FNN_FLOAT32:  return 4;
-    case FNN_FLOAT64:  return 8;
-    case FNN_FLOAT16:
-    case FNN_BFLOAT16: return 2;
-    default:           return 0;
-  }
-}
-
 const char* dtype_name(int32_t dtype) {
   switch (dtype) {
     case FNN_FLOAT32:  return "float32";
@@ -46,12 +36,6 @@ const char* dtype_name(int32_t dtype) {
     case FNN_BFLOAT16: return "bfloat16";
     default:           return "unknown";
   }
-}
-
-int64_t element_count(const fnn_tensor& t) {
-  int64_t count = 1;
-  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
-  return count;
 }
 
 bool c_contiguous(const fnn_tensor& t) {
@@ -96,12 +80,10 @@ bool same_layout(const fnn_tensor& a, const fnn_tensor& b) {
 
 ChannelView channel_view(const fnn_tensor& t, int64_t channel_axis) {
   ChannelView view{1, t.shape[channel_axis], 1};
-  const std::vector<int64_t> strides = strides_of(t);
   const bool in_order = c_contiguous(t);
   for (int32_t i = 0; i < t.ndim; ++i) {
     if (i == channel_axis) continue;
-    const int64_t channel_stride = strides[static_cast<size_t>(channel_axis)];
-    const bool outside = in_order ? i < channel_axis : strides[static_cast<size_t>(i)] > channel_stride;
+    const bool outside = in_order ? i < channel_axis : t.strides[i] > t.strides[channel_axis];
     (outside ? view.outer : view.inner) *= t.shape[i];
   }
   // One channel: all elements are its own, in one run. One run: the same as columns of one row each, seen as runs.
@@ -133,11 +115,6 @@ void put_value(const fnn_tensor& t, int64_t i, double value) {
   }
   const auto narrowed = static_cast<float>(value);
   std::memcpy(at, &narrowed, sizeof narrowed);
-}
-
-Range bytes_of(const fnn_tensor& t) {
-  const auto begin = reinterpret_cast<uintptr_t>(t.data);
-  return {begin, begin + static_cast<uintptr_t>(element_count(t) * element_size(t.dtype))};
 }
 
 }  // namespace fusednn

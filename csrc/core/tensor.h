@@ -8,10 +8,24 @@
 
 namespace fusednn {
 
-int64_t element_size(int32_t dtype);  // 0: not a dtype
+inline int64_t element_size(int32_t dtype) {  // 0: not a dtype
+  switch (dtype) {
+    case FNN_FLOAT32:  return 4;
+    case FNN_FLOAT64:  return 8;
+    case FNN_FLOAT16:
+    case FNN_BFLOAT16: return 2;
+    default:           return 0;
+  }
+}
+
 const char* dtype_name(int32_t dtype);
 
-int64_t element_count(const fnn_tensor& t);
+inline int64_t element_count(const fnn_tensor& t) {
+  int64_t count = 1;
+  for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
+  return count;
+}
+
 bool c_contiguous(const fnn_tensor& t);
 
 // Whether the elements fill one block of memory without gaps, in any order of the axes.
@@ -37,6 +51,9 @@ void put_value(const fnn_tensor& t, int64_t i, double value);
 struct Range {
   uintptr_t begin, end;
 };
-Range bytes_of(const fnn_tensor& t);
+inline Range bytes_of(const fnn_tensor& t) {
+  const auto begin = reinterpret_cast<uintptr_t>(t.data);
+  return {begin, begin + static_cast<uintptr_t>(element_count(t) * element_size(t.dtype))};
+}
 
 }  // namespace fusednn

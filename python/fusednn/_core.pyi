@@ -3,7 +3,6 @@
 The kernels of fusednn, on views of Python arrays. Use fusednn.ops.
 """
 from __future__ import annotations
-import collections.abc
 import typing
 __all__: list[str] = ['batch_norm_apply', 'batch_norm_backward', 'batch_norm_backward_apply', 'batch_norm_backward_from_output', 'batch_norm_backward_reduce', 'batch_norm_forward', 'batch_norm_inference', 'batch_norm_inference_backward', 'batch_norm_statistics', 'compiler', 'convention_names', 'cuda_build', 'cuda_reason', 'get_num_threads', 'global_norm', 'instruction_set', 'instruction_sets', 'leaky_relu', 'leaky_relu_backward', 'merge_statistics', 'num_threads_source', 'optimizer_hyperparameters', 'optimizer_names', 'optimizer_states', 'optimizer_step', 'set_num_threads', 'stream', 'version']
 def batch_norm_apply(x: typing.Any, mean: typing.Any, inv_std: typing.Any, gamma: typing.Any, beta: typing.Any, negative_slope: typing.Any, channel_axis: typing.Any, out: typing.Any) -> None:
@@ -44,7 +43,7 @@ def leaky_relu(x: typing.Any, negative_slope: typing.Any, out: typing.Any) -> No
     ...
 def leaky_relu_backward(grad: typing.Any, x: typing.Any, negative_slope: typing.Any, out: typing.Any) -> None:
     ...
-def merge_statistics(parts: collections.abc.Sequence[tuple[typing.Any, typing.Any, typing.Any]], mean: typing.Any, m2: typing.Any) -> int:
+def merge_statistics(parts: typing.Any, mean: typing.Any, m2: typing.Any) -> int:
     ...
 def num_threads_source() -> str:
     ...

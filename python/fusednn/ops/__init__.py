@@ -7,9 +7,9 @@ taken: those whose memory is not laid out as that of the result are copied first
 misaligned. Per-channel arrays (``gamma``, ``beta``, ``mean``, ``inv_std``, running statistics) are
 float32, or float64 where ``x`` is float64.
 
-Every function releases the GIL while it computes, may be called from several threads at once, gives
-the same bits on every instruction set and for every number of threads, and changes nothing when it
-raises.
+Every function releases the GIL while it computes, except for a few microseconds of work, may be
+called from several threads at once, gives the same bits on every instruction set and for every
+number of threads, and changes nothing when it raises.
 """
 
 from fusednn.ops.activation import leaky_relu, leaky_relu_backward

@@ -1,7 +1,7 @@
 """Leaky ReLU (Maas, Hannun and Ng 2013), alone; with BatchNorm it is part of those kernels."""
 
 from fusednn import _core
-from fusednn.ops.arrays import Array, check_array, full_output
+from fusednn.ops.arrays import Array, full_output
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
@@ -37,8 +37,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     >>> ops.leaky_relu(np.array([-1.0, 2.0]), 0.1)
     array([-0.1,  2. ])
     """
-    check_array("x", x)
-    y = full_output(x, out)
+    y = full_output("x", x) if out is None else out
     _core.leaky_relu(x, negative_slope, y)
     return y
 
@@ -69,7 +68,6 @@ def leaky_relu_backward(
     TypeError, ValueError
         As :func:`leaky_relu`.
     """
-    check_array("x", x)
-    grad_x = full_output(x, out)
+    grad_x = full_output("x", x) if out is None else out
     _core.leaky_relu_backward(grad, x, negative_slope, grad_x)
     return grad_x

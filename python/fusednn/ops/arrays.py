@@ -1,4 +1,8 @@
-"""What the functions of ops allocate for their callers."""
+"""What the functions of ops allocate for their callers.
+
+What is given is passed on as it is: `_core` checks it. Only where something has to be allocated are
+arguments looked at before.
+"""
 
 from typing import Any
 
@@ -8,6 +12,10 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 #: One array for the main result, or a tuple for all of them.
 Out = Array | tuple[Array, ...] | None
+#: The main result and two per-channel arrays.
+Results = tuple[Array, Array, Array]
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def check_array(name: str, value: object) -> None:
@@ -16,46 +24,48 @@ def check_array(name: str, value: object) -> None:
         raise TypeError(f"`{name}` must be a NumPy array. Received: type={type(value).__name__}")
 
 
-def channel_count(name: str, x: Array, channel_axis: int) -> int:
-    """Length of the channel axis of `x`."""
+def full_output(name: str, like: Array) -> Array:
+    """Allocate an array with the shape, dtype and order of axes of `like`, the argument `name`."""
+    check_array(name, like)
+    return np.empty_like(like)
+
+
+def channel_outputs(name: str, x: Array, channel_axis: int) -> tuple[Array, Array]:
+    """Allocate two per-channel arrays for `x`, the argument `name`."""
     check_array(name, x)
     if isinstance(channel_axis, bool) or not hasattr(channel_axis, "__index__"):
         raise TypeError(
             f"`channel_axis` must be an integer. Received: channel_axis={channel_axis!r}"
         )
-    if not -x.ndim <= channel_axis < x.ndim:
-        axes = f"{-x.ndim} to {x.ndim - 1}" if x.ndim else "none"
+    shape = x.shape
+    rank = len(shape)
+    if not -rank <= channel_axis < rank:
+        axes = f"{-rank} to {rank - 1}" if rank else "none"
         raise ValueError(
             f"`{name}` must have the axis `channel_axis` (its axes: {axes}). "
-            f"Received: channel_axis={channel_axis}, shape={x.shape}"
+            f"Received: channel_axis={channel_axis}, shape={shape}"
         )
-    length: int = x.shape[channel_axis]
-    return length
+    dtype = FLOAT64 if x.dtype.char == "d" else FLOAT32
+    channels = shape[channel_axis]
+    return np.empty(channels, dtype), np.empty(channels, dtype)
 
 
-def channel_dtype(x: Array) -> type[np.floating[Any]]:
-    """Dtype of per-channel arrays that belong to `x`."""
-    return np.float64 if x.dtype == np.float64 else np.float32
-
-
-def split_out(out: Out, results: tuple[str, ...]) -> tuple[Array | None, ...]:
-    """One array or None for each of `results`, from what the caller gave as `out`."""
+def results_in(
+    out: Out, names: tuple[str, str, str], x_name: str, x: Array, channel_axis: int
+) -> Results:
+    """Return the three results' arrays: those that `out` holds, and new ones for `x` elsewhere."""
     if not isinstance(out, tuple):
-        return (out,) + (None,) * (len(results) - 1)
-    if len(out) != len(results):
+        first, second = channel_outputs(x_name, x, channel_axis)
+        return (full_output(x_name, x) if out is None else out), first, second
+    if len(out) != 3:
         raise ValueError(
-            f"`out` must be an array or a tuple of {len(results)} ({', '.join(results)}). "
+            f"`out` must be an array or a tuple of 3 ({', '.join(names)}). "
             f"Received: a tuple of {len(out)}"
         )
-    return out
-
-
-def full_output(like: Array, out: Array | None) -> Array:
-    """Return `out`, or a new array with the shape and order of axes of `like`."""
-    return np.empty_like(like) if out is None else out
-
-
-def channel_outputs(x: Array, channels: int, outs: tuple[Array | None, ...]) -> tuple[Array, ...]:
-    """Return each of `outs`, or a new per-channel array for `x` in its place."""
-    dtype = channel_dtype(x)
-    return tuple(np.empty(channels, dtype) if out is None else out for out in outs)
+    main, first, second = out
+    if main is None or first is None or second is None:
+        new_first, new_second = channel_outputs(x_name, x, channel_axis)
+        main = full_output(x_name, x) if main is None else main
+        first = new_first if first is None else first
+        second = new_second if second is None else second
+    return main, first, second

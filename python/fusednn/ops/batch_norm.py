@@ -5,14 +5,10 @@ The activation is part of the kernel: ``negative_slope=None`` is none, 0 is ReLU
 """
 
 from fusednn import _core
-from fusednn.ops.arrays import (
-    Array,
-    Out,
-    channel_count,
-    channel_outputs,
-    full_output,
-    split_out,
-)
+from fusednn.ops.arrays import Array, Out, full_output, results_in
+
+FORWARD_RESULTS = ("y", "mean", "inv_std")
+BACKWARD_RESULTS = ("grad_x", "grad_gamma", "grad_beta")
 
 
 def batch_norm_forward(
@@ -78,10 +74,7 @@ def batch_norm_forward(
     double precision by the formula of Chan, Golub and LeVeque (1979). Without elements the
     running statistics stay as they are.
     """
-    channels = channel_count("x", x, channel_axis)
-    y, mean, inv_std = split_out(out, ("y", "mean", "inv_std"))
-    y = full_output(x, y)
-    mean, inv_std = channel_outputs(x, channels, (mean, inv_std))
+    y, mean, inv_std = results_in(out, FORWARD_RESULTS, "x", x, channel_axis)
     _core.batch_norm_forward(
         x,
         gamma,
@@ -145,10 +138,7 @@ def batch_norm_backward(
     TypeError, ValueError
         As :func:`batch_norm_forward`.
     """
-    channels = channel_count("x", x, channel_axis)
-    grad_x, grad_gamma, grad_beta = split_out(out, ("grad_x", "grad_gamma", "grad_beta"))
-    grad_x = full_output(x, grad_x)
-    grad_gamma, grad_beta = channel_outputs(x, channels, (grad_gamma, grad_beta))
+    grad_x, grad_gamma, grad_beta = results_in(out, BACKWARD_RESULTS, "x", x, channel_axis)
     _core.batch_norm_backward(
         grad,
         x,
@@ -203,10 +193,7 @@ def batch_norm_backward_from_output(
     TypeError, ValueError
         As :func:`batch_norm_backward`, and for ``negative_slope <= 0`` or a zero in `gamma`.
     """
-    channels = channel_count("y", y, channel_axis)
-    grad_x, grad_gamma, grad_beta = split_out(out, ("grad_x", "grad_gamma", "grad_beta"))
-    grad_x = full_output(y, grad_x)
-    grad_gamma, grad_beta = channel_outputs(y, channels, (grad_gamma, grad_beta))
+    grad_x, grad_gamma, grad_beta = results_in(out, BACKWARD_RESULTS, "y", y, channel_axis)
     _core.batch_norm_backward_from_output(
         grad, y, gamma, beta, inv_std, negative_slope, channel_axis, grad_x, grad_gamma, grad_beta
     )
@@ -248,8 +235,7 @@ def batch_norm_inference(
     TypeError, ValueError
         As :func:`batch_norm_forward`, and for a negative variance.
     """
-    channel_count("x", x, channel_axis)
-    y = full_output(x, out)
+    y = full_output("x", x) if out is None else out
     _core.batch_norm_inference(
         x, gamma, beta, running_mean, running_var, eps, negative_slope, channel_axis, y
     )
@@ -293,10 +279,7 @@ def batch_norm_inference_backward(
     TypeError, ValueError
         As :func:`batch_norm_inference`.
     """
-    channels = channel_count("x", x, channel_axis)
-    grad_x, grad_gamma, grad_beta = split_out(out, ("grad_x", "grad_gamma", "grad_beta"))
-    grad_x = full_output(x, grad_x)
-    grad_gamma, grad_beta = channel_outputs(x, channels, (grad_gamma, grad_beta))
+    grad_x, grad_gamma, grad_beta = results_in(out, BACKWARD_RESULTS, "x", x, channel_axis)
     _core.batch_norm_inference_backward(
         grad,
         x,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusednn import _core
-from fusednn.ops.arrays import Array, channel_count, channel_outputs, check_array, full_output
+from fusednn.ops.arrays import Array, channel_outputs, check_array, full_output
 
 
 def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Array, int]:
@@ -35,8 +35,7 @@ def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Ar
     TypeError, ValueError
         For an array type, dtype or axis that is not supported.
     """
-    channels = channel_count("x", x, channel_axis)
-    mean, m2 = channel_outputs(x, channels, (None, None))
+    mean, m2 = channel_outputs("x", x, channel_axis)
     count = _core.batch_norm_statistics(x, channel_axis, mean, m2)
     return mean, m2, count
 
@@ -111,8 +110,7 @@ def batch_norm_apply(
     TypeError, ValueError
         As :func:`batch_norm_forward`.
     """
-    channel_count("x", x, channel_axis)
-    y = full_output(x, out)
+    y = full_output("x", x) if out is None else out
     _core.batch_norm_apply(x, mean, inv_std, gamma, beta, negative_slope, channel_axis, y)
     return y
 
@@ -147,8 +145,7 @@ def batch_norm_backward_reduce(
     TypeError, ValueError
         As :func:`batch_norm_backward`.
     """
-    channels = channel_count("x", x, channel_axis)
-    sum_grad, sum_grad_xhat = channel_outputs(x, channels, (None, None))
+    sum_grad, sum_grad_xhat = channel_outputs("x", x, channel_axis)
     _core.batch_norm_backward_reduce(
         grad,
         x,
@@ -204,8 +201,7 @@ def batch_norm_backward_apply(
     TypeError, ValueError
         As :func:`batch_norm_backward`, and for a `count` below the elements per channel of `x`.
     """
-    channel_count("x", x, channel_axis)
-    grad_x = full_output(x, out)
+    grad_x = full_output("x", x) if out is None else out
     _core.batch_norm_backward_apply(
         grad,
         x,
