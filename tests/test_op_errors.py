@@ -404,6 +404,10 @@ def test_misspelt_names_and_a_missing_rate_are_refused():
         ops.optimizer_step("sgd", a.p, a.g, {"momentum_bufer": a.s1}, {"lr": 0.1}, step=1)
     with pytest.raises(TypeError, match=r"`hyperparameters` must be among lr.*'rate'"):
         ops.optimizer_step("sgd", a.p, a.g, {}, {"rate": 0.1}, step=1)
+    with pytest.raises(TypeError, match=r"`hyperparameters` must be a dict.*list"):
+        ops.optimizer_step("sgd", a.p, a.g, {}, [0.1], step=1)
+    with pytest.raises(TypeError, match=r"`states` must be a string.*states=1"):
+        ops.optimizer_step("sgd", a.p, a.g, {1: a.s1}, {"lr": 0.1}, step=1)
     with pytest.raises(ValueError, match=r"`lr` must be given"):
         ops.optimizer_step("sgd", a.p, a.g, {}, {}, step=1)
     with pytest.raises(ValueError, match=r"`kind` must be one of sgd.*kind=foo"):

@@ -1,43 +1,21 @@
 #include "bind/array_view.h"
 
-#include <pybind11/numpy.h>
 #include <unistd.h>
 
 #include <bit>
-#include <iterator>
 #include <string>
+
+#include "bind/numpy_array.h"
 
 namespace fusednn {
 namespace {
 
-using py::detail::array_proxy;
 using py::detail::npy_api;
 
 std::string type_name(py::handle object) { return py::type::of(object).attr("__name__").cast<std::string>(); }
 
-PyTypeObject* array_type = nullptr;
-
-// Dtypes are objects, and those of one machine's own byte order exist once: most arrays are known by theirs.
-struct KnownDtype {
-  PyObject* descr;  // kept alive, so that no other object ever has its address
-  int32_t dtype;
-};
-KnownDtype known_dtypes[8];
-size_t known_dtype_count = 0;
-
-void remember_dtype(const py::dtype& descr, int32_t dtype) {
-  if (known_dtype_count == std::size(known_dtypes)) return;
-  known_dtypes[known_dtype_count++] = {py::object(descr).release().ptr(), dtype};
-}
-
-const py::detail::PyArray_Proxy& fields(py::handle array) { return *array_proxy(array.ptr()); }
-
-bool is_array(py::handle object) { return PyObject_TypeCheck(object.ptr(), array_type) != 0; }
-
-bool is_c_contiguous(py::handle array) { return (fields(array).flags & npy_api::NPY_ARRAY_C_CONTIGUOUS_) != 0; }
-
 // NumPy's own numbers of its types; bfloat16 comes from ml_dtypes and is known by its scalar type.
-int32_t dtype_from_descr(const char* name, const py::dtype& descr) {
+int32_t dtype_from_descr(const Name& name, const py::dtype& descr) {
   const int number = descr.num();
   // '=' is this machine's order, '|' that of single bytes; arrays made from C types may spell the order out.
   const char order = descr.byteorder();
@@ -53,19 +31,18 @@ int32_t dtype_from_descr(const char* name, const py::dtype& descr) {
       return FNN_BFLOAT16;
     }
   }
-  throw py::type_error(std::string("`") + name + "` must be float32, float64, float16 or bfloat16. Received: dtype=" +
+  throw py::type_error("`" + name + "` must be float32, float64, float16 or bfloat16. Received: dtype=" +
                        py::str(descr.attr("str")).cast<std::string>() + " (" +
                        py::str(static_cast<const py::object&>(descr)).cast<std::string>() + ")");
 }
 
-int32_t dtype_of(const char* name, py::handle array) {
+int32_t dtype_of(const Name& name, py::handle array) {
   PyObject* const descr = fields(array).descr;
-  for (size_t i = 0; i < known_dtype_count; ++i) {
-    if (known_dtypes[i].descr == descr) return known_dtypes[i].dtype;
+  int32_t dtype = known_dtype(descr);
+  if (dtype == kUnknown) {
+    dtype = dtype_from_descr(name, py::reinterpret_borrow<py::dtype>(descr));
+    remember_dtype(descr, dtype);
   }
-  const auto object = py::reinterpret_borrow<py::dtype>(descr);
-  const int32_t dtype = dtype_from_descr(name, object);
-  remember_dtype(object, dtype);
   return dtype;
 }
 
@@ -94,16 +71,9 @@ bool same_layout(py::handle a, py::handle b) {
 
 }  // namespace
 
-void find_numpy() {
-  array_type = npy_api::get().PyArray_Type_;
-  remember_dtype(py::dtype::of<float>(), FNN_FLOAT32);
-  remember_dtype(py::dtype::of<double>(), FNN_FLOAT64);
-  remember_dtype(py::dtype("float16"), FNN_FLOAT16);
-}
-
-ArrayView::ArrayView(const char* name, py::handle array) {
+ArrayView::ArrayView(const Name& name, py::handle array) {
   if (!is_array(array)) {
-    throw py::type_error(std::string("`") + name + "` must be a NumPy array. Received: type=" + type_name(array));
+    throw py::type_error("`" + name + "` must be a NumPy array. Received: type=" + type_name(array));
   }
   const auto& a = fields(array);
   owner_ = py::reinterpret_borrow<py::object>(array);
@@ -113,12 +83,12 @@ ArrayView::ArrayView(const char* name, py::handle array) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
   tensor_.shape = reinterpret_cast<const int64_t*>(a.dimensions);
   tensor_.device_type = FNN_CPU;
-  tensor_.flags = (a.flags & npy_api::NPY_ARRAY_WRITEABLE_) == 0 ? FNN_READ_ONLY : 0;
-  if (!is_c_contiguous(array)) {
+  tensor_.flags = is_writable(a) ? 0 : FNN_READ_ONLY;
+  if (!is_c_contiguous(a)) {
     const auto size = py::reinterpret_borrow<py::array>(array).itemsize();
     for (int i = 0; i < a.nd; ++i) {
       if (a.strides[i] % size != 0) {
-        throw py::value_error(std::string("`") + name + "` must have strides that are multiples of its element size, " +
+        throw py::value_error("`" + name + "` must have strides that are multiples of its element size, " +
                               std::to_string(size) +
                               ". Received: strides=" + py::str(array.attr("strides")).cast<std::string>());
       }
@@ -135,22 +105,22 @@ int64_t ArrayView::size() const {
   return size;
 }
 
-ArrayView ArrayView::optional(const char* name, py::handle array) {
+ArrayView ArrayView::optional(const Name& name, py::handle array) {
   return array.is_none() ? ArrayView() : ArrayView(name, array);
 }
 
-ArrayView ArrayView::vector(const char* name, py::handle array) {
+ArrayView ArrayView::vector(const Name& name, py::handle array) {
   if (is_array(array) && !is_c_contiguous(array)) {
     return {name, array.attr("copy")("C")};
   }
   return {name, array};
 }
 
-ArrayView ArrayView::optional_vector(const char* name, py::handle array) {
+ArrayView ArrayView::optional_vector(const Name& name, py::handle array) {
   return array.is_none() ? ArrayView() : vector(name, array);
 }
 
-ArrayView ArrayView::dense(const char* name, py::handle array) {
+ArrayView ArrayView::dense(const Name& name, py::handle array) {
   if (is_array(array) && !is_c_contiguous(array)) {
     // A copy in the same order of axes has the same strides just where there are no gaps.
     const py::object copy = array.attr("copy")("K");
@@ -159,7 +129,7 @@ ArrayView ArrayView::dense(const char* name, py::handle array) {
   return {name, array};
 }
 
-ArrayView ArrayView::like(const char* name, py::handle array, py::handle model) {
+ArrayView ArrayView::like(const Name& name, py::handle array, py::handle model) {
   if (!is_array(array) || !is_array(model) || (is_c_contiguous(array) && is_c_contiguous(model))) return {name, array};
   if (same_shape(array, model) && !same_layout(array, model)) {
     const py::object empty_like = py::module_::import("numpy").attr("empty_like");
@@ -175,12 +145,12 @@ template <class ReadItem>
 void ArrayList::read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item) {
   // An array is a sequence too, of its rows: passing one where a list is due is a mistake.
   const auto list =
-      is_array(sequence) ? py::object() : py::reinterpret_steal<py::object>(PySequence_Fast(sequence.ptr(), ""));
+      is_array(sequence) ? py::object() : py::reinterpret_steal<py::object>(PySequence_Tuple(sequence.ptr()));
   if (!list) {
     PyErr_Clear();
     throw py::type_error(std::string("`") + name + "` must be a list of arrays. Received: type=" + type_name(sequence));
   }
-  const auto count = static_cast<size_t>(PySequence_Fast_GET_SIZE(list.ptr()));
+  const auto count = static_cast<size_t>(PyTuple_GET_SIZE(list.ptr()));
   if (model != nullptr && count != model->views_.size()) {
     throw py::value_error(std::string("`") + name + "` must hold one array per parameter, " +
                           std::to_string(model->views_.size()) + ". Received: " + std::to_string(count) + " arrays");
@@ -188,22 +158,29 @@ void ArrayList::read(const char* name, py::handle sequence, const ArrayList* mod
   views_.reserve(count);
   tensors_.reserve(count);
   for (size_t i = 0; i < count; ++i) {
-    const std::string at = std::string(name) + "[" + std::to_string(i) + "]";
-    const py::handle item = PySequence_Fast_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i));
-    tensors_.push_back(*views_.emplace_back(read_item(at.c_str(), item, i)).tensor());
+    const py::handle item = PyTuple_GET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i));
+    const ArrayView& view = views_.emplace_back(read_item(Name(name, static_cast<int64_t>(i)), item, i));
+    tensors_.push_back(*view.tensor());
+    copied_ = copied_ || !view.array().is(item);
   }
   present_ = true;
 }
 
 ArrayList::ArrayList(const char* name, py::handle sequence, Read read_array) {
-  read(name, sequence, nullptr, [&](const char* at, py::handle item, size_t) { return read_array(at, item); });
+  read(name, sequence, nullptr, [&](const Name& at, py::handle item, size_t) { return read_array(at, item); });
 }
 
 ArrayList::ArrayList(const char* name, py::handle sequence, const ArrayList& model, bool laid_out_alike) {
   if (sequence.is_none()) return;
-  read(name, sequence, &model, [&](const char* at, py::handle item, size_t i) {
+  read(name, sequence, &model, [&](const Name& at, py::handle item, size_t i) {
     return laid_out_alike ? ArrayView::like(at, item, model.views_[i].array()) : ArrayView(at, item);
   });
+}
+
+int64_t ArrayList::elements() const {
+  int64_t total = 0;
+  for (const ArrayView& view : views_) total += view.size();
+  return total;
 }
 
 void restore_thread(PyThreadState* state) {

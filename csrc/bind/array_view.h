@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "core/name.h"
 #include "fusednn/fusednn.h"
 
 namespace fusednn {
@@ -15,18 +16,18 @@ namespace py = pybind11;
 class ArrayView {
  public:
   ArrayView() = default;  // of None
-  ArrayView(const char* name, py::handle array);
-  static ArrayView as_it_is(const char* name, py::handle array) { return {name, array}; }
+  ArrayView(const Name& name, py::handle array);
+  static ArrayView as_it_is(const Name& name, py::handle array) { return {name, array}; }
 
   // None is allowed: tensor() is then null.
-  static ArrayView optional(const char* name, py::handle array);
+  static ArrayView optional(const Name& name, py::handle array);
   // Copied where it is not contiguous.
-  static ArrayView vector(const char* name, py::handle array);
-  static ArrayView optional_vector(const char* name, py::handle array);
+  static ArrayView vector(const Name& name, py::handle array);
+  static ArrayView optional_vector(const Name& name, py::handle array);
   // Copied where its memory is not dense.
-  static ArrayView dense(const char* name, py::handle array);
+  static ArrayView dense(const Name& name, py::handle array);
   // Copied where its memory is not laid out as that of `model`, an array of the same shape.
-  static ArrayView like(const char* name, py::handle array, py::handle model);
+  static ArrayView like(const Name& name, py::handle array, py::handle model);
 
   const fnn_tensor* tensor() const { return present_ ? &tensor_ : nullptr; }
   py::handle array() const { return owner_; }
@@ -42,7 +43,7 @@ class ArrayView {
 // Views of a sequence of arrays, kept side by side for the C API.
 class ArrayList {
  public:
-  using Read = ArrayView (*)(const char* name, py::handle array);
+  using Read = ArrayView (*)(const Name& name, py::handle array);
 
   // None is allowed where there is a `model`: data() is then null. A list with a model has its length.
   ArrayList(const char* name, py::handle sequence, Read read);
@@ -50,18 +51,19 @@ class ArrayList {
 
   const fnn_tensor* data() const { return present_ ? tensors_.data() : nullptr; }
   int64_t size() const { return static_cast<int64_t>(tensors_.size()); }
+  int64_t elements() const;
+  // Whether some views are of copies.
+  bool copied() const { return copied_; }
 
  private:
   template <class ReadItem>
   void read(const char* name, py::handle sequence, const ArrayList* model, const ReadItem& read_item);
 
   bool present_ = false;
+  bool copied_ = false;
   std::vector<ArrayView> views_;
   std::vector<fnn_tensor> tensors_;
 };
-
-// Finds NumPy's type and dtypes. To be called once, before any view is made.
-void find_numpy();
 
 // Throws the Python exception for a failed call.
 void check(fnn_status status);
@@ -78,12 +80,12 @@ void run(const Call& call) {
   check(status);
 }
 
-// The same for a call whose work is proportional to the size of `measure`. Releasing the GIL and taking it again costs
-// as much as some hundred elements: for a few microseconds of work it is kept.
+// The same for a call on so many elements. Releasing the GIL and taking it again costs as much as some hundred: for a
+// few microseconds of work it is kept.
+constexpr int64_t kWorthReleasing = 1 << 14;
 template <class Call>
-void run(const ArrayView& measure, const Call& call) {
-  constexpr int64_t kWorthReleasing = 1 << 14;
-  if (measure.size() < kWorthReleasing) return check(call());
+void run(int64_t elements, const Call& call) {
+  if (elements < kWorthReleasing) return check(call());
   run(call);
 }
 

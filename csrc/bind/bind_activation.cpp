@@ -10,7 +10,7 @@ void leaky_relu(py::handle x, py::handle negative_slope, py::handle out) {
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView y("out", out);
   const double slope = real("negative_slope", negative_slope);
-  run(y, [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
+  run(y.size(), [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
 }
 
 void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slope, py::handle out) {
@@ -18,7 +18,8 @@ void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slop
   const ArrayView input = ArrayView::like("x", x, out);
   const ArrayView grad_x("out", out);
   const double slope = real("negative_slope", negative_slope);
-  run(grad_x, [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
+  run(grad_x.size(),
+      [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
 }
 
 }  // namespace

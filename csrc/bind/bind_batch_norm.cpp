@@ -35,7 +35,7 @@ void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running
   const ArrayView rv = ArrayView::optional("running_var", running_var);
   const ArrayView m("mean", mean);
   const ArrayView s("inv_std", inv_std);
-  run(y, [&] {
+  run(y.size(), [&] {
     return fnn_batch_norm_forward(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor(),
                                   m.tensor(), s.tensor());
   });
@@ -54,7 +54,7 @@ void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x, [&] {
+  run(grad_x.size(), [&] {
     return fnn_batch_norm_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(), s.tensor(),
                                    &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -72,7 +72,7 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x, [&] {
+  run(grad_x.size(), [&] {
     return fnn_batch_norm_backward_from_output(gradient.tensor(), output.tensor(), g.tensor(), b.tensor(), s.tensor(),
                                                &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -88,7 +88,7 @@ void inference(py::handle x, py::handle gamma, py::handle beta, py::handle runni
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::vector("running_mean", running_mean);
   const ArrayView rv = ArrayView::vector("running_var", running_var);
-  run(y, [&] {
+  run(y.size(), [&] {
     return fnn_batch_norm_inference(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor());
   });
 }
@@ -107,7 +107,7 @@ void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::han
   const ArrayView rv = ArrayView::vector("running_var", running_var);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x, [&] {
+  run(grad_x.size(), [&] {
     return fnn_batch_norm_inference_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), rm.tensor(),
                                              rv.tensor(), &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -119,7 +119,7 @@ int64_t statistics(py::handle x, py::handle channel_axis, py::handle mean, py::h
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
   int64_t count = 0;
-  run(input, [&] { return fnn_batch_norm_statistics(input.tensor(), &o, m.tensor(), v.tensor(), &count); });
+  run(input.size(), [&] { return fnn_batch_norm_statistics(input.tensor(), &o, m.tensor(), v.tensor(), &count); });
   return count;
 }
 
@@ -138,7 +138,7 @@ int64_t merge_statistics(py::handle list, py::handle mean, py::handle m2) {
   const ArrayView m("mean", mean);
   const ArrayView v("m2", m2);
   int64_t count = 0;
-  run(m, [&] {
+  run(m.size(), [&] {
     return fnn_merge_statistics(static_cast<int64_t>(parts.size()), means.data(), m2s.data(), counts.data(), m.tensor(),
                                 v.tensor(), &count);
   });
@@ -154,7 +154,7 @@ void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
-  run(y, [&] {
+  run(y.size(), [&] {
     return fnn_batch_norm_apply(input.tensor(), m.tensor(), s.tensor(), g.tensor(), b.tensor(), &o, y.tensor());
   });
 }
@@ -171,7 +171,7 @@ void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView sg("sum_grad", sum_grad);
   const ArrayView sx("sum_grad_xhat", sum_grad_xhat);
-  run(input, [&] {
+  run(input.size(), [&] {
     return fnn_batch_norm_backward_reduce(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
                                           s.tensor(), &o, sg.tensor(), sx.tensor());
   });
@@ -191,7 +191,7 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView sg = ArrayView::vector("sum_grad", sum_grad);
   const ArrayView sx = ArrayView::vector("sum_grad_xhat", sum_grad_xhat);
-  run(grad_x, [&] {
+  run(grad_x.size(), [&] {
     return fnn_batch_norm_backward_apply(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
                                          s.tensor(), sg.tensor(), sx.tensor(), n, &o, grad_x.tensor());
   });

@@ -1,15 +1,16 @@
 #include <pybind11/stl.h>
-#include <pybind11/typing.h>
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "bind/array_view.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
+#include "bind/optimizer_plans.h"
+#include "bind/positional.h"
 
 namespace fusednn {
 namespace {
@@ -29,12 +30,39 @@ std::string listed(const std::vector<std::string>& all) {
   return text;
 }
 
-int32_t kind_of(const std::string& name) {
+// Names with the Python strings of theirs, which are kept: the keys of most dicts are the very same objects.
+struct Names {
+  explicit Names(std::vector<std::string> list) : all(std::move(list)) {
+    for (const std::string& name : all) keys.push_back(PyUnicode_InternFromString(name.c_str()));
+  }
+  std::vector<std::string> all;
+  std::vector<PyObject*> keys;
+};
+
+struct Kind {
+  explicit Kind(int32_t k)
+      : number(k),
+        hyperparameters(names([k](int32_t i) { return fnn_optimizer_hyperparameter(k, i); })),
+        states(names([k](int32_t i) { return fnn_optimizer_state(k, i); })) {}
+  int32_t number;
+  Names hyperparameters, states;
+};
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind>& all = *[] {
+    auto* list = new std::vector<Kind>;
+    for (int32_t k = 0; fnn_optimizer_name(k) != nullptr; ++k) list->emplace_back(k);
+    return list;
+  }();
+  return all;
+}
+
+const Kind& kind_of(const std::string& name) {
   const int32_t kind = fnn_optimizer_kind(name.c_str());
   if (kind < 0) {
     throw py::value_error("`kind` must be one of " + listed(names(&fnn_optimizer_name)) + ". Received: kind=" + name);
   }
-  return kind;
+  return kinds()[static_cast<size_t>(kind)];
 }
 
 int32_t convention_of(const std::string& name) {
@@ -45,35 +73,86 @@ int32_t convention_of(const std::string& name) {
                         ". Received: convention=" + name);
 }
 
-using Named = py::typing::Dict<py::str, py::object>;
+// Where `key` stands among the names. Whoever misspells one must hear of it.
+size_t index_of(const char* argument, py::handle key, const Names& names) {
+  for (size_t i = 0; i < names.keys.size(); ++i) {
+    if (key.ptr() == names.keys[i]) return i;
+  }
+  const std::string name = text(argument, key);
+  for (size_t i = 0; i < names.all.size(); ++i) {
+    if (names.all[i] == name) return i;
+  }
+  throw py::type_error(std::string("`") + argument + "` must be among " + listed(names.all) +
+                       ". Received: " + py::repr(key).cast<std::string>());
+}
 
-// Whoever misspells a name must hear of it.
-void require_known(const char* argument, const Named& given, const std::vector<std::string>& known) {
-  for (const auto& [key, value] : given) {
-    bool found = false;
-    for (const std::string& name : known) found = found || text(argument, key) == name;
-    if (!found) {
-      throw py::type_error(std::string("`") + argument + "` must be among " + listed(known) +
-                           ". Received: " + py::repr(key).cast<std::string>());
-    }
+// f(index among the names, value) for what a dict holds.
+template <class F>
+void for_named(const char* argument, py::handle dict, const Names& names, const F& f) {
+  if (!PyDict_Check(dict.ptr())) {
+    const std::string type = Py_TYPE(dict.ptr())->tp_name;
+    throw py::type_error(std::string("`") + argument + "` must be a dict. Received: type=" + type);
+  }
+  Py_ssize_t position = 0;
+  PyObject* key;
+  PyObject* value;
+  while (PyDict_Next(dict.ptr(), &position, &key, &value) != 0) {
+    f(index_of(argument, key, names), py::reinterpret_borrow<py::object>(value));
   }
 }
 
 // One step for all arrays, or one each.
-std::vector<int64_t> steps_of(py::handle step) {
-  if (py::isinstance<py::str>(step) || !py::isinstance<py::sequence>(step)) return {integer("step", step)};
-  std::vector<int64_t> steps;
-  for (const py::handle item : py::reinterpret_borrow<py::sequence>(step)) steps.push_back(integer("step", item));
-  return steps;
+struct Steps {
+  explicit Steps(py::handle step) {
+    if (py::isinstance<py::str>(step) || !py::isinstance<py::sequence>(step)) {
+      one = integer("step", step);
+      return;
+    }
+    single = false;
+    for (const py::handle item : py::reinterpret_borrow<py::sequence>(step)) many.push_back(integer("step", item));
+  }
+  const int64_t* data() const { return single ? &one : many.data(); }
+  int64_t count() const { return single ? 1 : static_cast<int64_t>(many.size()); }
+
+  bool single = true;
+  int64_t one = 0;
+  std::vector<int64_t> many;
+};
+
+// The lists of a call, in this order, then the states.
+constexpr size_t kParams = 0, kGrads = 1, kEma = 2, kCopies = 3, kStates = 4;
+using Lists = std::array<py::object, kStates + FNN_MAX_STATES>;
+
+// Reads and checks the lists. `views` own what the plan works on, copies of gradients too.
+OwnedPlan read_lists(const Kind& kind, const Lists& lists, std::vector<ArrayList>& views) {
+  if (lists[kGrads].is_none()) throw py::type_error("`grads` must be a list of arrays. Received: type=NoneType");
+  views.reserve(lists.size());
+  const ArrayList& params = views.emplace_back("params", lists[kParams], ArrayView::as_it_is);
+  const auto read = [&](const char* name, size_t list, bool laid_out_alike) {
+    return views.emplace_back(name, lists[list], params, laid_out_alike).data();
+  };
+  fnn_optimizer_tensors t{};
+  t.size = sizeof t;
+  t.count = params.size();
+  t.params = params.data();
+  t.grads = read("grads", kGrads, true);
+  t.ema = read("ema", kEma, false);
+  t.low_precision_copies = read("low_precision_copies", kCopies, false);
+  for (size_t i = 0; i < kind.states.all.size(); ++i) {
+    t.states[i] = read(kind.states.all[i].c_str(), kStates + i, false);
+  }
+  fnn_optimizer_plan* plan = nullptr;
+  check(fnn_optimizer_plan_create(kind.number, &t, &plan));
+  return OwnedPlan(plan);
 }
 
 // Hyper-parameters and states arrive by name, so that this function serves every optimizer.
-bool optimizer_step(const std::string& kind_name, py::handle params, py::handle grads, const Named& states,
-                    py::handle step, py::handle convention, const Named& hyperparameters, py::handle weight_decay,
+bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, py::handle states, py::handle step,
+                    py::handle convention, py::handle hyperparameters, py::handle weight_decay,
                     py::handle decoupled_weight_decay, py::handle maximize, py::handle grad_scale,
                     py::handle clip_value, py::handle max_norm_each, py::handle max_norm, py::handle skip_nonfinite,
                     py::handle ema, py::handle ema_momentum, py::handle low_precision_copies) {
-  const int32_t kind = kind_of(kind_name);
+  const Kind& kind = kind_of(text("kind", kind_name));
   fnn_optimizer_options o{};
   o.size = sizeof o;
   o.convention = convention_of(text("convention", convention));
@@ -87,44 +166,36 @@ bool optimizer_step(const std::string& kind_name, py::handle params, py::handle 
   o.max_norm = optional_real("max_norm", max_norm).value_or(HUGE_VAL);
   o.skip_nonfinite = flag("skip_nonfinite", skip_nonfinite);
   o.ema_momentum = real("ema_momentum", ema_momentum);
-  const auto own = names([kind](int32_t i) { return fnn_optimizer_hyperparameter(kind, i); });
-  const auto own_states = names([kind](int32_t i) { return fnn_optimizer_state(kind, i); });
-  require_known("hyperparameters", hyperparameters, own);
-  require_known("states", states, own_states);
-  for (size_t i = 0; i < own.size(); ++i) {
-    const char* name = own[i].c_str();
-    const py::object value = hyperparameters.contains(name) ? py::object(hyperparameters[name]) : py::none();
-    if (value.is_none()) continue;
+  for_named("hyperparameters", hyperparameters, kind.hyperparameters, [&](size_t i, const py::object& value) {
+    if (value.is_none()) return;
     o.given |= 1u << i;
-    o.hyperparameters[i] = real(name, value);
-  }
+    o.hyperparameters[i] = real(kind.hyperparameters.all[i].c_str(), value);
+  });
+  Lists lists;
+  lists.fill(py::none());
+  for_named("states", states, kind.states, [&](size_t i, const py::object& value) { lists[kStates + i] = value; });
+  lists[kParams] = py::reinterpret_borrow<py::object>(params);
+  lists[kGrads] = py::reinterpret_borrow<py::object>(grads);
+  lists[kEma] = py::reinterpret_borrow<py::object>(ema);
+  lists[kCopies] = py::reinterpret_borrow<py::object>(low_precision_copies);
+  const Steps steps(step);
 
-  if (grads.is_none()) throw py::type_error("`grads` must be a list of arrays. Received: type=NoneType");
-  const ArrayList param_list("params", params, ArrayView::as_it_is);
-  const ArrayList grad_list("grads", grads, param_list, true);
-  const ArrayList ema_list("ema", ema, param_list, false);
-  const ArrayList copy_list("low_precision_copies", low_precision_copies, param_list, false);
-  std::vector<ArrayList> state_lists;
-  fnn_optimizer_tensors t{};
-  t.size = sizeof t;
-  t.count = param_list.size();
-  t.params = param_list.data();
-  t.grads = grad_list.data();
-  t.ema = ema_list.data();
-  t.low_precision_copies = copy_list.data();
-  state_lists.reserve(FNN_MAX_STATES);
-  for (size_t i = 0; i < own_states.size(); ++i) {
-    const char* name = own_states[i].c_str();
-    if (!states.contains(name)) continue;
-    state_lists.emplace_back(name, states[name], param_list, false);
-    t.states[i] = state_lists.back().data();
+  // From here to the step no Python code may run where a plan was found, so that it stays the lists' plan.
+  const OptimizerLists all{kind.number, lists.data(), lists.size()};
+  PlanLease lease(all);
+  std::vector<ArrayList> views;
+  std::vector<py::object> items;
+  if (!lease.found()) {
+    OwnedPlan plan = read_lists(kind, lists, views);
+    bool copied = false;
+    for (const ArrayList& list : views) copied = copied || list.copied();
+    lease.take(std::move(plan), all, views[0].elements(), !copied);
+  } else if (lease.elements() >= kWorthReleasing) {
+    items = items_of(all);
   }
-  const std::vector<int64_t> steps = steps_of(step);
-  t.steps = steps.data();
-  t.step_count = static_cast<int64_t>(steps.size());
-
   int32_t stepped = 0;
-  run([&] { return fnn_optimizer_step(kind, &o, &t, &stepped); });
+  run(lease.elements(),
+      [&] { return fnn_optimizer_plan_step(lease.plan(), &o, steps.data(), steps.count(), &stepped); });
   return stepped != 0;
 }
 
@@ -138,27 +209,18 @@ double global_norm(py::handle arrays) {
 }  // namespace
 
 void register_optimizer(py::module_& m) {
+  kinds();  // not in the first call of a thread that may be about to end
   using py::arg;
-  m.def("optimizer_step", &optimizer_step, arg("kind"), arg("params"), arg("grads"), arg("states"), arg("step"),
-        arg("convention"), arg("hyperparameters"), arg("weight_decay"), arg("decoupled_weight_decay"), arg("maximize"),
-        arg("grad_scale"), arg("clip_value"), arg("max_norm_each"), arg("max_norm"), arg("skip_nonfinite"), arg("ema"),
-        arg("ema_momentum"), arg("low_precision_copies"));
-  m.def("global_norm", &global_norm, arg("arrays"));
+  add_positional<&optimizer_step>(
+      m, "optimizer_step",
+      "kind, params, grads, states, step, convention, hyperparameters, weight_decay, decoupled_weight_decay, maximize, "
+      "grad_scale, clip_value, max_norm_each, max_norm, skip_nonfinite, ema, ema_momentum, low_precision_copies");
+  add_positional<&global_norm>(m, "global_norm", "arrays");
   m.def("optimizer_names", [] { return names(&fnn_optimizer_name); });
   m.def(
-      "optimizer_hyperparameters",
-      [](const std::string& kind) {
-        const int32_t k = kind_of(kind);
-        return names([k](int32_t i) { return fnn_optimizer_hyperparameter(k, i); });
-      },
+      "optimizer_hyperparameters", [](const std::string& kind) { return kind_of(kind).hyperparameters.all; },
       arg("kind"));
-  m.def(
-      "optimizer_states",
-      [](const std::string& kind) {
-        const int32_t k = kind_of(kind);
-        return names([k](int32_t i) { return fnn_optimizer_state(k, i); });
-      },
-      arg("kind"));
+  m.def("optimizer_states", [](const std::string& kind) { return kind_of(kind).states.all; }, arg("kind"));
   m.def("convention_names", [] { return names(&fnn_convention_name); });
 }
 

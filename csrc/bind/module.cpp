@@ -1,6 +1,6 @@
 // fusednn._core: the C API for Python arrays. Defaults and allocation are in ops/, checks in core/.
-#include "bind/array_view.h"
 #include "bind/families.h"
+#include "bind/numpy_array.h"
 
 PYBIND11_MODULE(_core, m) {
   // NumPy is looked up now: in the first call of a daemon thread, the interpreter may be about to end.

@@ -16,6 +16,7 @@ namespace py = pybind11;
 
 inline PyObject* to_python(bool value) { return PyBool_FromLong(value ? 1 : 0); }
 inline PyObject* to_python(int64_t value) { return PyLong_FromLongLong(value); }
+inline PyObject* to_python(double value) { return PyFloat_FromDouble(value); }
 
 template <auto function>
 struct Positional;
@@ -66,7 +67,7 @@ struct Positional<function> {
 
   static const char* result_type() {
     if constexpr (std::is_void_v<Result>) return "None";
-    return std::is_same_v<Result, bool> ? "bool" : "int";
+    return std::is_same_v<Result, bool> ? "bool" : std::is_same_v<Result, double> ? "float" : "int";
   }
 
   // Python keeps pointers to these.

@@ -50,16 +50,18 @@ const Description* description(int32_t kind) {
 }
 
 void check_domain(const Hyperparameter& h, double value) {
-  const std::string received = ". Received: " + std::string(h.name) + "=" + number(value);
+  const auto fail = [&](const char* expectation) {
+    fail_value("`" + std::string(h.name) + "` must be " + expectation + ". Received: " + h.name + "=" + number(value));
+  };
   switch (h.domain) {
     case Domain::kNonNegative:  require_non_negative(h.name, value); break;
     case Domain::kUnitInterval: require_unit_interval(h.name, value); break;
     case Domain::kBelowOne:
-      if (!(value >= 0.0 && value < 1.0)) fail_value("`" + std::string(h.name) + "` must be in [0, 1)" + received);
+      if (!(value >= 0.0 && value < 1.0)) fail("in [0, 1)");
       break;
     case Domain::kFinite: require_finite(h.name, value); break;
     case Domain::kFlag:
-      if (value != 0.0 && value != 1.0) fail_value("`" + std::string(h.name) + "` must be 0 or 1" + received);
+      if (value != 0.0 && value != 1.0) fail("0 or 1");
       break;
   }
 }
@@ -110,6 +112,8 @@ Name at(const char* name, int64_t i) { return {name, i}; }
 // The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
 class ListMemory {
  public:
+  explicit ListMemory(int64_t tensors) { spans_.reserve(static_cast<size_t>(4 * tensors)); }
+
   void add(const char* name, int64_t index, const fnn_tensor& t, bool written) {
     const Range r = bytes_of(t);
     if (r.begin < r.end) spans_.push_back({r, name, index, written});
@@ -175,8 +179,6 @@ OptimizerTensor checked_tensor(const Description& d, const fnn_optimizer_tensors
   require_writable(param);
   memory.add("params", i, *param.tensor, true);
   t.count = element_count(*param.tensor);
-  t.step = list.steps[list.step_count == 1 ? 0 : i];
-  if (t.step < 1) fail_value("`step` must be at least 1. Received: step=" + std::to_string(t.step));
   t.param = {param.tensor->data, DType{param.tensor->dtype}};
 
   const bool in_double = param.tensor->dtype == FNN_FLOAT64;
@@ -206,7 +208,130 @@ OptimizerTensor checked_tensor(const Description& d, const fnn_optimizer_tensors
   return t;
 }
 
+const Description& known_kind(int32_t kind) {
+  const Description* d = description(kind);
+  if (d == nullptr) fail_value("`kind` must be an optimizer's number. Received: kind=" + std::to_string(kind));
+  return *d;
+}
+
+// The numbers of a step.
+OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
+  const Description& d = known_kind(kind);
+  require_struct_size("options", o.size, sizeof o);
+  if (fnn_convention_name(o.convention) == nullptr) {
+    fail_value("`convention` must be a convention's number. Received: convention=" + std::to_string(o.convention));
+  }
+  if ((d.conventions >> o.convention & 1u) == 0) {
+    fail_unsupported("`convention` must be torch or keras for " + std::string(d.name) +
+                     " in this version. Received: convention=" + convention_names[o.convention]);
+  }
+  OptimizerStep step{};
+  step.kind = kind;
+  step.convention = o.convention;
+  fill_hyperparameters(d, o, step.hyperparameters);
+  require_non_negative("weight_decay", o.weight_decay);
+  require_unit_interval("ema_momentum", o.ema_momentum);
+  require_finite("grad_scale", o.grad_scale);
+  if (!(o.grad_scale > 0.0)) {
+    fail_value("`grad_scale` must be positive. Received: grad_scale=" + number(o.grad_scale));
+  }
+  check_clipping(o);
+  step.weight_decay = o.weight_decay;
+  step.decoupled_weight_decay =
+      o.decoupled_weight_decay < 0 ? o.convention == FNN_KERAS : o.decoupled_weight_decay != 0;
+  step.maximize = o.maximize != 0;
+  step.grad_scale = o.grad_scale;
+  step.clip_value = o.clip_value;
+  step.max_norm_each = o.max_norm_each;
+  step.max_norm = o.max_norm;
+  step.skip_nonfinite = o.skip_nonfinite != 0;
+  step.ema_momentum = o.ema_momentum;
+  return step;
+}
+
 }  // namespace
+
+// Lists that are checked; what remains at each step are the numbers.
+struct fnn_optimizer_plan {
+  fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors& list) : kind(optimizer), own(known_kind(kind)) {
+    require_struct_size("tensors", list.size, sizeof list);
+    if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
+    ListMemory memory(list.count);
+    tensors.reserve(static_cast<size_t>(list.count));
+    for (int64_t i = 0; i < list.count; ++i) {
+      const OptimizerTensor t = checked_tensor(own, list, i, memory);
+      tensors.push_back(t);
+      total += t.count;
+      if ((tensors[0].param.dtype == DType::kFloat64) != (t.param.dtype == DType::kFloat64)) {
+        fail_type("`params` must be all float64 or none. Received: dtype=" +
+                  std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
+      }
+    }
+    memory.check();
+    for (int s = 0; s < own.state_count; ++s) given[s] = list.states[s] != nullptr;
+  }
+
+  bool step(OptimizerStep step, const int64_t* steps, int64_t step_count) {
+    const auto count = static_cast<int64_t>(tensors.size());
+    if (step_count != 1 && step_count != count) {
+      fail_value("`step` must be one number or one per array. Received: " + std::to_string(step_count) +
+                 " numbers for " + std::to_string(count) + " arrays");
+    }
+    for (int64_t i = 0; i < step_count; ++i) {
+      if (steps[i] < 1) fail_value("`step` must be at least 1. Received: step=" + std::to_string(steps[i]));
+    }
+    bool all_used = true;
+    for (int s = 0; s < own.state_count; ++s) {
+      const bool used = uses(step, s);
+      all_used = all_used && (used || !given[s]);
+      if (used && !given[s]) fail_missing(s);
+    }
+    for (int64_t i = 0; i < count; ++i) tensors[static_cast<size_t>(i)].step = steps[step_count == 1 ? 0 : i];
+    const std::vector<OptimizerTensor> reduced = all_used ? std::vector<OptimizerTensor>() : with_used_states(step);
+    norms.resize(tensors.size());
+    step.in_double = tensors[0].param.dtype == DType::kFloat64;
+    step.tensor_count = count;
+    step.total = total;
+    step.tensors = all_used ? tensors.data() : reduced.data();
+    step.norms = norms.data();
+    bool stepped = true;
+    require_workspace(cpu_backend().optimizer_step(step, &stepped));
+    return stepped;
+  }
+
+  const int32_t kind;
+
+ private:
+  bool uses(const OptimizerStep& step, int state) const {
+    const int needed_by = own.states[state].needed_by;
+    return needed_by == kAlways || step.hyperparameters[needed_by] != 0.0;
+  }
+
+  [[noreturn]] void fail_missing(int state) const {
+    const int needed_by = own.states[state].needed_by;
+    fail_value("`" + std::string(own.states[state].name) + "` must be given" +
+               (needed_by == kAlways ? std::string()
+                                     : " where `" + std::string(own.hyperparameters[needed_by].name) + "` is used") +
+               ". Received: None");
+  }
+
+  // A state that the options do not use stays as it is.
+  std::vector<OptimizerTensor> with_used_states(const OptimizerStep& step) const {
+    std::vector<OptimizerTensor> reduced = tensors;
+    for (OptimizerTensor& t : reduced) {
+      for (int s = 0; s < own.state_count; ++s) {
+        if (!uses(step, s)) t.states[s].data = nullptr;
+      }
+    }
+    return reduced;
+  }
+
+  const Description& own;
+  bool given[FNN_MAX_STATES] = {};
+  std::vector<OptimizerTensor> tensors;
+  std::vector<double> norms;
+  int64_t total = 0;
+};
 
 int32_t fnn_optimizer_kind(const char* name) {
   for (size_t i = 0; i < std::size(descriptions); ++i) {
@@ -237,85 +362,26 @@ const char* fnn_convention_name(int32_t convention) {
 fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options, const fnn_optimizer_tensors* tensors,
                               int32_t* stepped) {
   return guarded([&] {
-    const Description* d = description(kind);
-    if (d == nullptr) fail_value("`kind` must be an optimizer's number. Received: kind=" + std::to_string(kind));
-    const fnn_optimizer_options& o = *options;
-    const fnn_optimizer_tensors& list = *tensors;
-    require_struct_size("options", o.size, sizeof o);
-    require_struct_size("tensors", list.size, sizeof list);
-    if (fnn_convention_name(o.convention) == nullptr) {
-      fail_value("`convention` must be a convention's number. Received: convention=" + std::to_string(o.convention));
-    }
-    if ((d->conventions >> o.convention & 1u) == 0) {
-      fail_unsupported("`convention` must be torch or keras for " + std::string(d->name) +
-                       " in this version. Received: convention=" + convention_names[o.convention]);
-    }
-
-    OptimizerStep step{};
-    step.kind = kind;
-    step.convention = o.convention;
-    fill_hyperparameters(*d, o, step.hyperparameters);
-    require_non_negative("weight_decay", o.weight_decay);
-    require_unit_interval("ema_momentum", o.ema_momentum);
-    require_finite("grad_scale", o.grad_scale);
-    if (!(o.grad_scale > 0.0)) {
-      fail_value("`grad_scale` must be positive. Received: grad_scale=" + number(o.grad_scale));
-    }
-    check_clipping(o);
-    step.weight_decay = o.weight_decay;
-    step.decoupled_weight_decay =
-        o.decoupled_weight_decay < 0 ? o.convention == FNN_KERAS : o.decoupled_weight_decay != 0;
-    step.maximize = o.maximize != 0;
-    step.grad_scale = o.grad_scale;
-    step.clip_value = o.clip_value;
-    step.max_norm_each = o.max_norm_each;
-    step.max_norm = o.max_norm;
-    step.skip_nonfinite = o.skip_nonfinite != 0;
-    step.ema_momentum = o.ema_momentum;
-
-    if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
-    if (list.step_count != 1 && list.step_count != list.count) {
-      fail_value("`step` must be one number or one per array. Received: " + std::to_string(list.step_count) +
-                 " numbers for " + std::to_string(list.count) + " arrays");
-    }
-    for (int s = 0; s < d->state_count; ++s) {
-      const int needed_by = d->states[s].needed_by;
-      const bool needed = needed_by == kAlways || step.hyperparameters[needed_by] != 0.0;
-      if (needed && list.states[s] == nullptr) {
-        fail_value("`" + std::string(d->states[s].name) + "` must be given" +
-                   (needed_by == kAlways ? std::string()
-                                         : " where `" + std::string(d->hyperparameters[needed_by].name) + "` is used") +
-                   ". Received: None");
-      }
-    }
-
-    ListMemory memory;
-    std::vector<OptimizerTensor> checked;
-    checked.reserve(static_cast<size_t>(list.count));
-    for (int64_t i = 0; i < list.count; ++i) {
-      checked.push_back(checked_tensor(*d, list, i, memory));
-      // A state that the options do not use stays as it is.
-      for (int s = 0; s < d->state_count; ++s) {
-        const int needed_by = d->states[s].needed_by;
-        if (needed_by != kAlways && step.hyperparameters[needed_by] == 0.0) checked.back().states[s].data = nullptr;
-      }
-      if ((checked[0].param.dtype == DType::kFloat64) != (checked.back().param.dtype == DType::kFloat64)) {
-        fail_type("`params` must be all float64 or none. Received: dtype=" +
-                  std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
-      }
-      step.total += checked.back().count;
-    }
-    memory.check();
-    std::vector<double> norms(static_cast<size_t>(list.count));
-    step.in_double = checked[0].param.dtype == DType::kFloat64;
-    step.tensor_count = list.count;
-    step.tensors = checked.data();
-    step.norms = norms.data();
-    bool done = true;
-    require_workspace(cpu_backend().optimizer_step(step, &done));
+    const OptimizerStep step = checked_options(kind, *options);
+    fnn_optimizer_plan plan(kind, *tensors);
+    const bool done = plan.step(step, tensors->steps, tensors->step_count);
     if (stepped != nullptr) *stepped = done ? 1 : 0;
   });
 }
+
+fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* tensors, fnn_optimizer_plan** plan) {
+  return guarded([&] { *plan = new fnn_optimizer_plan(kind, *tensors); });
+}
+
+fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options, const int64_t* steps,
+                                   int64_t step_count, int32_t* stepped) {
+  return guarded([&] {
+    const bool done = plan->step(checked_options(plan->kind, *options), steps, step_count);
+    if (stepped != nullptr) *stepped = done ? 1 : 0;
+  });
+}
+
+void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan) { delete plan; }
 
 fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm) {
   return guarded([&] {

@@ -7,13 +7,6 @@
 
 namespace fusednn {
 
-std::string operator+(std::string text, const Name& name) {
-  text += name.list;
-  if (name.index >= 0) text.append(1, '[').append(std::to_string(name.index)).append(1, ']');
-  if (name.member != nullptr) text += name.member;
-  return text;
-}
-
 void require_present(const Argument& a) {
   if (a.tensor == nullptr) fail_value("`" + a.name + "` must be an array. Received: NULL");
 }

@@ -2,23 +2,10 @@
 // must be and what was received; no text is written and nothing allocated where nothing is wrong.
 #pragma once
 
-#include <string>
-
+#include "core/name.h"
 #include "core/tensor.h"
 
 namespace fusednn {
-
-// What users call an argument: `list`, or `list[index]` and one of its members, put together only for a message.
-struct Name {
-  const char* list;
-  int64_t index;       // -1: the argument is no list
-  const char* member;  // with its dot, or null
-
-  Name() = default;
-  Name(const char* text) : Name(text, -1) {}
-  Name(const char* text, int64_t i, const char* part = nullptr) : list(text), index(i), member(part) {}
-};
-std::string operator+(std::string text, const Name& name);
 
 // A tensor argument with the name that users know it by.
 struct Argument {

@@ -183,6 +183,21 @@ typedef struct fnn_optimizer_tensors {
 /* *stepped (may be NULL) is 0 where skip_nonfinite met a non-finite gradient and nothing was changed. */
 FNN_API fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options,
                                       const fnn_optimizer_tensors* tensors, int32_t* stepped);
+/* For the same lists step after step: checking many small arrays takes longer than updating them. A plan holds lists
+ * that are checked, with copies of all that `tensors` points to but the arrays' own memory; `tensors->steps` is not
+ * read. It is good for as long as that memory keeps its address, size and type, whatever numbers it holds, and for one
+ * step at a time: several threads use a plan each. fnn_optimizer_step is a plan of one step. */
+typedef struct fnn_optimizer_plan fnn_optimizer_plan;
+
+/* *plan is written on success only. */
+FNN_API fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* tensors,
+                                             fnn_optimizer_plan** plan);
+/* `steps` and `step_count` as in fnn_optimizer_tensors. */
+FNN_API fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
+                                           const int64_t* steps, int64_t step_count, int32_t* stepped);
+/* NULL is allowed. */
+FNN_API void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan);
+
 /* sqrt of the sum of squares over all arrays, accumulated in double. */
 FNN_API fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm);
 

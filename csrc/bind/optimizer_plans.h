@@ -1,0 +1,65 @@
+// Checked lists of recent optimizer steps. A training loop passes the same lists again and again; reading and checking
+// hundreds of small arrays takes longer than updating them, comparing them with the last time's does not.
+//
+// What is compared is all that a check depends on: the optimizer, each list's length, each array's address, dtype,
+// shape, strides and whether it is writable. Which objects hold them does not matter, so none are kept alive. The GIL
+// guards the cache.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fusednn/fusednn.h"
+
+namespace fusednn {
+
+namespace py = pybind11;
+
+struct DestroyPlan {
+  void operator()(fnn_optimizer_plan* plan) const { fnn_optimizer_plan_destroy(plan); }
+};
+using OwnedPlan = std::unique_ptr<fnn_optimizer_plan, DestroyPlan>;
+
+// The lists of one call, in a fixed order; None for those that are absent.
+struct OptimizerLists {
+  int32_t kind;
+  const py::object* lists;
+  size_t count;
+};
+
+// References to all arrays of lists that a plan was found for: while other threads run, the lists may lose them.
+std::vector<py::object> items_of(const OptimizerLists& lists);
+
+// A plan for one step. No other call has it meanwhile.
+class PlanLease {
+ public:
+  // The plan of a recent call with such lists, if there is one.
+  explicit PlanLease(const OptimizerLists& lists);
+  PlanLease(const PlanLease&) = delete;
+  PlanLease& operator=(const PlanLease&) = delete;
+  ~PlanLease();
+
+  bool found() const { return plan_ != nullptr; }
+  fnn_optimizer_plan* plan() const { return plan_; }
+  // Elements of the parameters.
+  int64_t elements() const { return elements_; }
+
+  // Where none was found: takes a new plan, and remembers it, if it works on the arrays that were given.
+  void take(OwnedPlan plan, const OptimizerLists& lists, int64_t elements, bool on_given_arrays);
+
+ private:
+  struct Entry;
+  class Cache;
+  static Cache& cache();
+
+  fnn_optimizer_plan* plan_ = nullptr;
+  int64_t elements_ = 0;
+  Entry* entry_ = nullptr;
+  OwnedPlan own_;
+  std::vector<int64_t> words_;  // where none was found: what the lists were before anybody read them
+};
+
+}  // namespace fusednn

@@ -1,0 +1,424 @@
+"""Lists that the library remembers as checked: what changed since is always noticed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import fusednn
+from fusednn import ops
+
+SHAPES = [(3, 4), (5,), (0,), (2, 3, 4), (1,)]
+
+
+class Lists:
+    """Arrays of an Adam step, and the same step done with arrays that were never seen before."""
+
+    def __init__(self, shapes=SHAPES, dtype=np.float32, seed=3):
+        rng = np.random.default_rng(seed)
+        self.params, self.grads, self.m, self.v = (
+            [rng.uniform(0.5, 1.5, shape).astype(dtype) for shape in shapes] for _ in range(4)
+        )
+        self.steps = 0
+
+    @property
+    def lists(self):
+        return self.params, self.grads, self.m, self.v
+
+    def step(self, **options):
+        """One step, compared with that of fresh copies."""
+        copies = [[array.copy("K") for array in arrays] for arrays in self.lists]
+        self.steps += 1
+        ops.adam_step(*copies, step=self.steps, lr=0.1, **options)
+        ops.adam_step(*self.lists, step=self.steps, lr=0.1, **options)
+        for ours, theirs in zip(self.lists, copies, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+    def fails(self, error, match):
+        """The step raises and changes nothing."""
+        before = [[array.copy("K") for array in arrays] for arrays in self.lists]
+        with pytest.raises(error, match=match):
+            ops.adam_step(*self.lists, step=self.steps + 1, lr=0.1)
+        for ours, old in zip(self.lists, before, strict=True):
+            for a, b in zip(ours, old, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def lists():
+    made = Lists()
+    for _ in range(3):
+        made.step()
+    return made
+
+
+def test_many_steps(lists):
+    for _ in range(20):
+        lists.step()
+
+
+def test_values_are_read_anew(lists):
+    for grad in lists.grads:
+        grad *= -3
+    lists.step()
+    lists.params[0][...] = 100
+    lists.step()
+
+
+def test_new_gradients_in_the_same_list(lists):
+    for _ in range(30):
+        lists.grads[:] = [
+            np.random.default_rng(1).normal(size=g.shape).astype(g.dtype) for g in lists.grads
+        ]
+        lists.step()
+
+
+def test_new_lists_of_the_same_arrays(lists):
+    lists.params, lists.grads = list(lists.params), tuple(lists.grads)
+    lists.step()
+
+
+def test_other_order(lists):
+    for arrays in lists.lists:
+        arrays.reverse()
+    lists.step()
+
+
+def test_shorter_and_longer_lists(lists):
+    last = [arrays.pop() for arrays in lists.lists]
+    lists.step()
+    for arrays, array in zip(lists.lists, last, strict=True):
+        arrays.append(array)
+    lists.step()
+    lists.grads.pop()
+    lists.fails(ValueError, r"`grads` must hold one array per parameter, 5. Received: 4")
+
+
+def test_another_dtype(lists):
+    lists.m[1] = lists.m[1].astype(np.float16)
+    lists.fails(TypeError, r"`exp_avgs\[1\]` must be float32 or bfloat16")
+    lists.m[1] = np.ones(5, np.float32)
+    lists.step()
+    lists.grads[0] = lists.grads[0].astype(np.float16)
+    lists.step()
+    lists.grads[0] = lists.grads[0].astype(np.float64)
+    lists.fails(TypeError, r"`grads\[0\]` must be float32, float16 or bfloat16")
+
+
+def test_dtype_set_in_place(lists):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        lists.grads[0].dtype = np.int32
+    lists.fails(TypeError, r"`grads\[0\]` must be float32.*int32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        lists.grads[0].dtype = np.dtype(">f4")
+    lists.fails(TypeError, r"`grads\[0\]` must be float32.*>f4")
+
+
+def test_another_shape(lists):
+    lists.v[0] = np.ones((4, 3), np.float32)
+    lists.fails(ValueError, r"`exp_avg_sqs\[0\]` must have the shape.*\(3, 4\).*\(4, 3\)")
+
+
+def test_shape_set_in_place(lists):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        lists.params[0].shape = (12,)
+    lists.fails(ValueError, r"`grads\[0\]` must have the shape")
+    for arrays in lists.lists:
+        arrays[0] = arrays[0].reshape(12)
+    lists.step()
+
+
+def test_resized_in_place(lists):
+    lists.m[0].resize((2, 4), refcheck=False)
+    lists.fails(ValueError, r"`exp_avgs\[0\]` must have the shape.*\(3, 4\).*\(2, 4\)")
+    lists.m[0].resize((100, 100), refcheck=False)
+    lists.fails(ValueError, r"`exp_avgs\[0\]` must have the shape.*\(100, 100\)")
+    for arrays in lists.lists:
+        arrays[0].resize((300, 40), refcheck=False)
+        arrays[0][...] = 1
+    lists.step()
+
+
+def test_read_only_set_in_place(lists):
+    lists.params[3].flags.writeable = False
+    lists.fails(ValueError, r"`params\[3\]` must be writable")
+    lists.params[3].flags.writeable = True
+    lists.step()
+    lists.grads[3].flags.writeable = False
+    lists.step()
+
+
+def test_other_memory_layout(lists):
+    lists.m[3] = np.asfortranarray(lists.m[3])
+    lists.fails(ValueError, r"`exp_avgs\[3\]` must have the memory layout")
+    for arrays in lists.lists:
+        arrays[3] = np.asfortranarray(arrays[3])
+    for _ in range(3):
+        lists.step()
+    lists.grads[3] = np.ascontiguousarray(lists.grads[3])  # copied at every step
+    for _ in range(3):
+        lists.grads[3] += 1
+        lists.step()
+
+
+def test_strides_alone_differ(lists):
+    memory = np.ones((6, 8), np.float32)
+    lists.m[0] = memory[:3, :4]
+    lists.fails(ValueError, r"`exp_avgs\[0\]` must be dense")
+    lists.m[0] = memory.reshape(-1)[:12].reshape(3, 4)
+    lists.step()
+    lists.m[0] = memory[::2, :4]
+    lists.fails(ValueError, r"`exp_avgs\[0\]` must be dense")
+
+
+def test_arrays_that_come_to_overlap(lists):
+    lists.m[0] = lists.v[0]
+    lists.fails(ValueError, r"must not overlap")
+    memory = np.ones(20, np.float32)
+    lists.m[0], lists.v[0] = memory[:12].reshape(3, 4), memory[8:].reshape(3, 4)
+    lists.fails(ValueError, r"must not overlap.*16 bytes")
+
+
+def test_the_same_array_twice(lists):
+    for arrays in lists.lists:
+        arrays[4] = arrays[1]
+    lists.fails(ValueError, r"each array may be given once")
+
+
+def test_something_else_in_the_list(lists):
+    array = lists.grads[2]
+    for other in (None, 1.0, [1.0], "abc"):
+        lists.grads[2] = other
+        with pytest.raises(TypeError, match=r"`grads\[2\]` must be a NumPy array"):
+            ops.adam_step(*lists.lists, step=9, lr=0.1)
+    lists.grads[2] = array
+    lists.step()
+
+
+def test_memory_that_was_freed_and_given_to_others():
+    """Arrays at the addresses of freed ones, of all shapes and dtypes."""
+    rng = np.random.default_rng(0)
+    seen = set()
+    for round_ in range(300):
+        shape = [(8, 4), (4, 8), (32,), (16,), (2, 2, 8)][rng.integers(5)]
+        dtype = [np.float32, np.float64][rng.integers(2)]
+        made = Lists([shape] * 3, dtype, seed=round_)
+        seen.add(made.params[0].ctypes.data)
+        made.step()
+        made.step()
+        if rng.integers(2):
+            made.m[1] = made.m[1][..., :-1]
+            made.fails(ValueError, r"`exp_avgs\[1\]` must have the shape")
+    assert len(seen) < 300, "no address came back: this tests nothing"
+
+
+def test_more_lists_than_are_remembered():
+    many = [Lists(seed=seed) for seed in range(20)]
+    for _ in range(4):
+        for lists in many:
+            lists.step()
+
+
+@pytest.mark.parametrize("count", [3, 4000])
+def test_arrays_are_not_kept_alive(count):
+    lists = Lists([(4, 4)] * count)
+
+    def counts():
+        inside = [[sys.getrefcount(array) for array in arrays] for arrays in lists.lists]
+        return inside, [sys.getrefcount(arrays) for arrays in lists.lists]
+
+    before = counts()
+    for _ in range(3):
+        lists.step()
+    assert counts() == before
+
+
+def test_options_are_checked_at_every_step(lists):
+    with pytest.raises(ValueError, match="`lr` must be"):
+        ops.adam_step(*lists.lists, step=4, lr=-1.0)
+    with pytest.raises(ValueError, match="`step` must be at least 1"):
+        ops.adam_step(*lists.lists, step=0, lr=0.1)
+    with pytest.raises(ValueError, match="`step` must be one number or one per array"):
+        ops.adam_step(*lists.lists, step=[1, 2], lr=0.1)
+    with pytest.raises(ValueError, match="`max_exp_avg_sqs` must be given where `amsgrad` is used"):
+        ops.adam_step(*lists.lists, step=4, lr=0.1, amsgrad=True)
+    lists.step()
+    lists.step(weight_decay=0.1, max_norm=0.5)
+    lists.step(skip_nonfinite=True, maximize=True)
+    lists.grads[0][0, 0] = np.nan
+    before = [p.copy() for p in lists.params]
+    assert not ops.adam_step(*lists.lists, step=9, lr=0.1, skip_nonfinite=True)
+    for p, old in zip(lists.params, before, strict=True):
+        np.testing.assert_array_equal(p, old)
+
+
+def test_steps_of_each_array(lists):
+    copies = [[array.copy() for array in arrays] for arrays in lists.lists]
+    for step in (5, [1, 2, 3, 4, 5], [5, 4, 3, 2, 1], 5):
+        steps = step if isinstance(step, list) else [step] * 5
+        ops.adam_step(*lists.lists, step=step, lr=0.1)
+        for i, n in enumerate(steps):
+            ops.adam_step(*[[arrays[i]] for arrays in copies], step=n, lr=0.1)
+    for ours, theirs in zip(lists.lists, copies, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_states_that_only_some_steps_use(lists):
+    maxima = [np.ones_like(v) for v in lists.v]
+    for amsgrad in (False, True, False, True):
+        old = [a.copy() for a in maxima]
+        lists.steps += 1
+        ops.adam_step(
+            *lists.lists, step=lists.steps, lr=0.1, amsgrad=amsgrad, max_exp_avg_sqs=maxima
+        )
+        for a, v, o in zip(maxima, lists.v, old, strict=True):
+            np.testing.assert_array_equal(a, np.maximum(o, v) if amsgrad else o)
+
+
+def test_other_optimizers_with_the_same_arrays(lists):
+    rms = Lists()
+    for step in range(1, 5):
+        ops.rmsprop_step(rms.params, rms.grads, rms.v, step=step, lr=0.1)
+        ops.sgd_step(rms.params, rms.grads, rms.m, step=step, lr=0.1, momentum=0.5)
+        ops.adagrad_step(rms.params, rms.grads, rms.v, step=step, lr=0.1)
+    again = Lists()
+    for step in range(1, 5):
+        for arrays in (again.params, again.grads, again.v, again.m):
+            arrays[:] = [a.copy() for a in arrays]
+        ops.rmsprop_step(again.params, again.grads, again.v, step=step, lr=0.1)
+        ops.sgd_step(again.params, again.grads, again.m, step=step, lr=0.1, momentum=0.5)
+        ops.adagrad_step(again.params, again.grads, again.v, step=step, lr=0.1)
+    for a, b in zip(rms.params, again.params, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_averages_and_copies_come_and_go(lists):
+    low = [np.zeros(p.shape, np.float16) for p in lists.params]
+    ema = [p.copy() for p in lists.params]
+    for _ in range(3):
+        lists.steps += 1
+        ops.adam_step(
+            *lists.lists, step=lists.steps, lr=0.1, ema=ema, ema_momentum=0.5,
+            low_precision_copies=low,
+        )  # fmt: skip
+        for copy, p in zip(low, lists.params, strict=True):
+            np.testing.assert_array_equal(copy, p.astype(np.float16))
+        kept = [e.copy() for e in ema]
+        lists.step()
+        for e, k in zip(ema, kept, strict=True):
+            np.testing.assert_array_equal(e, k)
+    ema[0] = low[0]
+    with pytest.raises(ValueError, match=r"must not overlap"):
+        ops.adam_step(*lists.lists, step=9, lr=0.1, ema=ema, low_precision_copies=low)
+
+
+def test_arrays_exchanged_between_lists(lists):
+    lists.m[1], lists.v[1] = lists.v[1], lists.m[1]
+    lists.step()
+    lists.params[1], lists.grads[1] = lists.grads[1], lists.params[1]
+    lists.step()
+
+
+@pytest.mark.parametrize("size", [4, 20000])
+def test_threads_with_lists_of_their_own(size):
+    expected = Lists([(size,)] * 3)
+    for _ in range(40):
+        expected.steps += 1
+        ops.adam_step(*expected.lists, step=expected.steps, lr=0.1)
+    results = [Lists([(size,)] * 3) for _ in range(12)]
+    failures = []
+
+    def train(lists):
+        try:
+            for _ in range(40):
+                lists.steps += 1
+                ops.adam_step(*lists.lists, step=lists.steps, lr=0.1)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=train, args=(lists,)) for lists in results]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for lists in results:
+        for ours, theirs in zip(lists.lists, expected.lists, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_lists_emptied_while_a_step_runs_elsewhere():
+    """The arrays of a running step live on, and what takes their place is noticed."""
+    lists = Lists([(200_000,)] * 4)
+    ops.adam_step(*lists.lists, step=1, lr=0.1)
+    stop = threading.Event()
+    errors = []
+
+    def step():
+        n = 1
+        while not stop.is_set():
+            n += 1
+            try:
+                ops.adam_step(*lists.lists, step=n, lr=0.1)
+            except BaseException as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    for i in range(100):
+        for arrays in lists.lists:
+            arrays[i % 4] = np.ones(200_000, np.float32)
+        gc.collect(0)
+    stop.set()
+    thread.join()
+    assert not errors
+    for arrays in lists.lists:
+        assert all(np.isfinite(array).all() for array in arrays)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork(lists):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for _ in range(5):
+                lists.step()
+            lists.m[0] = lists.m[0].astype(np.float16)
+            lists.fails(TypeError, "float32 or bfloat16")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    lists.step()
+
+
+def test_threads_and_remembered_lists_give_the_same_bits():
+    before = fusednn.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            fusednn.set_num_threads(threads)
+            lists = Lists([(300, 300), (7,), (1000,), (200, 200)])
+            for _ in range(3):
+                lists.step()
+            results.append(lists.params)
+    finally:
+        fusednn.set_num_threads(before)
+    for params in results[1:]:
+        for a, b in zip(params, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
