@@ -87,7 +87,12 @@ inline void update_range(const OptimizerTensor& t, const CommonCoefficients<C>& 
   Buffer<C> ema_buffer;
   Buffer<C> state_buffers[kStatesOf<Optimizer>];
   // A state that is not needed is computed in its buffer and dropped; zeros keep that from being slow.
-  for (auto& buffer : state_buffers) __builtin_memset(&buffer, 0, sizeof buffer);
+  const int64_t used = end - begin < kBlock ? end - begin : kBlock;
+  for (int s = 0; s < kStatesOf<Optimizer>; ++s) {
+    if (t.states[s].data == nullptr) {
+      __builtin_memset(state_buffers[s].data, 0, static_cast<size_t>(used) * sizeof(C));
+    }
+  }
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t n = end - i < kBlock ? end - i : kBlock;
     C* param = open_stream<C>(t.param, i, n, param_buffer);
@@ -235,11 +240,18 @@ bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
     for (int64_t i = 0; i < p.tensor_count; ++i) squares += p.norms[i];
     if (all) factor = clip_factor(sqrt(squares), p.max_norm, p.convention);
   }
+  // Most lists have one step number, and small arrays cost less than the powers of beta.
+  using Own = typename Optimizer::template Coefficients<C>;
+  const auto prepare = [&p](int64_t step) {
+    return Optimizer::template prepare<C>(p.hyperparameters, Convention(p.convention), step);
+  };
+  const int64_t first_step = p.tensors[0].step;
+  const Own first = prepare(first_step);
   for_flat_range(p, [&](int64_t i, int64_t begin, int64_t end) {
     const OptimizerTensor& t = p.tensors[i];
     const double own_factor = each ? clip_factor(sqrt(p.norms[i]), p.max_norm_each, p.convention) : factor;
     const auto common = common_coefficients<C>(p, own_factor, t.step);
-    const auto own = Optimizer::template prepare<C>(p.hyperparameters, Convention(p.convention), t.step);
+    const Own own = t.step == first_step ? first : prepare(t.step);
     update_range<Optimizer, C>(t, common, own, begin, end);
   });
   return true;
