@@ -139,15 +139,21 @@ struct Rmsprop {
   template <class C>
   struct Coefficients {
     C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step;
-    bool centered, plain;
+    C centered, plain;  // 1 or 0: a compiler makes vectors of comparisons of C, not of these flags as bool
   };
 
   template <class C>
   static Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
     const bool keras = convention == kKeras;
-    return {C(h[kRho]),         C(1.0 - h[kRho]),         keras ? C(h[kEps]) : C(0),  keras ? C(0) : C(h[kEps]),
-            C(h[kMomentum]),    keras ? C(h[kLr]) : C(1), keras ? C(-1) : C(-h[kLr]), h[kCentered] != 0.0,
-            h[kMomentum] == 0.0};
+    return {C(h[kRho]),
+            C(1.0 - h[kRho]),
+            keras ? C(h[kEps]) : C(0),
+            keras ? C(0) : C(h[kEps]),
+            C(h[kMomentum]),
+            keras ? C(h[kLr]) : C(1),
+            keras ? C(-1) : C(-h[kLr]),
+            C(h[kCentered]),
+            C(h[kMomentum] == 0.0)};
   }
 
   template <class C>
@@ -156,9 +162,9 @@ struct Rmsprop {
     s[2] = k.rho * s[2] + k.one_minus_rho * g;
     // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
     const C variance = s[0] - s[2] * s[2];
-    const C spread = k.centered ? (variance < C(0) ? C(0) : variance) : s[0];
+    const C spread = k.centered != C(0) ? (variance < C(0) ? C(0) : variance) : s[0];
     const C scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
-    s[1] = k.plain ? scaled : k.momentum * s[1] + scaled;
+    s[1] = k.plain != C(0) ? scaled : k.momentum * s[1] + scaled;
     p += k.step * s[1];
   }
 };
