@@ -358,7 +358,7 @@ def test_config_makes_an_equal_loss(case):
 
 def test_a_new_loss_is_one_method(rng):
     class MeanCubedError(Loss):
-        def per_row(self, y_true, y_pred, *, from_logits, work, scale):
+        def per_row(self, y_true, y_pred, *, from_logits, work, scale, scratch):
             np.subtract(y_pred, y_true, out=work)
             values = (np.abs(work) ** 3).mean(axis=1)
             if scale is not None:

@@ -19,6 +19,7 @@ __all__ = [
     "MeanOverSamples",
     "MeanSquaredError",
     "Metric",
+    "PlaceAccuracy",
     "SparseCategoricalAccuracy",
     "get",
     "resolve_accuracy",
@@ -82,6 +83,7 @@ class Mean(Metric):
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
+        self._arrays: dict[str, Array] = {}
         self.reset_state()
 
     def update_state(self, *values: ArrayLike) -> None:
@@ -96,9 +98,23 @@ class Mean(Metric):
     def add_samples(self, values: Array) -> None:
         """Add one sample for each element of the first axis of `values`."""
         samples = len(values) if values.ndim else 1
-        if values.size:
-            self.total += float(np.sum(values, dtype=np.float64)) * samples / values.size
-            self.count += samples
+        if not values.size:
+            return
+        if values.dtype == np.bool_:
+            total = float(np.count_nonzero(values))
+        else:
+            wide = self._kept("wide", values.shape, np.float64)
+            np.copyto(wide, values, casting="unsafe")
+            total = float(np.add.reduce(wide, axis=None))
+        self.total += total * samples / values.size
+        self.count += samples
+
+    def _kept(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Array for an intermediate result, made anew only where the shape or type changes."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._arrays[name] = np.empty(shape, dtype)
+        return array
 
     def result(self) -> float:
         """See `Metric.result`."""
@@ -129,6 +145,10 @@ class MeanOverSamples(Mean):
             )
         self.add_samples(self.per_sample(np.asarray(values[0]), np.asarray(values[1])))
 
+    def _equal(self, y_true: Array, y_pred: Array) -> Array:
+        hits: Array = np.equal(y_true, y_pred, out=self._kept("hits", y_pred.shape, np.bool_))
+        return hits
+
 
 class Accuracy(MeanOverSamples):
     """Fraction of predictions that equal their targets exactly.
@@ -139,8 +159,7 @@ class Accuracy(MeanOverSamples):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        hits: Array = _aligned(y_true, y_pred) == y_pred
-        return hits
+        return self._equal(_aligned(y_true, y_pred), y_pred)
 
 
 class BinaryAccuracy(MeanOverSamples):
@@ -162,44 +181,65 @@ class BinaryAccuracy(MeanOverSamples):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        hits: Array = _aligned(y_true, y_pred) == (y_pred > self.threshold)
-        return hits
+        above = self._kept("above", y_pred.shape, np.bool_)
+        np.greater(y_pred, self.threshold, out=above)
+        return self._equal(_aligned(y_true, y_pred), above)
 
 
-class CategoricalAccuracy(MeanOverSamples):
+class PlaceAccuracy(MeanOverSamples):
+    """Base of accuracies that compare the place of the largest prediction with a label's.
+
+    A subclass has a method `true_places`.
+    """
+
+    def true_places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
+        """Return the labels' places, shape (...), for predictions of this shape, (..., K)."""
+        raise NotImplementedError(f"{type(self).__name__} must define `true_places`.")
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        """See `MeanOverSamples.per_sample`."""
+        places = self.true_places(y_true, y_pred.shape)
+        best = self._kept("best", y_pred.shape[:-1], np.intp)
+        return self._equal(places, y_pred.argmax(axis=-1, out=best))
+
+    def update_places(self, y_true: Array, best: Array, classes: int) -> None:
+        """As ``update_state(y_true, y_pred)``, where ``best = y_pred.argmax(axis=-1)`` is known."""
+        places = self.true_places(y_true, (*best.shape, classes))
+        self.add_samples(self._equal(places, best))
+
+
+class CategoricalAccuracy(PlaceAccuracy):
     """Fraction of samples whose largest prediction is at the place of their one-hot label.
 
     Labels have the shape (..., K) of the predictions: probabilities or logits.
     """
 
-    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        """See `MeanOverSamples.per_sample`."""
-        if y_true.shape != y_pred.shape or y_pred.ndim == 0:
+    def true_places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
+        """See `PlaceAccuracy.true_places`."""
+        if y_true.shape != shape or not shape:
             raise ValueError(
-                f"`y_true` must be one-hot, of the shape of `y_pred`, {y_pred.shape}. "
+                f"`y_true` must be one-hot, of the shape of `y_pred`, {shape}. "
                 f"Received: y_true of shape {y_true.shape}"
             )
-        hits: Array = y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
-        return hits
+        return y_true.argmax(axis=-1, out=self._kept("true", shape[:-1], np.intp))
 
 
-class SparseCategoricalAccuracy(MeanOverSamples):
+class SparseCategoricalAccuracy(PlaceAccuracy):
     """Fraction of samples whose largest prediction is at the place of their integer label.
 
     Labels have the shape (...) of the predictions (..., K) without their last axis, or (..., 1).
     """
 
-    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        """See `MeanOverSamples.per_sample`."""
-        if y_true.shape == (*y_pred.shape[:-1], 1):
+    def true_places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
+        """See `PlaceAccuracy.true_places`."""
+        if y_true.shape == (*shape[:-1], 1):
             y_true = y_true[..., 0]
-        if y_pred.ndim == 0 or y_true.shape != y_pred.shape[:-1]:
+        if not shape or y_true.shape != shape[:-1]:
             raise ValueError(
-                f"`y_true` must hold one integer label per sample, shape {y_pred.shape[:-1]}. "
+                f"`y_true` must hold one integer label per sample, shape {shape[:-1]}. "
                 f"Received: y_true of shape {y_true.shape}"
             )
-        hits: Array = y_true == y_pred.argmax(axis=-1)
-        return hits
+        return y_true
 
 
 class MeanSquaredError(MeanOverSamples):
@@ -207,8 +247,10 @@ class MeanSquaredError(MeanOverSamples):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        difference = np.subtract(y_pred, _aligned(y_true, y_pred))
-        return np.square(difference)
+        dtype = np.result_type(y_pred, y_true)
+        difference = self._kept("difference", y_pred.shape, dtype)
+        np.subtract(y_pred, _aligned(y_true, y_pred), out=difference)
+        return np.square(difference, out=difference)
 
 
 def _aligned(y_true: Array, y_pred: Array) -> Array:

@@ -15,12 +15,14 @@ from fusednn.losses.categorical import (
     sparse_categorical_crossentropy,
 )
 from fusednn.losses.regression import MeanSquaredError, mean_squared_error
+from fusednn.losses.scratch import Scratch
 
 __all__ = [
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "Loss",
     "MeanSquaredError",
+    "Scratch",
     "SparseCategoricalCrossentropy",
     "binary_crossentropy",
     "categorical_crossentropy",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusednn._serialization import Configurable, snake_case
+from fusednn.losses.scratch import Scratch
 
 Array = NDArray[Any]
 
@@ -53,7 +53,14 @@ class Loss(Configurable):
     # What a subclass defines.
 
     def per_row(
-        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
     ) -> Array:
         """Return the loss of each row, and write its gradient.
 
@@ -70,27 +77,92 @@ class Loss(Configurable):
             `scale` is given, the gradient times `scale` is to be left here; else it is scratch.
         scale
             Factor of the gradient, or None.
+        scratch
+            Arrays for intermediate results, kept from batch to batch.
 
         Returns
         -------
         ndarray
-            Shape (rows,).
+            Shape (rows,); it may be one of `scratch`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `per_row`.")
 
-    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """Check targets against predictions of `shape`; return them as (rows, K), of `dtype`.
+    def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
+        """Check targets against predictions of `shape`; return them as (rows, K), of their dtype.
 
         An axis of length 1 at the end may be missing on either side, as in Keras; nothing else
         is broadcast (Keras lets (N, 1) meet (N, K) in the mean squared error).
         """
-        targets = np.asarray(y_true, dtype)
+        targets = y_true
         if targets.shape != shape and (*targets.shape, 1) != shape and targets.shape != (*shape, 1):
             raise ValueError(
                 f"`y_true` must have the shape of `y_pred`, {shape}. "
                 f"Received: y_true of shape {targets.shape}"
             )
-        return targets.reshape(_rows(shape), shape[-1])
+        targets = targets.reshape(scratch.rows, scratch.width)
+        if targets.dtype != scratch.dtype:
+            if targets.dtype.kind not in "biufV":  # V: bfloat16
+                raise TypeError(
+                    f"`y_true` must hold real numbers. Received: y_true of dtype {targets.dtype}"
+                )
+            converted = scratch.matrix("targets")
+            np.copyto(converted, targets, casting="unsafe")
+            return converted
+        return targets
+
+    # What a model calls.
+
+    def evaluate(
+        self,
+        y_true: Array,
+        y_pred: Array,
+        scratch: Scratch,
+        *,
+        from_logits: bool,
+        grad: Array | None,
+    ) -> float:
+        """Return the reduced loss of a batch, without any check but those of the targets.
+
+        Parameters
+        ----------
+        y_true
+            Targets; see the class.
+        y_pred
+            Predictions, shape (..., K), float32 or float64.
+        scratch
+            Arrays for these predictions, seen as (rows, K): what it holds is reused.
+        from_logits
+            Whether `y_pred` holds logits.
+        grad
+            Where the gradient goes, C-contiguous, of the shape and dtype of `y_pred`; None: it is
+            not computed.
+
+        Notes
+        -----
+        Floating-point warnings are the caller's to switch off.
+        """
+        return self._reduce(self._losses(y_true, y_pred, scratch, from_logits, grad), scratch)
+
+    def _losses(
+        self, y_true: Array, y_pred: Array, scratch: Scratch, from_logits: bool, grad: Array | None
+    ) -> Array:
+        scratch.best = None
+        rows, width = scratch.rows, scratch.width
+        targets = self.targets(y_true, y_pred.shape, scratch)
+        if y_pred.ndim != 2:
+            y_pred = y_pred.reshape(rows, width)
+            grad = None if grad is None else grad.reshape(rows, width)
+        scale = None
+        if grad is not None:
+            scale = 1.0 if self.reduction == "sum" else 1.0 / max(rows, 1)
+        return self.per_row(
+            targets,
+            y_pred,
+            from_logits=from_logits,
+            work=scratch.matrix("work") if grad is None else grad,
+            scale=scale,
+            scratch=scratch,
+        )
 
     # What a user calls.
 
@@ -102,23 +174,23 @@ class Loss(Configurable):
         ValueError, TypeError
             The targets do not fit the predictions; see the class.
         """
-        return self._reduce(self.call(y_true, y_pred))
+        predictions = _predictions(y_pred)
+        with np.errstate(all="ignore"):
+            return self.evaluate(
+                np.asarray(y_true),
+                predictions,
+                Scratch.of(predictions.shape, predictions.dtype),
+                from_logits=self.from_logits,
+                grad=None,
+            )
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Array:
         """Return the loss of each sample: shape (...) for predictions of shape (..., K)."""
         predictions = _predictions(y_pred)
-        shape = predictions.shape
-        targets = self.targets(y_true, shape, predictions.dtype)
-        predictions = predictions.reshape(_rows(shape), shape[-1])
+        scratch = Scratch.of(predictions.shape, predictions.dtype)
         with np.errstate(all="ignore"):
-            losses = self.per_row(
-                targets,
-                predictions,
-                from_logits=self.from_logits,
-                work=np.empty_like(predictions),
-                scale=None,
-            )
-        return losses.reshape(shape[:-1])
+            losses = self._losses(np.asarray(y_true), predictions, scratch, self.from_logits, None)
+        return losses.reshape(predictions.shape[:-1])
 
     def value_and_gradient(
         self,
@@ -159,29 +231,19 @@ class Loss(Configurable):
                 f"`from_logits` must be False for {type(self).__name__}. "
                 f"Received: from_logits={from_logits}"
             )
-        targets = self.targets(y_true, shape, predictions.dtype)
+        targets = np.asarray(y_true)
         if out is None:
             out = np.empty(shape, predictions.dtype)
         else:
             _check_out(out, predictions, targets)
-        rows = _rows(shape)
+        scratch = Scratch.of(shape, predictions.dtype)
         with np.errstate(all="ignore"):
-            losses = self.per_row(
-                targets,
-                predictions.reshape(rows, shape[-1]),
-                from_logits=logits,
-                work=out.reshape(rows, shape[-1]),
-                scale=1.0 if self.reduction == "sum" else 1.0 / max(rows, 1),
-            )
-        return self._reduce(losses), out
+            value = self.evaluate(targets, predictions, scratch, from_logits=logits, grad=out)
+        return value, out
 
-    def _reduce(self, losses: Array) -> float:
-        total = float(np.sum(losses, dtype=np.float64))
+    def _reduce(self, losses: Array, scratch: Scratch) -> float:
+        total = scratch.total(losses)
         return total if self.reduction == "sum" else total / max(losses.size, 1)
-
-
-def _rows(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:-1])
 
 
 def _predictions(y_pred: ArrayLike) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.losses.base import EPSILON, Array, Loss
+from fusednn.losses.scratch import Scratch
 
 
 class BinaryCrossentropy(Loss):
@@ -52,9 +53,9 @@ class BinaryCrossentropy(Loss):
         )
         self.axis = check_axis(axis)
 
-    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
-        targets = super().targets(y_true, shape, dtype)
+        targets = super().targets(y_true, shape, scratch)
         # NaN passes neither comparison.
         if targets.size and not (targets.min() >= 0 and targets.max() <= 1):
             row, column = np.argwhere(~((targets >= 0) & (targets <= 1)))[0]
@@ -62,30 +63,40 @@ class BinaryCrossentropy(Loss):
                 "Labels of the binary cross-entropy must be in [0, 1]. "
                 f"Received: y_true={targets[row, column]:g} in row {row}"
             )
-        if self.label_smoothing:
-            targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
-        return targets
+        return smoothed(targets, self.label_smoothing, 0.5, scratch)
 
     def per_row(
-        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
     ) -> Array:
         """See `Loss.per_row`."""
         evaluate = _from_logits if from_logits else _from_probabilities
-        elements = evaluate(y_true, y_pred, work, scale is not None)
+        elements = evaluate(y_true, y_pred, work, scale is not None, scratch)
         features = max(y_pred.shape[1], 1)
         if scale is not None:
             work *= scale / features
-        losses: Array = elements.sum(axis=1) / features
+        losses = elements.dot(scratch.ones(), out=scratch.vector("losses"))
+        losses /= features
         return losses
 
 
-def _from_logits(y_true: Array, y_pred: Array, work: Array, gradient: bool) -> Array:
-    elements = np.abs(y_pred)
+def _from_logits(
+    y_true: Array, y_pred: Array, work: Array, gradient: bool, scratch: Scratch
+) -> Array:
+    elements = np.abs(y_pred, out=scratch.matrix("elements"))
     np.negative(elements, out=elements)
     np.exp(elements, out=elements)
     np.log1p(elements, out=elements)
     # max(z, 0) - z t as one product, which keeps its sign and does not cancel.
-    hinge = np.subtract(y_pred > 0, y_true, dtype=y_pred.dtype)
+    hinge = scratch.matrix("hinge")
+    np.copyto(hinge, np.greater(y_pred, 0, out=scratch.matrix("positive", np.bool_)))
+    hinge -= y_true
     hinge *= y_pred
     elements += hinge
     if gradient:
@@ -97,17 +108,36 @@ def _from_logits(y_true: Array, y_pred: Array, work: Array, gradient: bool) -> A
     return elements
 
 
-def _from_probabilities(y_true: Array, y_pred: Array, work: Array, gradient: bool) -> Array:
-    p = np.clip(y_pred, EPSILON, 1.0 - EPSILON)
-    q = 1.0 - p
-    elements: Array = -(y_true * np.log(p) + (1.0 - y_true) * np.log(q))
+def _from_probabilities(
+    y_true: Array, y_pred: Array, work: Array, gradient: bool, scratch: Scratch
+) -> Array:
+    p = np.clip(y_pred, EPSILON, 1.0 - EPSILON, out=scratch.matrix("p"))
+    q = np.subtract(1.0, p, out=scratch.matrix("q"))
+    other, elements = scratch.matrix("other"), scratch.matrix("elements")
+    # -(t log p + (1 - t) log q)
+    np.log(q, out=other)
+    np.subtract(1.0, y_true, out=elements)
+    other *= elements
+    np.log(p, out=elements)
+    elements *= y_true
+    elements += other
+    np.negative(elements, out=elements)
     if gradient:
-        clipped = p != y_pred
+        clipped = np.not_equal(p, y_pred, out=scratch.matrix("clipped", np.bool_))
         np.subtract(p, y_true, out=work)
         q *= p
         work /= q
-        work[clipped] = 0.0
+        np.copyto(work, 0.0, where=clipped)
     return elements
+
+
+def smoothed(targets: Array, smoothing: float, towards: float, scratch: Scratch) -> Array:
+    """Return ``targets * (1 - smoothing) + smoothing * towards``; without smoothing, `targets`."""
+    if not smoothing:
+        return targets
+    result = np.multiply(targets, 1.0 - smoothing, out=scratch.matrix("smoothed"))
+    result += smoothing * towards
+    return result
 
 
 def check_axis(axis: int) -> int:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.losses.base import EPSILON, Array, Loss
-from fusednn.losses.binary import check_axis
+from fusednn.losses.binary import check_axis, smoothed
+from fusednn.losses.scratch import Scratch
 
 
 class CategoricalCrossentropy(Loss):
@@ -52,46 +53,64 @@ class CategoricalCrossentropy(Loss):
         )
         self.axis = check_axis(axis)
 
-    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
-        targets = np.asarray(y_true, dtype)
-        if targets.shape != shape:
+        if y_true.shape != shape:
             integers = " Integer labels need `SparseCategoricalCrossentropy`."
-            hint = integers if targets.shape in (shape[:-1], (*shape[:-1], 1)) else ""
+            hint = integers if y_true.shape in (shape[:-1], (*shape[:-1], 1)) else ""
             raise ValueError(
                 f"`y_true` must be one-hot, of the shape of `y_pred`, {shape}.{hint} "
-                f"Received: y_true of shape {targets.shape}"
+                f"Received: y_true of shape {y_true.shape}"
             )
-        targets = super().targets(targets, shape, dtype)
-        if self.label_smoothing:
-            classes = max(shape[-1], 1)
-            targets = targets * (1.0 - self.label_smoothing) + self.label_smoothing / classes
-        return targets
+        if not shape[-1]:
+            raise ValueError(f"`y_pred` must have at least one class. Received: shape {shape}")
+        targets = super().targets(y_true, shape, scratch)
+        return smoothed(targets, self.label_smoothing, 1.0 / scratch.width, scratch)
 
     def per_row(
-        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
     ) -> Array:
         """See `Loss.per_row`."""
+        ones = scratch.ones()
+        picked, sums = scratch.vector("picked"), scratch.vector("sums")
         if from_logits:
-            np.subtract(y_pred, _row_max(y_pred), out=work)
-            picked = np.einsum("ij,ij->i", y_true, work)
+            _shift(y_pred, work, scratch)
+            np.einsum("ij,ij->i", y_true, work, out=picked)
             np.exp(work, out=work)
-            sums, mass = work.sum(axis=1), y_true.sum(axis=1)
-            losses: Array = np.log(sums) * mass - picked
+            work.dot(ones, out=sums)
+            mass = y_true.dot(ones, out=scratch.vector("mass"))
+            losses = np.log(sums, out=scratch.vector("losses"))
+            losses *= mass
+            losses -= picked
             if scale is not None:
-                work *= (mass / sums)[:, None]
+                mass /= sums
+                work *= mass[:, None]
                 work -= y_true
                 work *= scale
             return losses
-        sums = y_pred.sum(axis=1, keepdims=True)
-        np.divide(y_pred, sums, out=work)
-        q = np.clip(work, EPSILON, 1.0 - EPSILON)
-        losses = -np.einsum("ij,ij->i", y_true, np.log(q))
+        np.dot(y_pred, ones, out=sums)
+        np.divide(y_pred, sums[:, None], out=work)
+        q = np.clip(work, EPSILON, 1.0 - EPSILON, out=scratch.matrix("q"))
+        logarithms = np.log(q, out=scratch.matrix("logarithms"))
+        losses = np.einsum("ij,ij->i", y_true, logarithms, out=scratch.vector("losses"))
+        np.negative(losses, out=losses)
         if scale is not None:
-            inside = np.where(q == work, y_true, 0.0)
+            # The labels where nothing was clipped.
+            inside = logarithms
+            np.copyto(inside, np.equal(q, work, out=scratch.matrix("kept", np.bool_)))
+            inside *= y_true
             np.divide(inside, q, out=q)
-            np.subtract(inside.sum(axis=1, keepdims=True), q, out=work)
-            work *= scale / sums
+            inside.dot(ones, out=picked)
+            np.subtract(picked[:, None], q, out=work)
+            np.divide(scale, sums, out=sums)
+            work *= sums[:, None]
         return losses
 
 
@@ -130,63 +149,86 @@ class SparseCategoricalCrossentropy(Loss):
         super().__init__(reduction, name)
         self.from_logits = bool(from_logits)
 
-    def targets(self, y_true: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
-        given = np.asarray(y_true)
-        if given.shape != shape[:-1] and given.shape != (*shape[:-1], 1):
+        if y_true.shape != shape[:-1] and y_true.shape != (*shape[:-1], 1):
             one_hot = " One-hot labels need `CategoricalCrossentropy`."
             raise ValueError(
                 f"`y_true` must hold one integer label per sample, shape {shape[:-1]}."
-                f"{one_hot if given.shape == shape else ''} "
-                f"Received: y_true of shape {given.shape}"
+                f"{one_hot if y_true.shape == shape else ''} "
+                f"Received: y_true of shape {y_true.shape}"
             )
-        return integer_labels(given.reshape(-1), shape[-1])
+        return integer_labels(y_true.reshape(-1), shape[-1], scratch)
 
     def per_row(
-        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
     ) -> Array:
         """See `Loss.per_row`."""
-        rows = np.arange(len(y_true))
+        flat = work.reshape(-1)
+        picked, sums = scratch.vector("picked"), scratch.vector("sums")
+        losses = scratch.vector("losses")
         if from_logits:
-            highest = _row_max(y_pred)
-            picked = y_pred[rows, y_true] - highest[:, 0]
-            np.subtract(y_pred, highest, out=work)
+            _shift(y_pred, work, scratch)
+            places = scratch.places(y_true)
+            flat.take(places, out=picked, mode="clip")
             np.exp(work, out=work)
-            sums = work.sum(axis=1)
-            losses: Array = np.log(sums) - picked
+            work.dot(scratch.ones(), out=sums)
+            np.log(sums, out=losses)
+            losses -= picked
             if scale is not None:
-                work *= (scale / sums)[:, None]
-                work[rows, y_true] -= scale
+                np.divide(scale, sums, out=sums)
+                work *= sums[:, None]
+                flat.take(places, out=picked, mode="clip")
+                picked -= scale
+                flat[places] = picked
             return losses
-        sums = y_pred.sum(axis=1)
-        picked = y_pred[rows, y_true]
-        q = picked / sums
-        clipped = np.clip(q, EPSILON, 1.0 - EPSILON)
-        losses = -np.log(clipped)
+        np.dot(y_pred, scratch.ones(), out=sums)
+        places = scratch.places(y_true)
+        y_pred.take(places, out=picked, mode="clip")
+        q = np.divide(picked, sums, out=scratch.vector("q"))
+        clipped = np.clip(q, EPSILON, 1.0 - EPSILON, out=scratch.vector("clipped"))
+        np.log(clipped, out=losses)
+        np.negative(losses, out=losses)
         if scale is not None:
-            inside = q == clipped
-            work[...] = np.where(inside, scale / sums, 0.0)[:, None]
-            work[rows, y_true] -= np.where(inside, scale / picked, 0.0)
+            outside = np.not_equal(q, clipped, out=scratch.vector("outside", np.bool_))
+            np.divide(scale, sums, out=sums)
+            np.divide(scale, picked, out=picked)
+            np.copyto(sums, 0.0, where=outside)
+            np.copyto(picked, 0.0, where=outside)
+            np.copyto(work, sums[:, None])
+            np.subtract(sums, picked, out=picked)
+            flat[places] = picked
         return losses
 
 
-def integer_labels(labels: Array, classes: int) -> Array:
+def integer_labels(labels: Array, classes: int, scratch: Scratch) -> Array:
     """Return `labels`, shape (rows,), as integers; raise where one is not in [0, classes)."""
-    if labels.dtype.kind not in "biuf":
+    kind = labels.dtype.kind
+    if kind not in "biuf":
         raise TypeError(
             f"`y_true` must hold whole numbers. Received: y_true of dtype {labels.dtype}"
         )
-    if not labels.size:
-        return labels.astype(np.intp)
-    # NaN passes neither comparison.
-    if not (labels.min() >= 0 and labels.max() < classes):
-        row = np.flatnonzero(~((labels >= 0) & (labels < classes)))[0]
-        raise ValueError(
-            f"Labels must be in [0, {classes}) for predictions of {classes} classes. "
-            f"Received: y_true={labels[row]} in row {row}"
-        )
-    integers = labels.astype(np.intp, copy=False)
-    if labels.dtype.kind == "f" and not np.array_equal(integers, labels):
+    integers = labels
+    if labels.dtype != np.intp:
+        integers = scratch.vector("labels", np.intp)
+        np.copyto(integers, labels, casting="unsafe")
+    if integers.size:
+        # Read as unsigned a negative number is larger than any class, and NaN was made one.
+        unsigned = integers.view(np.uintp)
+        if unsigned[unsigned.argmax()] >= classes:
+            row = np.flatnonzero(~((labels >= 0) & (labels < classes)))[0]
+            raise ValueError(
+                f"Labels must be in [0, {classes}) for predictions of {classes} classes. "
+                f"Received: y_true={labels[row]} in row {row}"
+            )
+    if kind == "f" and not np.array_equal(integers, labels):
         row = np.flatnonzero(integers != labels)[0]
         raise ValueError(
             f"Labels must be whole numbers. Received: y_true={labels[row]} in row {row}"
@@ -194,10 +236,14 @@ def integer_labels(labels: Array, classes: int) -> Array:
     return integers
 
 
-def _row_max(y_pred: Array) -> Array:
-    # `initial` gives the maximum over no class a value.
-    highest: Array = y_pred.max(axis=1, keepdims=True, initial=-np.inf)
-    return highest
+def _shift(y_pred: Array, work: Array, scratch: Scratch) -> None:
+    """Write ``y_pred - max(y_pred)``, row by row, to `work`."""
+    best = y_pred.argmax(axis=1, out=scratch.vector("best", np.intp))
+    # `argmax` and `take` run at vector speed, `max` along a row does not.
+    # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
+    highest = y_pred.take(scratch.places(best), out=scratch.vector("highest"), mode="clip")
+    np.subtract(y_pred, highest[:, None], out=work)
+    scratch.best = best
 
 
 def categorical_crossentropy(

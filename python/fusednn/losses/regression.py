@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn.losses.base import Array, Loss
+from fusednn.losses.scratch import Scratch
 
 
 class MeanSquaredError(Loss):
@@ -20,12 +21,19 @@ class MeanSquaredError(Loss):
     """
 
     def per_row(
-        self, y_true: Array, y_pred: Array, *, from_logits: bool, work: Array, scale: float | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
     ) -> Array:
         """See `Loss.per_row`."""
         features = max(y_pred.shape[1], 1)
         np.subtract(y_pred, y_true, out=work)
-        losses: Array = np.einsum("ij,ij->i", work, work)
+        losses: Array = np.einsum("ij,ij->i", work, work, out=scratch.vector("losses"))
         losses /= features
         if scale is not None:
             work *= 2.0 * scale / features

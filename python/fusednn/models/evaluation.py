@@ -119,7 +119,7 @@ class Evaluator:
         plan = self._plan(len(x), training=False)
         with np.errstate(all="ignore"):
             z = plan.forward(x)
-            objective.record(plan, y, z, objective.evaluate(plan, y, z))
+            objective.record(plan, y, z, objective.evaluate(plan, y, z, gradient=False))
 
     def predict(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednn import losses, metrics
-from fusednn.metrics import CategoricalAccuracy, Metric, SparseCategoricalAccuracy
+from fusednn.metrics import Metric, PlaceAccuracy
 from fusednn.models.data import Array
 from fusednn.models.plan import Plan
 
@@ -43,7 +43,7 @@ class Objective:
         for metric in self.metrics or ():
             metric.reset_state()
 
-    def evaluate(self, plan: Plan, y_true: Array, z: Array) -> float:
+    def evaluate(self, plan: Plan, y_true: Array, z: Array, *, gradient: bool) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``plan.grad_output``.
 
         Parameters
@@ -53,12 +53,16 @@ class Objective:
             Targets of the batch.
         z : ndarray
             What ``plan.forward`` returned.
+        gradient : bool
+            Whether the gradient is wanted.
         """
-        from_logits = True if plan.returns_logits else None
-        value, _ = self.loss.value_and_gradient(
-            y_true, z, from_logits=from_logits, out=plan.grad_output
+        return self.loss.evaluate(
+            y_true,
+            z,
+            plan.scratch,
+            from_logits=plan.returns_logits or self.loss.from_logits,
+            grad=plan.grad_output if gradient else None,
         )
-        return value
 
     def record(self, plan: Plan, y_true: Array, z: Array, loss: float) -> None:
         """Count a batch, whose loss is known, into the means."""
@@ -69,10 +73,15 @@ class Objective:
         assert self.metrics is not None
         if not self.metrics:
             return
-        # The largest logit is the largest probability: where only that counts, softmax can wait.
-        y_pred = z if self._ranks_only and self.loss.link == "softmax" else plan.activate(z)
+        # The largest logit is the largest probability, and the loss has looked for it already.
+        best = plan.scratch.best
+        y_pred: Array | None = None
         for metric in self.metrics:
-            metric.update_state(y_true, y_pred)
+            if best is not None and isinstance(metric, PlaceAccuracy):
+                metric.update_places(y_true, best.reshape(z.shape[:-1]), z.shape[-1])
+            else:
+                y_pred = plan.activate(z) if y_pred is None else y_pred
+                metric.update_state(y_true, y_pred)
 
     def means(self) -> dict[str, float]:
         """Loss and metrics by name, the loss first."""
@@ -103,7 +112,4 @@ class Objective:
             raise ValueError(
                 f"`metrics` must have names that differ from each other. Received: {names}"
             )
-        self._ranks_only = all(
-            isinstance(m, (CategoricalAccuracy, SparseCategoricalAccuracy)) for m in resolved
-        )
         self.metrics = resolved

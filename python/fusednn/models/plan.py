@@ -14,6 +14,7 @@ from fusednn.layers.batch_normalization import BatchNormStep, NormStep
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
 from fusednn.layers.step import Array, Shape, Step
+from fusednn.losses import Scratch
 
 
 class Plan:
@@ -75,6 +76,11 @@ class Plan:
             self._head.bind(self.output_shape, buffers, grad_input=False)
         #: Where the loss writes its gradient with respect to what `forward` returned.
         self.grad_output = buffers.gradient(self.output_shape)
+        #: Where the loss keeps its intermediate results.
+        self.scratch = Scratch.of(self.output_shape, dtype)
+        # Bound methods, looked up once.
+        self._forward = [step.forward for step in self._forward_steps]
+        self._backward = [step.backward for step in self._backward_steps]
 
     @property
     def returns_logits(self) -> bool:
@@ -83,8 +89,8 @@ class Plan:
 
     def forward(self, x: Array) -> Array:
         """Return the output, or the logits; valid until the next call."""
-        for step in self._forward_steps:
-            x = step.forward(x)
+        for forward in self._forward:
+            x = forward(x)
         return x
 
     def activate(self, z: Array) -> Array:
@@ -104,8 +110,8 @@ class Plan:
     def backward(self) -> None:
         """Write the gradients of all trained weights, from `grad_output`."""
         grad = self.grad_output
-        for step in self._backward_steps:
-            grad = step.backward(grad)
+        for backward in self._backward:
+            grad = backward(grad)
 
 
 def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Shape]]:

@@ -62,8 +62,9 @@ class Sequential(Trainer):
         self._layers: list[Layer] = []
         self._shapes: list[BatchShape] = []  # of the input, then of each layer's output; or empty
         self._plans: OrderedDict[tuple[int, tuple[bool, ...] | None], Plan] = OrderedDict()
+        self._latest: tuple[int, tuple[bool, ...] | None, Plan] | None = None
         self._trained: tuple[bool, ...] = ()  # each layer's `trainable`, as of compile
-        self._lists: tuple[list[Array], list[Variable]] | None = None
+        self._lists: tuple[tuple[Array, ...], tuple[Variable, ...]] | None = None
         for layer in layers or ():
             self.add(layer)
         if not trainable:
@@ -305,7 +306,7 @@ class Sequential(Trainer):
         inputs = as_inputs(x, self.dtype, name)
         if not self.built:
             self.build((None, *inputs.shape[1:]))
-        expected = self._sample_shape
+        expected = self._shapes[0][1:]
         if inputs.ndim == 1 and expected == (1,):
             return inputs[:, np.newaxis]
         if inputs.shape[1:] != expected:
@@ -324,21 +325,22 @@ class Sequential(Trainer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan's arrays are views of each other, which a copy would tear apart.
-        return self.__dict__ | {"_plans": OrderedDict(), "_lists": None}
+        return self.__dict__ | {"_plans": OrderedDict(), "_latest": None, "_lists": None}
 
     def _forget_plans(self) -> None:
         self._plans.clear()
+        self._latest = None
         self._lists = None
 
-    def _training_lists(self) -> tuple[list[Array], list[Variable]]:
+    def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         if self._lists is None:
-            variables = [
+            variables = tuple(
                 variable
                 for layer, trained in zip(self._layers, self._trained, strict=True)
                 for variable in layer.weights
                 if trained and variable.trainable
-            ]
-            self._lists = [variable.grad for variable in variables], variables
+            )
+            self._lists = tuple(variable.grad for variable in variables), variables
         return self._lists
 
     def _plan(self, samples: int, *, training: bool) -> Plan:
@@ -346,6 +348,14 @@ class Sequential(Trainer):
 
     def _cached_plan(self, samples: int, trained: tuple[bool, ...] | None) -> Plan:
         """Plan for training these layers, or (None) for inference."""
+        latest = self._latest
+        if latest is not None and latest[0] == samples and latest[1] is trained:
+            return latest[2]
+        plan = self._kept_plan(samples, trained)
+        self._latest = samples, trained, plan
+        return plan
+
+    def _kept_plan(self, samples: int, trained: tuple[bool, ...] | None) -> Plan:
         key = (samples, trained)
         plan = self._plans.get(key)
         if plan is not None:

@@ -43,8 +43,8 @@ class Trainer(Evaluator):
         """Note which layers are trainable now, and forget all plans."""
         raise NotImplementedError
 
-    def _training_lists(self) -> tuple[list[Array], list[Variable]]:
-        """Return gradients and variables of the layers that train; the same lists every time."""
+    def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
+        """Return gradients and variables of the layers that train; the same tuples every time."""
         raise NotImplementedError
 
     # ---- compile
@@ -218,7 +218,7 @@ class Trainer(Evaluator):
             z = plan.forward(x)
             stepped = False
             try:
-                loss = objective.evaluate(plan, y, z)
+                loss = objective.evaluate(plan, y, z, gradient=True)
                 objective.record(plan, y, z, loss)
                 if math.isfinite(loss):
                     plan.backward()
