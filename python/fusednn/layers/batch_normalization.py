@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,8 @@ class BatchNormStep(NormStep):
         super().__init__(layer)
         self._update = 1.0 - layer.momentum
         self._input_shift: Array | None = None
+        # As an array of no axes: NumPy multiplies by it faster than by a Python number.
+        self._shift_factor = np.asarray(self._update, layer.dtype)
 
     def take_bias_of(self, dense: DenseStep) -> None:
         """Relieve the layer before of its bias: it only moves the mean, so count it in there."""
@@ -190,16 +193,11 @@ class BatchNormStep(NormStep):
         self._grad_beta = np.empty(channels, buffers.dtype) if beta is None else beta.grad
         self._grad_x = buffers.gradient(input_shape)
         self._moving_before = [np.empty(channels, buffers.dtype) for _ in range(2)]
-
-    def forward(self, x: Array) -> Array:
-        """Normalise by the batch's statistics, rectify, and move the moving statistics."""
-        self._x = x
-        np.copyto(self._moving_before[0], self._moving_mean)
-        np.copyto(self._moving_before[1], self._moving_variance)
-        ops.batch_norm_forward(
-            x,
-            self._gamma,
-            self._beta,
+        # All arguments but the batch are the same at every step.
+        self._normalize = partial(
+            ops.batch_norm_forward,
+            gamma=self._gamma,
+            beta=self._beta,
             running_mean=self._moving_mean,
             running_var=self._moving_variance,
             momentum=self._update,
@@ -209,9 +207,26 @@ class BatchNormStep(NormStep):
             channel_axis=self._axis,
             out=(self._y, self._mean, self._inv_std),
         )
+        self._differentiate = partial(
+            ops.batch_norm_backward,
+            gamma=self._gamma,
+            beta=self._beta,
+            mean=self._mean,
+            inv_std=self._inv_std,
+            negative_slope=self.negative_slope,
+            channel_axis=self._axis,
+            out=(self._grad_x, self._grad_gamma, self._grad_beta),
+        )
+
+    def forward(self, x: Array) -> Array:
+        """Normalise by the batch's statistics, rectify, and move the moving statistics."""
+        self._x = x
+        np.copyto(self._moving_before[0], self._moving_mean)
+        np.copyto(self._moving_before[1], self._moving_variance)
+        self._normalize(x)
         if self._input_shift is not None:
-            np.multiply(self._input_shift, self._update, out=self._shift_update)
-            np.add(self._moving_mean, self._shift_update, out=self._moving_mean)
+            np.multiply(self._input_shift, self._shift_factor, self._shift_update)
+            np.add(self._moving_mean, self._shift_update, self._moving_mean)
         return self._y
 
     def undo(self) -> None:
@@ -221,17 +236,7 @@ class BatchNormStep(NormStep):
 
     def backward(self, grad: Array) -> Array:
         """Write the gradients of gamma and beta; return grad_x."""
-        ops.batch_norm_backward(
-            grad,
-            self._x,
-            self._gamma,
-            self._beta,
-            self._mean,
-            self._inv_std,
-            negative_slope=self.negative_slope,
-            channel_axis=self._axis,
-            out=(self._grad_x, self._grad_gamma, self._grad_beta),
-        )
+        self._differentiate(grad, self._x)
         return self._grad_x
 
 

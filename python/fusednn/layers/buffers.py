@@ -50,6 +50,7 @@ class Buffers:
         self._largest = largest
         self._outputs = None if keep_outputs else _Alternating(largest, dtype)
         self._gradients: _Alternating | None = None
+        self._temporaries: _Alternating | None = None
 
     def output(self, shape: tuple[int, ...]) -> Array:
         """Array for the output of the next step."""
@@ -62,3 +63,9 @@ class Buffers:
         if self._gradients is None:
             self._gradients = _Alternating(self._largest, self.dtype)
         return self._gradients.next(shape)
+
+    def temporary(self, shape: tuple[int, ...]) -> Array:
+        """Array for an intermediate result within one step; one step may take two."""
+        if self._temporaries is None:
+            self._temporaries = _Alternating(self._largest, self.dtype)
+        return self._temporaries.next(shape)

@@ -7,7 +7,7 @@ import math
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
@@ -126,6 +126,7 @@ class Optimizer(Configurable):
         self._iterations = 0
         self._exempt = DecayExclusion()
         self._slots: Slots | None = None
+        self._latest: _Call | None = None
 
     # What a subclass defines.
 
@@ -236,7 +237,8 @@ class Optimizer(Configurable):
         ----------
         grads
             One gradient per variable, of its shape and dtype. A variable whose gradient is None
-            is left alone, with a warning; an empty list does nothing.
+            is left alone, with a warning; an empty list does nothing. The same two tuples as at
+            the step before are known to fit, and are not looked through again.
         variables
             The variables; None means those that the optimizer was built with. The first call
             builds the optimizer; later ones may pass some of the same variables.
@@ -249,6 +251,12 @@ class Optimizer(Configurable):
         TypeError
             A gradient's dtype is not its variable's (Keras casts).
         """
+        latest = self._latest
+        if latest is not None and latest.grads is grads and latest.variables is variables:
+            assert self._slots is not None
+            self._update(self._slots, self._slots.groups, latest.grads, latest.lists)
+            self._iterations += 1
+            return
         if len(grads) == 0:
             return
         if variables is None:
@@ -272,7 +280,10 @@ class Optimizer(Configurable):
             and all(map(operator.is_, variables, self._slots.variables))
             and not any(grad is None for grad in grads)
         ):
-            self._update(self._slots, self._slots.groups, grads)
+            lists = _by_group(self._slots.groups, grads)
+            self._update(self._slots, self._slots.groups, grads, lists)
+            if isinstance(grads, tuple) and isinstance(variables, tuple):
+                self._latest = _Call(grads, variables, lists)
         else:
             self._update_some(self._slots, grads, variables)
         self._iterations += 1
@@ -307,9 +318,16 @@ class Optimizer(Configurable):
         if missing:
             warnings.warn(f"No gradient was given for {', '.join(missing)}.", stacklevel=3)
         every = [given.get(position) for position in range(len(slots.variables))]
-        self._update(slots, slots.grouped(sorted(given)), every)
+        groups = slots.grouped(sorted(given))
+        self._update(slots, groups, every, _by_group(groups, every))
 
-    def _update(self, slots: Slots, groups: Sequence[Group], grads: Sequence[Array | None]) -> None:
+    def _update(
+        self,
+        slots: Slots,
+        groups: Sequence[Group],
+        grads: Sequence[Array | None],
+        lists: Sequence[list[Array]],
+    ) -> None:
         step = self._iterations + 1
         options: dict[str, Any] = {
             "convention": "keras",
@@ -329,10 +347,10 @@ class Optimizer(Configurable):
             options["max_norm"] = None
             if math.isfinite(norm):
                 options["grad_scale"] = max(norm / self.global_clipnorm, 1.0)
-        for group in groups:
+        for group, grads_of_group in zip(groups, lists, strict=True):
             self.step(
                 group.params,
-                [grads[position] for position in group.positions],  # type: ignore[misc]
+                grads_of_group,
                 group.states,
                 weight_decay=(self.weight_decay or 0.0) if group.decays else 0.0,
                 ema=group.averages,
@@ -343,6 +361,20 @@ class Optimizer(Configurable):
             _average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
             if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
                 self.finalize_variable_values(slots.variables)
+
+
+class _Call(NamedTuple):
+    """A step of all variables, from gradients that lie in the same arrays every time."""
+
+    grads: tuple[Array | None, ...]
+    variables: tuple[Variable, ...]
+    #: The gradients as the groups' kernel calls take them: the same lists, for the kernel too.
+    lists: list[list[Array]]
+
+
+def _by_group(groups: Sequence[Group], grads: Sequence[Array | None]) -> list[list[Array]]:
+    lists = [[grads[position] for position in group.positions] for group in groups]
+    return cast("list[list[Array]]", lists)
 
 
 def _average_untouched(slots: Slots, groups: Sequence[Group], momentum: float) -> None:
