@@ -50,8 +50,10 @@ class Activation(Configurable):
     """
 
     name: ClassVar[str]
+    #: Whether an array for intermediate results is of use, besides `out`.
+    needs_work: ClassVar[bool] = False
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """Return the function of `x`, a floating-point array.
 
         Parameters
@@ -61,10 +63,20 @@ class Activation(Configurable):
         out
             Where the result goes, of the shape and dtype of `x`; it may be `x` itself. None
             allocates it (`linear` returns `x`).
+        work
+            Where `needs_work`: an array like `x`, apart from it, to be overwritten. None allocates
+            it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """Return the gradient with respect to `x`.
 
         Parameters
@@ -75,6 +87,8 @@ class Activation(Configurable):
             Input and output of `forward`. Only y is read: x may be overwritten, or None.
         out
             Where the result goes; it may be `grad`. None allocates it (`linear` returns `grad`).
+        work
+            As in `forward`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `backward`.")
 
@@ -90,11 +104,18 @@ class Linear(Activation):
 
     name = "linear"
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         return _copied(x, out)
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
         return _copied(grad, out)
 
@@ -115,11 +136,18 @@ class LeakyReLU(Activation):
     def __init__(self, negative_slope: float = 0.2) -> None:
         self.negative_slope = check_number("negative_slope", negative_slope, minimum=0)
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         return ops.leaky_relu(x, self.negative_slope, out=out)
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
         return ops.leaky_relu_backward(grad, y, self.negative_slope, out=out)
 
@@ -142,7 +170,7 @@ class Sigmoid(Activation):
 
     name = "sigmoid"
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         out = np.negative(x, out=out)
         with np.errstate(over="ignore"):  # the reciprocal of infinity is the right 0
@@ -150,7 +178,14 @@ class Sigmoid(Activation):
         out += 1
         return np.reciprocal(out, out=out)
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
         slope = np.subtract(1, y, out=_apart(out, grad, y))
         slope *= y
@@ -162,11 +197,18 @@ class Tanh(Activation):
 
     name = "tanh"
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         return np.tanh(x, out=out)
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
         slope = np.multiply(y, y, out=_apart(out, grad, y))
         np.subtract(1, slope, out=slope)
@@ -181,7 +223,7 @@ class Softmax(Activation):
 
     name = "softmax"
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         highest = x.max(axis=-1, keepdims=True, initial=-np.inf)
         with np.errstate(invalid="ignore"):  # infinite inputs give NaN, without a warning
@@ -190,7 +232,14 @@ class Softmax(Activation):
             out /= out.sum(axis=-1, keepdims=True)
         return out
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
         mean = np.einsum("...i,...i->...", grad, y)[..., None]
         out = np.subtract(grad, mean, out=out)
@@ -210,6 +259,7 @@ class ELU(Activation):
     """
 
     name = "elu"
+    needs_work = True
     config_names: ClassVar[tuple[str, ...]] = ("alpha",)
     #: Factor of the whole function: 1, but in `SELU`.
     scale: ClassVar[float] = 1.0
@@ -217,20 +267,33 @@ class ELU(Activation):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = check_number("alpha", alpha, minimum=0)
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
-        positive = x > 0
-        low = np.minimum(x, 0)  # so that expm1 does not overflow where it is not wanted
+        # One of the two parts is 0 everywhere.
+        low = np.minimum(x, 0, out=work)
         np.expm1(low, out=low)
         low *= self.scale * self.alpha
-        out = np.multiply(x, self.scale, out=out)
-        np.copyto(out, low, where=~positive)
+        out = np.maximum(x, 0, out=out)
+        out *= self.scale
+        out += low
         return out
 
-    def backward(self, grad: Array, x: Array | None, y: Array, out: Array | None = None) -> Array:
+    def backward(
+        self,
+        grad: Array,
+        x: Array | None,
+        y: Array,
+        out: Array | None = None,
+        work: Array | None = None,
+    ) -> Array:
         """See `Activation.backward`."""
-        slope = np.add(y, self.scale * self.alpha, out=_apart(out, grad, y))
-        np.copyto(slope, self.scale, where=y > 0)
+        low = self.scale * self.alpha
+        slope = np.minimum(y, 0, out=_apart(out, grad, y))
+        slope += low
+        if low != self.scale:
+            step = np.heaviside(y, 0, out=work)
+            step *= self.scale - low
+            slope += step
         return np.multiply(grad, slope, out=slope if out is None else out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,16 +150,22 @@ class ActivationStep(Step):
         self._grad_x: Array | None = None
         if grad_input and self.negative_slope is None:
             self._grad_x = buffers.gradient(input_shape)
+        self._forward = self.activation.forward
+        self._backward = self.activation.backward
+        if self.activation.needs_work:
+            work = buffers.temporary(input_shape)
+            self._forward = partial(self._forward, work=work)
+            self._backward = partial(self._backward, work=work)
 
     def forward(self, x: Array) -> Array:
         """Return activation(x)."""
         self._y = x if self._own_y is None else self._own_y
-        return self.activation.forward(x, out=self._y)
+        return self._forward(x, out=self._y)
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x."""
         out = grad if self._grad_x is None else self._grad_x
-        return self.activation.backward(grad, None, self._y, out=out)
+        return self._backward(grad, None, self._y, out=out)
 
 
 class BoundedRectifierStep(Step):
@@ -179,6 +186,8 @@ class BoundedRectifierStep(Step):
         """Return the bounded ReLU of x."""
         np.less_equal(x, self._threshold, out=self._below)
         np.greater_equal(x, self._max_value, out=self._bounded)
+        # Where max_value < threshold an element may be in both masks: what is below counts.
+        np.greater(self._bounded, self._below, out=self._bounded)
         np.minimum(x, self._max_value, out=self._y)
         np.subtract(x, self._threshold, out=self._y, where=self._below)
         np.multiply(self._y, self._negative_slope, out=self._y, where=self._below)
@@ -186,7 +195,6 @@ class BoundedRectifierStep(Step):
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x in the place of `grad`."""
-        # Where max_value < threshold an element may be in both masks: what is below counts.
-        np.copyto(grad, 0, where=self._bounded & ~self._below)
+        np.copyto(grad, 0, where=self._bounded)
         np.multiply(grad, self._negative_slope, out=grad, where=self._below)
         return grad

@@ -141,7 +141,9 @@ class DenseStep(Step):
         self._grad_x: Array | None = None
         if grad_input:
             self._grad_x = buffers.gradient(input_shape)
-            self._multiply = InputGradient(self._kernel, self._grad_x.reshape(-1, features), buffers)
+            self._multiply = InputGradient(
+                self._kernel, self._grad_x.reshape(-1, features), buffers
+            )
 
     def forward(self, x: Array) -> Array:
         """Return x @ kernel, plus the bias."""

@@ -138,10 +138,12 @@ class Batches:
 
     def _shuffled(self) -> Iterator[tuple[Array, Array]]:
         order = random_generator().permutation(len(self._x))
+        x, y = self._x_batch, self._y_batch
         for start in range(0, len(order), self._size):
             rows = order[start : start + self._size]
-            x, y = self._x_batch[: len(rows)], self._y_batch[: len(rows)]
+            if len(rows) < self._size:
+                x, y = x[: len(rows)], y[: len(rows)]
             # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
-            np.take(self._x, rows, axis=0, out=x, mode="clip")
-            np.take(self._y, rows, axis=0, out=y, mode="clip")
+            self._x.take(rows, axis=0, out=x, mode="clip")
+            self._y.take(rows, axis=0, out=y, mode="clip")
             yield x, y
