@@ -76,8 +76,8 @@ class DropoutStep(Step):
         self._mask = np.empty(self._mask_shape(input_shape), buffers.dtype)
         self._kept = np.empty(self._mask.shape, np.bool_)
         rate = self.layer.rate
-        # Of the data's type: with a Python float NumPy would compute in float64.
-        self._scale = buffers.dtype.type(1 / (1 - rate) if rate < 1 else 0)
+        # As an array of no axes: NumPy multiplies by it faster than by a number.
+        self._scale = np.asarray(1 / (1 - rate) if rate < 1 else 0, buffers.dtype)
 
     def _mask_shape(self, input_shape: Shape) -> Shape:
         noise_shape = self.layer.noise_shape
@@ -103,7 +103,8 @@ class DropoutStep(Step):
         """Draw a mask and apply it."""
         self.layer.random_generator().random(out=self._mask, dtype=self._mask.dtype)
         np.greater_equal(self._mask, self.layer.rate, out=self._kept)
-        np.multiply(self._kept, self._scale, out=self._mask)
+        np.copyto(self._mask, self._kept)
+        np.multiply(self._mask, self._scale, out=self._mask)
         return np.multiply(x, self._mask, out=self._y)
 
     def backward(self, grad: Array) -> Array:
