@@ -51,6 +51,19 @@ def test_bad_labels(labels, message):
     np.testing.assert_array_equal(out, y)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float32", "float64"])
+def test_negative_labels_of_short_types(dtype):
+    y = np.full((2, 300), 1 / 300, np.float32)  # more classes than an int8 has numbers
+    with pytest.raises(ValueError, match=r"Labels must be in \[0, 300\) .* in row 1"):
+        SparseCategoricalCrossentropy()(np.array([5, -1], dtype), y)
+    assert SparseCategoricalCrossentropy()(np.array([5, 127], dtype), y) > 0
+
+
+def test_labels_too_large_for_a_signed_integer():
+    with pytest.raises(ValueError, match=r"Labels must be in \[0, 3\) .*=18446744073709551615"):
+        SparseCategoricalCrossentropy()(np.array([2**64 - 1], np.uint64), np.ones((1, 3)))
+
+
 def test_bad_targets():
     y = np.full((2, 3), 1 / 3)
     with pytest.raises(TypeError, match=r"`y_true` must hold whole numbers. Received: .* <U1"):
@@ -64,6 +77,10 @@ def test_bad_targets():
     for label in (2, -1, np.nan):
         with pytest.raises(ValueError, match=rf"in \[0, 1\]. Received: y_true={label} in row 1"):
             BinaryCrossentropy()([0, label], [[0.5], [0.5]])
+    with pytest.raises(TypeError, match=r"`y_true` must hold real numbers. Received: .* <U1"):
+        MeanSquaredError()([["a", "b", "c"]] * 2, y)
+    with pytest.raises(ValueError, match=r"`y_pred` must have at least one class"):
+        CategoricalCrossentropy()(np.ones((2, 0)), np.ones((2, 0)))
     with pytest.raises(ValueError, match=r"`y_pred` must have at least one axis"):
         MeanSquaredError()(1.0, 2.0)
 

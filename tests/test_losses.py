@@ -195,6 +195,42 @@ def test_strided_predictions(rng, case):
     np.testing.assert_allclose(grad_strided, grad, rtol=1e-14)
 
 
+def test_scratch_keeps_nothing_from_batch_to_batch(rng, case):
+    """A model's way: the same arrays for every batch, whatever the one before left in them."""
+    loss, _, _, of_targets, of_predictions = case
+    shape = (13, 4)
+    scratch = losses.Scratch.of(shape, np.dtype(np.float64))
+    link = loss.link == "softmax"
+    for from_logits in {loss.from_logits, loss.link is not None}:
+        for spoil in (True, False, False):
+            t, y = draw(rng, of_targets, shape), draw(rng, of_predictions, shape)
+            if spoil:
+                y[::3] = np.nan  # and what is clipped, where these are probabilities
+                y[1, :] = [0.0, 1.0, 0.0, 0.0]
+            grad = np.full(shape, np.nan)
+            with np.errstate(all="ignore"):
+                value = loss.evaluate(t, y, scratch, from_logits=from_logits, grad=grad)
+                only = loss.evaluate(t, y, scratch, from_logits=from_logits, grad=None)
+            fresh, fresh_grad = loss.value_and_gradient(t, y, from_logits=from_logits)
+            np.testing.assert_array_equal([value, only], fresh)
+            np.testing.assert_array_equal(grad, fresh_grad)
+            if link and from_logits:
+                np.testing.assert_array_equal(scratch.best, y.argmax(axis=1))
+            else:
+                assert scratch.best is None
+
+
+def test_targets_of_another_type_are_converted_into_scratch(rng):
+    y = rng.uniform(0.1, 0.9, (6, 4)).astype(np.float32)
+    onehot = np.eye(4)[rng.integers(0, 4, 6)]
+    for loss in (MeanSquaredError(), BinaryCrossentropy(), CategoricalCrossentropy()):
+        expected = loss.value_and_gradient(onehot.astype(np.float32), y)
+        for dtype in (np.float64, np.int64, np.uint8, np.bool_, np.float16):
+            value, grad = loss.value_and_gradient(onehot.astype(dtype), y)
+            assert value == expected[0]
+            np.testing.assert_array_equal(grad, expected[1])
+
+
 def test_empty_batch(case):
     loss, _, _, of_targets, _ = case
     t = np.zeros(0, int) if of_targets == "label" else np.zeros((0, 3))

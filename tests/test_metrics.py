@@ -86,6 +86,23 @@ def test_batches_add_up_to_the_whole(rng, sizes):
         assert metric(t[:2], p[:2]) == cls()(t[:2], p[:2])
 
 
+def test_known_places_give_the_same_accuracy(rng):
+    y = rng.standard_normal((7, 3, 5))
+    labels = rng.integers(0, 5, (7, 3))
+    y[0, 0] = 1.0  # the first of equal ones counts
+    for cls, t in (
+        (SparseCategoricalAccuracy, labels),
+        (SparseCategoricalAccuracy, labels[..., None]),
+        (CategoricalAccuracy, np.eye(5)[labels]),
+    ):
+        metric = cls()
+        metric.update_places(t, y.argmax(axis=-1), 5)
+        assert (metric.total, metric.count) == (7 * cls()(t, y), 7)
+        with pytest.raises(ValueError, match="`y_true` must"):
+            metric.update_places(t[:6], y.argmax(axis=-1), 5)
+        assert metric.count == 7
+
+
 def test_mean():
     mean = Mean()
     assert mean.result() == 0.0

@@ -40,7 +40,9 @@ class Dense(Layer):
 
     Directly before a trainable `BatchNormalization` over the last axis, the bias has no effect in
     training, because the batch mean takes it away again: a model then leaves it out, adds it to
-    the moving mean instead, and gives it the exact gradient, 0 (Keras computes rounding noise).
+    the moving mean instead, and gives it the exact gradient, 0. Weight decay acts on it as on all
+    others. In Keras its gradient is rounding noise, which Adam scales up to whole steps: there the
+    bias wanders, and the moving mean with it, while outputs in inference stay the same.
 
     Raises
     ------
