@@ -157,9 +157,9 @@ class Trainer(Evaluator):
         whole process, and `fit` leaves it alone. On free cores, more threads are faster for all
         but the smallest models. OpenBLAS' threads wait for each other, however: where another
         process wants one of the cores, a step may take many times as long as with one thread.
-        Then set ``OPENBLAS_NUM_THREADS=1`` before Python starts, or run `fit` inside threadpoolctl's
-        ``threadpool_limits(1, user_api="blas")``. The kernels' threads (`set_num_threads`) never
-        wait for one that was not given a core in time.
+        Then set ``OPENBLAS_NUM_THREADS=1`` before Python starts, or run `fit` inside
+        ``threadpool_limits(1, user_api="blas")`` of threadpoolctl. The kernels' threads
+        (`set_num_threads`) never wait for one that was not given a core in time.
         """
         objective = self._compiled()
         batch_size = check_count("batch_size", batch_size)
