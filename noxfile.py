@@ -100,7 +100,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Compare with PyTorch, Keras and JAX."""
+    """Compare with PyTorch, Keras, JAX, optax and ONNX."""
     install_package(session, *groups("peers"))
     run_pytest(session, "tests/peers")
 

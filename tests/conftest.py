@@ -15,7 +15,7 @@ import fusednn
 
 
 def pytest_report_header() -> list[str]:
-    packages = ("numpy", "ml_dtypes", "threadpoolctl", "torch", "keras", "jax")
+    packages = ("numpy", "ml_dtypes", "threadpoolctl", "torch", "keras", "jax", "optax", "onnx")
     installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
     versions = [f"{name} {installed[name]}" for name in packages if name in installed]
     return [

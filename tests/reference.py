@@ -2,18 +2,28 @@
 
 The functions bear the names of the operations that they check and are written to be read: whole
 arrays, no blocks, sums in extended precision. `OPTIMIZERS` has one row per optimizer; the tests of
-the kernels, of their bits and of their peers iterate over it: a new optimizer is one more row.
+the kernels, of their bits and of their peers iterate over it: a new optimizer is one more row, and
+its formula one function per framework in `optimizer_formulas.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from optimizer_formulas import (
+    CONVENTIONS,
+    FORMULAS,
+    decouples_decay,
+    norm_epsilon,
+    own_hyperparameters,
+    step_number,
+)
 
 Array = np.ndarray
 
@@ -162,74 +172,22 @@ def batch_norm_inference_backward(
 
 
 # --- Optimizers ---------------------------------------------------------------------------------
-# An update takes one parameter p, its gradient g (unscaled, clipped, decayed) and its states by the
-# operation's argument names, advances the states in place and returns the new parameter.
-
-
-def sgd(p, g, s, *, keras, step, lr, momentum=0.0, dampening=0.0, nesterov=False):
-    if momentum == 0:
-        return p - lr * g
-    b = s["momentum_buffers"]
-    if keras:
-        b[...] = momentum * b - lr * g
-        return p + (momentum * b - lr * g if nesterov else b)
-    b[...] = g if step == 1 else momentum * b + (1 - dampening) * g
-    return p - lr * (g + momentum * b if nesterov else b)
-
-
-def adagrad(p, g, s, *, keras, step, lr, lr_decay=0.0, eps=None):
-    h = s["sums"]
-    h += g**2
-    if keras:
-        return p - lr * g / np.sqrt(h + (1e-7 if eps is None else eps))
-    return p - lr / (1 + (step - 1) * lr_decay) * g / (np.sqrt(h) + (1e-10 if eps is None else eps))
-
-
-def rmsprop(p, g, s, *, keras, step, lr, rho=None, eps=None, momentum=0.0, centered=False):
-    rho = (0.9 if keras else 0.99) if rho is None else rho
-    eps = (1e-7 if keras else 1e-8) if eps is None else eps
-    v = s["square_avgs"]
-    v[...] = rho * v + (1 - rho) * g**2
-    spread = v
-    if centered:
-        a = s["grad_avgs"]
-        a[...] = rho * a + (1 - rho) * g
-        spread = v - a**2
-    d = g / (np.sqrt(spread + eps) if keras else np.sqrt(spread) + eps)
-    if momentum == 0:
-        return p - lr * d
-    b = s["momentum_buffers"]
-    b[...] = momentum * b + (lr * d if keras else d)
-    return p - (b if keras else lr * b)
-
-
-def adam(p, g, s, *, keras, step, lr, beta1=0.9, beta2=0.999, eps=None, amsgrad=False):
-    eps = (1e-7 if keras else 1e-8) if eps is None else eps
-    m, v = s["exp_avgs"], s["exp_avg_sqs"]
-    m[...] = beta1 * m + (1 - beta1) * g
-    v[...] = beta2 * v + (1 - beta2) * g**2
-    if amsgrad:
-        s["max_exp_avg_sqs"][...] = np.maximum(s["max_exp_avg_sqs"], v)
-        v = s["max_exp_avg_sqs"]
-    c1, c2 = 1 - beta1**step, 1 - beta2**step
-    if keras:
-        return p - lr * np.sqrt(c2) / c1 * m / (np.sqrt(v) + eps)
-    return p - lr / c1 * m / (np.sqrt(v / c2) + eps)
+# What one update computes is in `optimizer_formulas.py`; here is what goes around it.
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One row: the reference update, its states in order, and the options that set it apart.
+    """One row: the states in order, and the options that set it apart.
 
     A state given as ``name: option`` is kept only where that option is on. The first `positional`
-    states follow the gradients in a call; the others go by name.
+    states follow the gradients in a call; the others go by name. Of `options` a convention is
+    tested with those that its framework has, and with `own_options`; the last is PyTorch's fullest.
     """
 
-    update: Callable[..., Array]
     states: dict[str, str | None]
     positional: int
     options: tuple[dict[str, Any], ...]
-    torch_options: tuple[dict[str, Any], ...] = ()
+    own_options: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     initial: dict[str, float] = field(default_factory=dict)
 
     def state_names(self, options: dict[str, Any]) -> list[str]:
@@ -239,22 +197,33 @@ class Optimizer:
 
 OPTIMIZERS = {
     "sgd": Optimizer(
-        sgd,
         states={"momentum_buffers": "momentum"},
         positional=1,
-        options=({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
-        torch_options=({"momentum": 0.9, "dampening": 0.5},),
+        options=(
+            {},
+            {"dampening": 0.5},
+            {"momentum": 0.9, "dampening": 0.5},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "nesterov": True},
+        ),
+        own_options={
+            "keras": ({"nesterov": True},),
+            "tf1": ({"nesterov": True},),
+            "optax": ({"nesterov": True},),
+            "onnx": (
+                {"dampening": 0.5, "nesterov": True},
+                {"momentum": 0.9, "dampening": 0.5, "nesterov": True},
+            ),
+            "mlx": ({"momentum": 0.9, "dampening": -0.5},),
+        },
     ),
     "adagrad": Optimizer(
-        adagrad,
         states={"sums": None},
         positional=1,
-        options=({}, {"eps": 1e-2}),
-        torch_options=({"lr_decay": 0.05},),
+        options=({}, {"lr_decay": 0.05}, {"eps": 1e-2}),
         initial={"sums": 0.1},
     ),
     "rmsprop": Optimizer(
-        rmsprop,
         states={"square_avgs": None, "momentum_buffers": "momentum", "grad_avgs": "centered"},
         positional=1,
         options=(
@@ -266,17 +235,27 @@ OPTIMIZERS = {
         ),
     ),
     "adam": Optimizer(
-        adam,
         states={"exp_avgs": None, "exp_avg_sqs": None, "max_exp_avg_sqs": "amsgrad"},
         positional=2,
         options=(
             {},
+            {"eps_root": 1e-2},
+            {"eps_root": 1e-2, "amsgrad": True, "beta2": 0.9},
+            {"bias_correction": True, "eps": 1e-2},
+            {"norm_coefficient_post": 2**-7},
             {"beta1": 0.8, "beta2": 0.99, "eps": 1e-2},
             {"amsgrad": True},
             {"amsgrad": True, "eps": 1e-2},
         ),
     ),
 }
+
+
+def own_cases(kind: str, convention: str) -> list[dict[str, Any]]:
+    """The option sets to test an optimizer's formula with, the fullest last."""
+    row, has = OPTIMIZERS[kind], own_hyperparameters(kind, convention)
+    return [*row.own_options.get(convention, ()), *(o for o in row.options if o.keys() <= has)]
+
 
 # What every optimizer takes besides its own options. `ema_momentum` stands for keeping an average.
 COMMON_OPTIONS: tuple[dict[str, Any], ...] = (
@@ -298,17 +277,23 @@ COMMON_OPTIONS: tuple[dict[str, Any], ...] = (
         "ema_momentum": 0.95,
     },
 )
-CONVENTIONS = ("torch", "keras")
+
+
+# Every (kind, convention) that exists.
+PAIRS = [
+    (kind, convention)
+    for kind in OPTIMIZERS
+    for convention in CONVENTIONS
+    if convention in FORMULAS[kind]
+]
 
 
 def optimizer_cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(kind, convention, options) of every case, for `pytest.mark.parametrize`."""
-    for kind, row in OPTIMIZERS.items():
-        for convention in CONVENTIONS:
-            own = row.options + (row.torch_options if convention == "torch" else ())
-            common = (row.options[-1] | shared for shared in COMMON_OPTIONS)
-            for options in (*own, *common):
-                yield kind, convention, options
+    for kind, convention in PAIRS:
+        own = own_cases(kind, convention)
+        for options in (*own, *(own[-1] | shared for shared in COMMON_OPTIONS)):
+            yield kind, convention, options
 
 
 def case_id(value: Any) -> str | None:
@@ -373,12 +358,13 @@ def optimizer_step(
     **options: Any,
 ) -> bool:
     """One step in place, in this order: unscale, check, clip, maximize, decay, update, average."""
-    keras = convention == "keras"
-    decoupled = keras if decoupled_weight_decay is None else decoupled_weight_decay
+    decoupled = decoupled_weight_decay
+    if decoupled is None:
+        decoupled = decouples_decay(kind, convention)
     steps = [step] * len(params) if isinstance(step, int) else list(step)
 
     def clipped(norm: float, limit: float) -> float:
-        return min(1.0, limit / (norm if keras else norm + 1e-6)) if norm > 0 else 1.0
+        return min(1.0, limit / (norm + norm_epsilon(convention))) if norm > 0 else 1.0
 
     gs = [np.asarray(g, np.float64) / (1.0 if grad_scale is None else grad_scale) for g in grads]
     if skip_nonfinite and not all(np.isfinite(g).all() for g in gs):
@@ -397,10 +383,10 @@ def optimizer_step(
         else:
             g = g + weight_decay * p
         own = {name: arrays[i] for name, arrays in states.items()}
-        p[...] = OPTIMIZERS[kind].update(p, g, own, keras=keras, step=t, lr=lr, **options)
+        p[...] = FORMULAS[kind][convention](p, g, own, step=t, lr=lr, **options)
         if "ema" in own:
             average = ema_momentum * own["ema"] + (1 - ema_momentum) * p
-            own["ema"][...] = p if t == 1 else average
+            own["ema"][...] = p if t == step_number(convention, 1) else average
     return True
 
 

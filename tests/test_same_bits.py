@@ -68,13 +68,13 @@ def batch_norm_results(x, axis, slope) -> Iterator[np.ndarray]:
 
 def optimizer_results(kind, dtype, convention, options) -> Iterator[np.ndarray]:
     sizes = ((0,), (1,), (7,), (97,), (), (40, 50))
-    if options.keys() >= ref.OPTIMIZERS[kind].options[-1].keys():
+    if options.keys() >= ref.own_cases(kind, convention)[-1].keys():
         sizes += ((140_001,),)
     params = [numbers(s, dtype).copy() for s in sizes]
     own = ref.statistics_dtype(dtype)
     states = ref.initial_states(kind, params, options)
     states = {name: [a.astype(own) for a in arrays] for name, arrays in states.items()}
-    for step in (1, 2, 777):
+    for step in (ref.step_number(convention, nth) for nth in (1, 2, 777)):
         grads = [numbers(s, dtype, step) for s in sizes]
         how = {"convention": convention, "step": step, "lr": 0.01}
         ref.call_step(ops, kind, params, grads, states, **how, **options)
@@ -102,12 +102,11 @@ def cases() -> Iterator[tuple[str, Iterator[np.ndarray]]]:
         special[3, ::5] = [np.nan, np.inf, -np.inf, 0.0, -0.0] * 4
         yield f"leaky_relu-{dtype}-special", iter([ops.leaky_relu(special, 0.3)])
         yield f"batch_norm-{dtype}-special", batch_norm_results(special, 1, 0.01)
-        for kind, row in ref.OPTIMIZERS.items():
-            for convention in ref.CONVENTIONS:
-                for own in row.options:
-                    options = own | ref.COMMON_OPTIONS[-1]
-                    results = optimizer_results(kind, dtype, convention, options)
-                    yield f"{kind}-{convention}-{ref.case_id(own)}-{dtype}", results
+        for kind, convention in ref.PAIRS:
+            for own in ref.own_cases(kind, convention):
+                options = own | ref.COMMON_OPTIONS[-1]
+                results = optimizer_results(kind, dtype, convention, options)
+                yield f"{kind}-{convention}-{ref.case_id(own)}-{dtype}", results
 
 
 def digest(results: Iterator[np.ndarray]) -> str:

@@ -20,7 +20,7 @@ struct Description {
   int hyperparameter_count;
   const State* states;
   int state_count;
-  unsigned conventions;
+  unsigned conventions, decoupled_decay;
   const char* (*conflict)(const double*, Convention);
 };
 
@@ -34,6 +34,7 @@ constexpr Description describe() {
           Optimizer::states,
           static_cast<int>(std::size(Optimizer::states)),
           Optimizer::conventions,
+          Optimizer::decoupled_decay,
           Optimizer::conflict};
 }
 
@@ -73,11 +74,14 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
     const double own = h.default_value[o.convention];
     const bool given = (o.given >> i & 1u) != 0;
     if (own == kRequired && !given) fail_value("`" + std::string(h.name) + "` must be given. Received: None");
-    values[i] = given ? o.hyperparameters[i] : own == kAbsent ? 0.0 : own;
+    const bool fixed = own == kAbsent || own == kAlwaysOn;
+    const double fixed_value = own == kAlwaysOn ? 1.0 : 0.0;
+    values[i] = given ? o.hyperparameters[i] : fixed ? fixed_value : own;
     check_domain(h, values[i]);
-    if (own == kAbsent && values[i] != 0.0) {
-      fail_value("`" + std::string(h.name) + "` must be 0: the " + convention + " convention of " + d.name +
-                 " does not have it. Received: " + h.name + "=" + number(values[i]));
+    if (fixed && values[i] != fixed_value) {
+      fail_value("`" + std::string(h.name) + "` must be " + number(fixed_value) + ": the " + convention +
+                 " convention of " + d.name + (own == kAlwaysOn ? " always has it" : " does not have it") +
+                 ". Received: " + h.name + "=" + number(values[i]));
     }
   }
   if (const char* conflict = d.conflict(values, Convention(o.convention))) {
@@ -87,6 +91,20 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
     }
     fail_value(conflict + received);
   }
+}
+
+void require_convention(const Description& d, int32_t convention) {
+  if (fnn_convention_name(convention) == nullptr) {
+    fail_value("`convention` must be a convention's number. Received: convention=" + std::to_string(convention));
+  }
+  if (among(d.conventions, convention)) return;
+  std::string known;
+  for (int32_t c = 0; c < kConventionCount; ++c) {
+    if (among(d.conventions, c)) known += (known.empty() ? "" : ", ") + std::string(convention_names[c]);
+  }
+  const std::string name = convention_names[convention];
+  fail_value("`convention` must be one of " + known + " for " + d.name + ": " + name +
+             " has no such optimizer. Received: convention=" + name);
 }
 
 // Options that are finite when used and infinite when off.
@@ -218,13 +236,8 @@ const Description& known_kind(int32_t kind) {
 OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
   const Description& d = known_kind(kind);
   require_struct_size("options", o.size, sizeof o);
-  if (fnn_convention_name(o.convention) == nullptr) {
-    fail_value("`convention` must be a convention's number. Received: convention=" + std::to_string(o.convention));
-  }
-  if ((d.conventions >> o.convention & 1u) == 0) {
-    fail_unsupported("`convention` must be torch or keras for " + std::string(d.name) +
-                     " in this version. Received: convention=" + convention_names[o.convention]);
-  }
+  require_convention(d, o.convention);
+
   OptimizerStep step{};
   step.kind = kind;
   step.convention = o.convention;
@@ -238,7 +251,7 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
   check_clipping(o);
   step.weight_decay = o.weight_decay;
   step.decoupled_weight_decay =
-      o.decoupled_weight_decay < 0 ? o.convention == FNN_KERAS : o.decoupled_weight_decay != 0;
+      o.decoupled_weight_decay < 0 ? among(d.decoupled_decay, o.convention) : o.decoupled_weight_decay != 0;
   step.maximize = o.maximize != 0;
   step.grad_scale = o.grad_scale;
   step.clip_value = o.clip_value;
@@ -277,8 +290,11 @@ struct fnn_optimizer_plan {
       fail_value("`step` must be one number or one per array. Received: " + std::to_string(step_count) +
                  " numbers for " + std::to_string(count) + " arrays");
     }
+    const int64_t first = first_step(step.convention);
     for (int64_t i = 0; i < step_count; ++i) {
-      if (steps[i] < 1) fail_value("`step` must be at least 1. Received: step=" + std::to_string(steps[i]));
+      if (steps[i] < first) {
+        fail_value("`step` must be at least " + std::to_string(first) + ". Received: step=" + std::to_string(steps[i]));
+      }
     }
     bool all_used = true;
     for (int s = 0; s < own.state_count; ++s) {

@@ -74,7 +74,7 @@ inline CommonCoefficients<C> common_coefficients(const OptimizerStep& p, double 
   k.l2 = p.decoupled_weight_decay ? C(0) : C(p.weight_decay);
   k.decay = p.decoupled_weight_decay ? C(p.hyperparameters[0] * p.weight_decay) : C(0);
   // The average starts as a copy of the first parameters.
-  k.ema_momentum = step == 1 ? C(0) : C(p.ema_momentum);
+  k.ema_momentum = step == first_step(p.convention) ? C(0) : C(p.ema_momentum);
   k.changes_gradient = k.grad_factor != C(1) || p.clip_value < HUGE_VAL || k.l2 != C(0);
   return k;
 }
@@ -218,9 +218,8 @@ inline Measured squared_norms(int64_t arrays, const Array& array, double factor,
   return finite ? Measured::kFinite : Measured::kNonFinite;
 }
 
-// torch divides by norm + 1e-6, Keras and the others by the norm.
 inline double clip_factor(double norm, double limit, int32_t convention) {
-  const double factor = limit / (convention == kTorch ? norm + 1e-6 : norm);
+  const double factor = limit / (norm + norm_epsilon(convention));
   return factor < 1.0 ? factor : (norm != norm ? norm : 1.0);
 }
 

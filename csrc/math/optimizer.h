@@ -6,7 +6,7 @@
 //   name             what fnn_optimizer_kind and Python call it
 //   hyperparameters  in the order of their values h[]; the first is always the learning rate
 //   states           in the order of their values s[]; one that is not needed is a scratch value
-//   conventions      the frameworks whose formula is implemented here
+//   conventions      the frameworks that have it; `decoupled_decay`: those whose weight decay is not in the gradient
 //   conflict         a sentence about hyper-parameters that exclude one another, or null
 //   prepare          everything that is constant over a tensor, computed in double, rounded once to C
 //   update           one element; conventions differ only in coefficients, so that this is written once
@@ -17,7 +17,19 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
+// torch.optim; Keras 3; tf.compat.v1.train; optax; the operators ai.onnx.preview.training; mlx.optimizers.
 enum Convention { kTorch, kKeras, kTf1, kOptax, kOnnx, kMlx, kConventionCount };
+
+// A set of conventions.
+constexpr unsigned bit(Convention c) { return 1u << c; }
+constexpr bool among(unsigned set, int32_t convention) { return (set >> convention & 1u) != 0; }
+constexpr unsigned kEvery = (1u << kConventionCount) - 1;
+
+// The number of a tensor's first update: ONNX counts the updates made, the others this one too.
+constexpr int64_t first_step(int32_t convention) { return convention == kOnnx ? 0 : 1; }
+
+// What is added to a norm before a limit is divided by it.
+constexpr double norm_epsilon(int32_t convention) { return among(bit(kTorch) | bit(kMlx), convention) ? 1e-6 : 0.0; }
 
 enum class Domain { kNonNegative, kUnitInterval, kBelowOne, kFinite, kFlag };
 
@@ -25,12 +37,18 @@ enum class Domain { kNonNegative, kUnitInterval, kBelowOne, kFinite, kFlag };
 constexpr double kAbsent = -1.0;
 // Marks one that has no default.
 constexpr double kRequired = -2.0;
+// Marks a flag that a convention has on without asking: it must be 1.
+constexpr double kAlwaysOn = -3.0;
 
 struct Hyperparameter {
   const char* name;
   Domain domain;
-  double default_value[kConventionCount];  // for a value that was not given
+  double default_value[kConventionCount];  // for a value that was not given: torch, keras, tf1, optax, onnx, mlx
 };
+
+constexpr Hyperparameter everywhere(const char* name, Domain domain, double value) {
+  return {name, domain, {value, value, value, value, value, value}};
+}
 
 struct State {
   const char* name;
@@ -38,29 +56,29 @@ struct State {
 };
 constexpr int kAlways = -1;
 
-constexpr unsigned bit(Convention c) { return 1u << c; }
-
 struct Sgd {
   static constexpr const char* name = "sgd";
   enum { kLr, kMomentum, kDampening, kNesterov };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
-      {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
-      {"dampening", Domain::kFinite, {0.0, kAbsent}},
-      {"nesterov", Domain::kFlag, {0.0, 0.0}},
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      everywhere("momentum", Domain::kUnitInterval, 0.0),
+      {"dampening", Domain::kFinite, {0.0, kAbsent, kAbsent, kAbsent, 0.0, 0.0}},
+      everywhere("nesterov", Domain::kFlag, 0.0),
   };
   static constexpr State states[] = {{"momentum_buffers", kMomentum}};
-  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static constexpr unsigned conventions = kEvery;
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
 
   static const char* conflict(const double* h, Convention convention) {
-    if (convention == kTorch && h[kNesterov] != 0.0 && (h[kMomentum] == 0.0 || h[kDampening] != 0.0)) {
-      return "`nesterov` needs momentum > 0 and dampening = 0 in the torch convention";
+    if (among(bit(kTorch) | bit(kMlx), convention) && h[kNesterov] != 0.0 &&
+        (h[kMomentum] == 0.0 || h[kDampening] != 0.0)) {
+      return "`nesterov` needs momentum > 0 and dampening = 0 in the torch and mlx conventions";
     }
     return nullptr;
   }
 
-  // torch: b <- mu b + (1 - dampening) g (first step: b = g), p <- p - lr b.   keras: b <- mu b - lr g, p <- p + b.
-  // Nesterov: in place of b, torch takes mu b + g, keras mu b - lr g.
+  // b <- mu b + (1 - dampening) g, p <- p - lr b; Nesterov: mu b + g in place of b.
+  // torch's first step is b = g, ONNX's has no dampening. keras: b <- mu b - lr g, p <- p + b; Nesterov: mu b - lr g.
   template <class C>
   struct Coefficients {
     C momentum, gradient_in_buffer, gradient, step;
@@ -70,13 +88,20 @@ struct Sgd {
   template <class C>
   static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
     const bool keras = convention == kKeras;
+    const bool first = step == first_step(convention);
+    const bool plain = h[kMomentum] == 0.0;
+    // MLX ignores a negative dampening. ONNX, whose beta is 1 - dampening, dampens without momentum too.
+    const bool undamped =
+        (convention == kOnnx && first) || (convention == kMlx && h[kDampening] < 0.0) || h[kDampening] == 0.0;
+    const double damped = undamped ? 1.0 : 1.0 - h[kDampening];
+    const bool dampens_plain = convention == kOnnx && plain && h[kNesterov] == 0.0;
     return {C(h[kMomentum]),
-            keras ? C(-h[kLr]) : C(1.0 - h[kDampening]),
-            keras ? C(-h[kLr]) : C(1.0),
+            keras ? C(-h[kLr]) : C(damped),
+            keras ? C(-h[kLr]) : C(dampens_plain ? damped : 1.0),
             keras ? C(1.0) : C(-h[kLr]),
             h[kNesterov] != 0.0,
-            h[kMomentum] == 0.0,
-            !keras && step == 1};
+            plain,
+            convention == kTorch && first};
   }
 
   template <class C>
@@ -87,53 +112,60 @@ struct Sgd {
   }
 };
 
-// Duchi, Hazan and Singer 2011: h <- h + g^2; torch: p <- p - lr_t g / (sqrt(h) + eps); keras: eps inside the root.
+// Duchi, Hazan and Singer 2011: h <- h + g^2, p <- p - lr_t g / (sqrt(h) + eps), lr_t = lr / (1 + steps before * lr_decay).
+// keras, tf1, optax: eps inside the root (tf1: none); optax: 0 where h is 0.
 struct Adagrad {
   static constexpr const char* name = "adagrad";
   enum { kLr, kLrDecay, kEps };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
-      {"lr_decay", Domain::kNonNegative, {0.0, kAbsent}},
-      {"eps", Domain::kNonNegative, {1e-10, 1e-7}},
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      {"lr_decay", Domain::kNonNegative, {0.0, kAbsent, kAbsent, kAbsent, 0.0, kAbsent}},
+      {"eps", Domain::kNonNegative, {1e-10, 1e-7, kAbsent, 1e-7, 1e-6, 1e-8}},
   };
   static constexpr State states[] = {{"sums", kAlways}};
-  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static constexpr unsigned conventions = kEvery;
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
   static const char* conflict(const double*, Convention) { return nullptr; }
 
   template <class C>
   struct Coefficients {
-    C step, eps_inside, eps_outside;
+    C step, eps_inside, eps_outside, still;
   };
 
   template <class C>
   static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
-    const bool inside = convention == kKeras;
-    return {C(-h[kLr] / (1.0 + static_cast<double>(step - 1) * h[kLrDecay])), inside ? C(h[kEps]) : C(0),
-            inside ? C(0) : C(h[kEps])};
+    const bool inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
+    const double steps_before = static_cast<double>(step - first_step(convention));
+    // Sums up to `still` move nothing; none is up to NaN.
+    return {C(-h[kLr] / (1.0 + steps_before * h[kLrDecay])), inside ? C(h[kEps]) : C(0), inside ? C(0) : C(h[kEps]),
+            convention == kOptax ? C(0) : C(NAN)};
   }
 
   template <class C>
   static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
     s[0] += g * g;
-    p += k.step * g / (square_root(s[0] + k.eps_inside) + k.eps_outside);
+    const C change = k.step * g / (square_root(s[0] + k.eps_inside) + k.eps_outside);
+    p += s[0] <= k.still ? C(0) : change;
   }
 };
 
 // Hinton 2012; centered: Graves 2013. v <- rho v + (1 - rho) g^2, m <- rho m + (1 - rho) g, d = sqrt(v [- m^2]) + eps.
-// torch: b <- mu b + g / d, p <- p - lr b.   keras: eps inside the root; b <- mu b + lr g / d, p <- p - b.
+// torch, mlx: b <- mu b + g / d, p <- p - lr b.   keras, tf1, optax: eps inside the root; b <- mu b + lr g / d,
+// p <- p - b (optax: b is -b).
 struct Rmsprop {
   static constexpr const char* name = "rmsprop";
   enum { kLr, kRho, kEps, kMomentum, kCentered };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
-      {"rho", Domain::kUnitInterval, {0.99, 0.9}},
-      {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
-      {"momentum", Domain::kUnitInterval, {0.0, 0.0}},
-      {"centered", Domain::kFlag, {0.0, 0.0}},
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      {"rho", Domain::kUnitInterval, {0.99, 0.9, 0.9, 0.9, kAbsent, 0.99}},
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7, 1e-10, 1e-8, kAbsent, 1e-8}},
+      {"momentum", Domain::kUnitInterval, {0.0, 0.0, 0.0, 0.0, kAbsent, kAbsent}},
+      {"centered", Domain::kFlag, {0.0, 0.0, 0.0, 0.0, kAbsent, kAbsent}},
   };
   static constexpr State states[] = {
       {"square_avgs", kAlways}, {"momentum_buffers", kMomentum}, {"grad_avgs", kCentered}};
-  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static constexpr unsigned conventions = kEvery & ~bit(kOnnx);
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
   static const char* conflict(const double*, Convention) { return nullptr; }
 
   template <class C>
@@ -144,14 +176,16 @@ struct Rmsprop {
 
   template <class C>
   static Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
-    const bool keras = convention == kKeras;
+    // The same conventions have eps inside the root and the rate inside the buffer.
+    const bool inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
+    const double sign = convention == kOptax ? -1.0 : 1.0;
     return {C(h[kRho]),
             C(1.0 - h[kRho]),
-            keras ? C(h[kEps]) : C(0),
-            keras ? C(0) : C(h[kEps]),
+            inside ? C(h[kEps]) : C(0),
+            inside ? C(0) : C(h[kEps]),
             C(h[kMomentum]),
-            keras ? C(h[kLr]) : C(1),
-            keras ? C(-1) : C(-h[kLr]),
+            inside ? C(sign * h[kLr]) : C(1),
+            inside ? C(-sign) : C(-h[kLr]),
             C(h[kCentered]),
             C(h[kMomentum] == 0.0)};
   }
@@ -170,39 +204,51 @@ struct Rmsprop {
 };
 
 // Kingma and Ba 2015; AMSGrad: Reddi et al. 2018. m <- b1 m + (1 - b1) g, v <- b2 v + (1 - b2) g^2, c_i = 1 - b_i^t.
-// torch: p <- p - (lr / c1) m / (sqrt(v / c2) + eps).   keras: p <- p - (lr sqrt(c2) / c1) m / (sqrt(v) + eps).
+// torch, optax, mlx: p <- p - (lr / c1) m / (sqrt(v / c2 + eps_root) + eps), eps_root in optax alone.
+// keras, tf1, onnx: p <- p - (lr sqrt(c2) / c1) m / (sqrt(v) + eps); onnx: p <- (1 - norm_coefficient_post) p after it.
+// c_i is 1 in onnx at t = 0, and in mlx where bias_correction is off. AMSGrad's maximum is of v; optax: of v / c2.
 struct Adam {
   static constexpr const char* name = "adam";
-  enum { kLr, kBeta1, kBeta2, kEps, kAmsgrad };
+  enum { kLr, kBeta1, kBeta2, kEps, kAmsgrad, kEpsRoot, kBiasCorrection, kNormCoefficientPost };
   static constexpr Hyperparameter hyperparameters[] = {
-      {"lr", Domain::kNonNegative, {kRequired, kRequired}},
-      {"beta1", Domain::kBelowOne, {0.9, 0.9}},
-      {"beta2", Domain::kBelowOne, {0.999, 0.999}},
-      {"eps", Domain::kNonNegative, {1e-8, 1e-7}},
-      {"amsgrad", Domain::kFlag, {0.0, 0.0}},
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      everywhere("beta1", Domain::kBelowOne, 0.9),
+      everywhere("beta2", Domain::kBelowOne, 0.999),
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7, 1e-8, 1e-8, 1e-6, 1e-8}},
+      {"amsgrad", Domain::kFlag, {0.0, 0.0, kAbsent, 0.0, kAbsent, kAbsent}},
+      {"eps_root", Domain::kNonNegative, {kAbsent, kAbsent, kAbsent, 0.0, kAbsent, kAbsent}},
+      {"bias_correction", Domain::kFlag, {kAlwaysOn, kAlwaysOn, kAlwaysOn, kAlwaysOn, kAlwaysOn, 0.0}},
+      {"norm_coefficient_post", Domain::kNonNegative, {kAbsent, kAbsent, kAbsent, kAbsent, 0.0, kAbsent}},
   };
   static constexpr State states[] = {{"exp_avgs", kAlways}, {"exp_avg_sqs", kAlways}, {"max_exp_avg_sqs", kAmsgrad}};
-  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras);
+  static constexpr unsigned conventions = kEvery;
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax) | bit(kMlx);
   static const char* conflict(const double*, Convention) { return nullptr; }
 
   template <class C>
   struct Coefficients {
-    C beta1, one_minus_beta1, beta2, one_minus_beta2, step, root_scale, eps;
+    C beta1, one_minus_beta1, beta2, one_minus_beta2, in_maximum, eps_inside, root_scale, eps, step, kept;
     bool amsgrad;
   };
 
   template <class C>
   static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
-    const double c1 = 1.0 - power(h[kBeta1], step);
-    const double root_c2 = sqrt(1.0 - power(h[kBeta2], step));
-    const bool keras = convention == kKeras;
+    const bool corrected = h[kBiasCorrection] != 0.0 && step > 0;
+    const double c1 = corrected ? 1.0 - power(h[kBeta1], step) : 1.0;
+    const double c2 = corrected ? 1.0 - power(h[kBeta2], step) : 1.0;
+    const bool root_in_step = among(bit(kKeras) | bit(kTf1) | bit(kOnnx), convention);
+    const bool root_in_maximum = convention == kOptax && h[kAmsgrad] != 0.0;
+    // sqrt(v / c2 + eps_root) is sqrt(v + eps_root c2) / sqrt(c2): one multiplication by a constant.
     return {C(h[kBeta1]),
             C(1.0 - h[kBeta1]),
             C(h[kBeta2]),
             C(1.0 - h[kBeta2]),
-            keras ? C(-h[kLr] * root_c2 / c1) : C(-h[kLr] / c1),
-            keras ? C(1) : C(1.0 / root_c2),
+            root_in_maximum ? C(1.0 / c2) : C(1),
+            root_in_maximum ? C(h[kEpsRoot]) : C(h[kEpsRoot] * c2),
+            root_in_step || root_in_maximum ? C(1) : C(1.0 / sqrt(c2)),
             C(h[kEps]),
+            root_in_step ? C(-h[kLr] * sqrt(c2) / c1) : C(-h[kLr] / c1),
+            C(1.0 - h[kNormCoefficientPost]),
             h[kAmsgrad] != 0.0};
   }
 
@@ -210,9 +256,10 @@ struct Adam {
   static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
     s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
     s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
-    s[2] = larger(s[2], s[1]);
+    s[2] = larger(s[2], k.in_maximum * s[1]);
     const C second = k.amsgrad ? s[2] : s[1];
-    p += k.step * s[0] / (square_root(second) * k.root_scale + k.eps);
+    p += k.step * s[0] / (square_root(second + k.eps_inside) * k.root_scale + k.eps);
+    p *= k.kept;
   }
 };
 

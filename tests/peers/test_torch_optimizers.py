@@ -103,19 +103,20 @@ def test_defaults(make, kind):
     np.testing.assert_allclose(params[0], theirs.detach().numpy(), rtol=0, atol=1e-14)
 
 
-def test_learning_rate_changes_as_in_torch(make):
+@pytest.mark.parametrize("kind", ref.OPTIMIZERS)
+def test_learning_rate_changes_as_in_torch(make, kind):
     """A schedule acts on the buffer as it is, not on gradients already in it."""
     params = [make.normal((97,), np.float64)]
     theirs = torch.nn.Parameter(torch.from_numpy(params[0].copy()))
-    peer = torch.optim.SGD([theirs], lr=1.0, momentum=0.9, nesterov=True)
-    buffers = [np.zeros(97)]
-    for step in range(1, 21):
-        lr = peer.param_groups[0]["lr"] = 1.0 / step
+    options = ref.own_cases(kind, "torch")[-1]
+    peer = optimizer(kind, [theirs], options)
+    states = ref.initial_states(kind, params, options)
+    for step in range(1, 41):
+        lr = peer.param_groups[0]["lr"] = (1 + step % 7) / step
         grad = make.normal((97,), np.float64)
         theirs.grad = torch.from_numpy(grad.copy())
         peer.step()
-        how = {"step": step, "lr": lr, "momentum": 0.9, "nesterov": True}
-        ops.sgd_step(params, [grad], buffers, **how)
+        ref.call_step(ops, kind, params, [grad], states, step=step, lr=lr, **options)
     np.testing.assert_allclose(params[0], theirs.detach().numpy(), atol=1e-12)
 
 

@@ -136,6 +136,7 @@ FNN_API fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const f
 
 enum { FNN_MAX_HYPERPARAMETERS = 8, FNN_MAX_STATES = 4 };
 
+/* Whose formula; a pair of optimizer and convention that its framework does not have is refused. */
 typedef enum fnn_convention {
   FNN_TORCH = 0,
   FNN_KERAS = 1,
@@ -176,7 +177,7 @@ typedef struct fnn_optimizer_tensors {
   const fnn_tensor* states[FNN_MAX_STATES];
   const fnn_tensor* ema;
   const fnn_tensor* low_precision_copies;
-  const int64_t* steps; /* the 1-based number of this update: one, or one per tensor */
+  const int64_t* steps; /* the number of this update, from 1 (FNN_ONNX: from 0): one, or one per tensor */
   int64_t step_count;   /* 1 or count */
 } fnn_optimizer_tensors;
 

@@ -1,8 +1,11 @@
 """Optimizer steps over lists of arrays, in place, one call for a whole list.
 
-The framework's formula is chosen by ``convention``: ``"torch"`` or ``"keras"``; what differs is
-said at each function. Every step takes these options besides its own hyper-parameters, applied in
-this order: unscale, check, clip, maximize, decay, update, average, copy.
+The framework's formula is chosen by ``convention``: ``"torch"`` (torch.optim), ``"keras"``
+(Keras 3), ``"tf1"`` (tf.compat.v1.train), ``"optax"``, ``"onnx"`` (the operators of
+ai.onnx.preview.training) or ``"mlx"`` (mlx.optimizers); what differs is said at each function, and
+what a framework does not have is refused. Steps are numbered from 1, in onnx from 0: its ``T``.
+Every step takes these options besides its own hyper-parameters, applied in this order: unscale,
+check, clip, maximize, decay, update, average, copy.
 
 convention : str, default "torch"
     Whose formula, and whose defaults for hyper-parameters that are None.
@@ -10,8 +13,8 @@ weight_decay : float, default 0.0
     Coefficient of the decay.
 decoupled_weight_decay : bool or None
     True: ``p <- p - lr * weight_decay * p`` before the step (AdamW; Loshchilov and Hutter 2019).
-    False: the gradient becomes ``g + weight_decay * p`` (L2). None: as the convention does, which
-    is False in torch and True in keras.
+    False: the gradient becomes ``g + weight_decay * p`` (L2; ONNX's norm_coefficient). None: as the
+    convention does: True in keras, optax and, for Adam, mlx; False otherwise.
 maximize : bool, default False
     Ascend instead of descend.
 grad_scale : float or None
@@ -21,13 +24,14 @@ clip_value : float or None
 max_norm_each : float or None
     Each array's gradient is scaled down to this L2 norm (Keras' ``clipnorm``).
 max_norm : float or None
-    All gradients are scaled down together to this L2 norm: one more read of them. torch divides by
-    the norm plus 1e-6, Keras by the norm. At most one of the three clips may be given.
+    All gradients are scaled down together to this L2 norm: one more read of them. torch and mlx
+    divide by the norm plus 1e-6, the others by the norm. At most one of the three clips may be
+    given.
 skip_nonfinite : bool, default False
     Change nothing if any gradient holds an infinity or a NaN.
 ema : list of ndarray or None
-    Averages of the parameters, ``ema <- ema_momentum * ema + (1 - ema_momentum) * p``; at step 1 a
-    copy of `p`.
+    Averages of the parameters, ``ema <- ema_momentum * ema + (1 - ema_momentum) * p``; at the
+    first step a copy of `p`.
 ema_momentum : float in [0, 1], default 0.99
 low_precision_copies : list of ndarray or None
     float16 or bfloat16 arrays that receive a rounded copy of the float32 parameters.
@@ -103,7 +107,7 @@ def optimizer_step(
         Keyed by the names of ``_core.optimizer_hyperparameters(kind)``; None or absent: the
         convention's default; `lr` has none.
     step : int or list of int
-        The 1-based number of this update, for all arrays or for each.
+        The number of this update, from 1 (onnx: from 0), for all arrays or for each.
 
     Returns
     -------
@@ -161,8 +165,9 @@ def sgd_step(
 ) -> bool:
     """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (1983).
 
-    - torch: ``b <- momentum * b + (1 - dampening) * g`` (at step 1: ``b = g``),
-      ``p <- p - lr * b``; Nesterov: ``p <- p - lr * (g + momentum * b)``
+    - torch, tf1, optax, onnx, mlx: ``b <- momentum * b + (1 - dampening) * g``,
+      ``p <- p - lr * b``; Nesterov: ``p <- p - lr * (g + momentum * b)``. At the first step torch
+      takes ``b = g``, and onnx no dampening
     - keras: ``b <- momentum * b - lr * g``, ``p <- p + b``; Nesterov:
       ``p <- p + momentum * b - lr * g``
 
@@ -172,15 +177,16 @@ def sgd_step(
     ----------
     params, grads : list of ndarray
     momentum_buffers : list of ndarray or None
-        torch's ``momentum_buffer``, Keras' velocity; None is allowed where `momentum` is 0.
+        torch's ``momentum_buffer``, Keras' velocity, optax's trace; None is allowed where
+        `momentum` is 0.
     step : int or list of int
-        The 1-based number of this update.
+        The number of this update, from 1 (onnx: from 0).
     lr : float >= 0
     momentum : float in [0, 1]
     dampening : float
-        torch only.
+        torch, mlx, which ignores a negative one, and onnx: ``1 - beta`` of its operator Momentum.
     nesterov : bool
-        In torch it needs momentum and no dampening.
+        In torch and mlx it needs momentum and no dampening.
     **options
         As the module says.
 
@@ -218,21 +224,23 @@ def adagrad_step(
 ) -> bool:
     """AdaGrad (Duchi, Hazan and Singer 2011): ``h <- h + g^2``.
 
-    - torch: ``p <- p - lr / (1 + (step - 1) * lr_decay) * g / (sqrt(h) + eps)``, eps 1e-10, `sums`
-      start at 0
-    - keras: ``p <- p - lr * g / sqrt(h + eps)``, eps 1e-7, `sums` start at 0.1
+    - torch, onnx, mlx: ``p <- p - lr / (1 + n * lr_decay) * g / (sqrt(h) + eps)``, where `n` counts
+      the updates before; eps 1e-10 in torch, 1e-6 in onnx, 1e-8 in mlx; `sums` start at 0
+    - keras, optax, tf1: ``p <- p - lr * g / sqrt(h + eps)``, eps 1e-7, in tf1 0; `sums` start at
+      0.1. optax leaves `p` where ``h`` is 0
 
     Parameters
     ----------
     params, grads : list of ndarray
     sums : list of ndarray
-        The sums ``h``: torch's ``sum``, Keras' accumulator.
+        The sums ``h``: torch's ``sum``, Keras' accumulator, optax's ``sum_of_squares``.
     step : int or list of int
-        The 1-based number of this update.
+        The number of this update, from 1 (onnx: from 0).
     lr : float >= 0
     lr_decay : float >= 0
-        torch only.
+        torch and onnx: its ``decay_factor``.
     eps : float >= 0 or None
+        Not in tf1.
     **options
         As the module says.
 
@@ -277,26 +285,31 @@ def rmsprop_step(
     ``v <- rho * v + (1 - rho) * g^2``; centered: ``m <- rho * m + (1 - rho) * g`` and ``v - m^2``
     in place of ``v``.
 
-    - torch: ``d = sqrt(v) + eps``, ``b <- momentum * b + g / d``, ``p <- p - lr * b``; rho 0.99,
-      eps 1e-8
-    - keras: ``d = sqrt(v + eps)``, ``b <- momentum * b + lr * g / d``, ``p <- p - b``; rho 0.9,
-      eps 1e-7
+    - torch, mlx: ``d = sqrt(v) + eps``, ``b <- momentum * b + g / d``, ``p <- p - lr * b``;
+      rho 0.99, eps 1e-8
+    - keras, tf1, optax: ``d = sqrt(v + eps)``, ``b <- momentum * b + lr * g / d``, ``p <- p - b``;
+      rho 0.9, eps 1e-7, in tf1 1e-10, in optax 1e-8
+
+    `square_avgs` start at 0, in tf1 at 1. onnx has no RMSProp. optax's ``eps_in_sqrt``,
+    ``nesterov`` and ``bias_correction`` are as by default.
 
     Parameters
     ----------
     params, grads : list of ndarray
     square_avgs : list of ndarray
-        ``v``: torch's ``square_avg``, Keras' velocity.
+        ``v``: torch's ``square_avg``, Keras' velocity, optax's ``nu``.
     step : int or list of int
-        The 1-based number of this update.
+        The number of this update, from 1 (onnx: from 0).
     lr : float >= 0
     rho : float in [0, 1] or None
         torch's ``alpha``.
     eps : float >= 0 or None
     momentum : float in [0, 1]
+        Not in mlx.
     momentum_buffers : list of ndarray or None
-        Needed where `momentum` is not 0.
+        ``b``, in optax ``-b``: its trace. Needed where `momentum` is not 0.
     centered : bool
+        Not in mlx.
     grad_avgs : list of ndarray or None
         ``m``; needed where `centered`. Where rounding takes ``v - m^2`` below 0 it counts as 0;
         torch gives NaN.
@@ -341,16 +354,21 @@ def adam_step(
     eps: float | None = None,
     amsgrad: bool = False,
     max_exp_avg_sqs: Arrays | None = None,
+    eps_root: float = 0.0,
+    bias_correction: bool | None = None,
+    norm_coefficient_post: float = 0.0,
     **options: Unpack[StepOptions],
 ) -> bool:
     """Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018), AdamW.
 
     - ``m <- beta1 * m + (1 - beta1) * g``, ``v <- beta2 * v + (1 - beta2) * g^2``
-    - torch: ``p <- p - (lr / c1) * m / (sqrt(v / c2) + eps)``, eps 1e-8
-    - keras: ``p <- p - (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps)``, eps 1e-7
+    - torch, optax, mlx: ``p <- p - (lr / c1) * m / (sqrt(v / c2 + eps_root) + eps)``, eps 1e-8
+    - keras, tf1, onnx: ``p <- p - (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps)``, eps 1e-7 in keras,
+      1e-8 in tf1, 1e-6 in onnx
 
-    with ``c1 = 1 - beta1^step``, ``c2 = 1 - beta2^step``. AMSGrad takes the maximum of all ``v`` so
-    far; AdamW is ``decoupled_weight_decay=True``.
+    with ``c1 = 1 - beta1^step``, ``c2 = 1 - beta2^step``, both 1 in onnx at step 0 and in mlx
+    without `bias_correction`. AMSGrad takes the maximum of all ``v`` so far, in optax of all
+    ``v / c2``; AdamW is ``decoupled_weight_decay=True``.
 
     Parameters
     ----------
@@ -358,13 +376,20 @@ def adam_step(
     exp_avgs, exp_avg_sqs : list of ndarray
         ``m`` and ``v``.
     step : int or list of int
-        The 1-based number of this update.
+        The number of this update, from 1 (onnx: from 0).
     lr : float >= 0
     beta1, beta2 : float in [0, 1)
     eps : float >= 0 or None
     amsgrad : bool
+        torch, keras and optax.
     max_exp_avg_sqs : list of ndarray or None
         Needed where `amsgrad`.
+    eps_root : float >= 0
+        optax only.
+    bias_correction : bool or None
+        Off by default in mlx; always on in the others.
+    norm_coefficient_post : float >= 0
+        onnx only: after the update, ``p <- (1 - norm_coefficient_post) * p``.
     **options
         As the module says.
 
@@ -387,7 +412,16 @@ def adam_step(
             "exp_avg_sqs": exp_avg_sqs,
             "max_exp_avg_sqs": max_exp_avg_sqs,
         },
-        {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "amsgrad": amsgrad},
+        {
+            "lr": lr,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+            "amsgrad": amsgrad,
+            "eps_root": eps_root,
+            "bias_correction": bias_correction,
+            "norm_coefficient_post": norm_coefficient_post,
+        },
         step=step,
         **options,
     )
