@@ -50,7 +50,7 @@ struct NoMapping {
 // reduce(unit, part) for all, neighbouring parts by one thread.
 template <class Geometry, class Reduce>
 inline void reduce_all(const Geometry& geometry, bool worth_threads, const Reduce& reduce) {
-  constexpr int64_t kParts = 8;
+  constexpr int64_t kParts = Geometry::kPartsPerTask;
   const int64_t units = geometry.units();
   const int64_t parts = geometry.parts();
   parallel(worth_threads, units * ((parts + kParts - 1) / kParts), [&](int64_t i) {
@@ -71,16 +71,13 @@ struct TwoPasses {
   Map mapping;
 
   void run() const {
-    const int64_t units = geometry.units();
-    const int64_t threads = worth_threads ? num_threads() : 1;
-    const int64_t bytes = geometry.unit_bytes();
-    const bool balanced = units % threads == 0 || units >= 4 * threads;
-    const bool stays = bytes <= core_cache() || (!Geometry::kInterleaved && bytes * threads <= shared_cache());
-    if (balanced && stays) {
-      unit_by_unit();
-    } else {
-      pass_by_pass();
+    if constexpr (Geometry::kUnitByUnit) {
+      const int64_t units = geometry.units();
+      const int64_t threads = worth_threads ? num_threads() : 1;
+      const bool balanced = units % threads == 0 || units >= 4 * threads;
+      if (balanced && geometry.unit_bytes() * threads <= shared_cache()) return unit_by_unit();
     }
+    pass_by_pass();
   }
 
  private:
@@ -89,7 +86,6 @@ struct TwoPasses {
     parallel(worth_threads, geometry.units(), [&](int64_t unit) {
       for (int64_t part = 0; part < geometry.parts(); ++part) reduce(unit, part);
       finish(unit);
-      if (geometry.units() == 1) complete();
       for (int64_t part = geometry.parts() - 1; part >= 0; --part) mapping.part(unit, part);
       mapping.end();
     });
@@ -182,10 +178,10 @@ struct Normalize {
 
 template <class C, class From>
 struct Recover {
-  C negative_slope;
+  Slope<C> slope;
   template <class V, class K>
   FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<K>& k) const {
-    return From::recover(grad, x, k.mean, k.scale, k.beta, negative_slope);
+    return From::recover(grad, x, k.mean, k.scale, k.beta, slope);
   }
 };
 
@@ -290,7 +286,7 @@ bool backward(const BatchNorm& p, const MapWith& map_with) {
   if (!s.allocated) return false;
   fill_tables(p, s.tables);
   const void* input = p.y_in != nullptr ? p.y_in : p.x;
-  const Recover<C, From> recover{C(p.negative_slope)};
+  const Recover<C, From> recover{slope_of<C>(p.negative_slope)};
   const double n = per_channel(p);
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
@@ -321,7 +317,7 @@ inline Mapping<Geometry, F> to_grad_x(const Geometry& geometry, const BatchNorm&
 template <class Geometry, class From>
 bool backward_with_grad_x(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const GradInput<C, From> formula{{C(p.negative_slope)}};
+  const GradInput<C, From> formula{{slope_of<C>(p.negative_slope)}};
   return backward<Geometry, From>(
       p, [&](const Geometry& geometry, const auto& tables) { return to_grad_x(geometry, p, tables, formula); });
 }
@@ -329,7 +325,7 @@ bool backward_with_grad_x(const BatchNorm& p) {
 template <class Geometry>
 bool inference_backward(const BatchNorm& p) {
   using C = typename Geometry::C;
-  const FrozenGradInput<C> formula{{C(p.negative_slope)}};
+  const FrozenGradInput<C> formula{{slope_of<C>(p.negative_slope)}};
   return backward<Geometry, FromInput>(
       p, [&](const Geometry& geometry, const auto& tables) { return to_grad_x(geometry, p, tables, formula); });
 }
@@ -353,7 +349,7 @@ bool backward_apply(const BatchNorm& p) {
     s.tables.slope_grad[c] = C(inv_std * static_cast<double>(scalar_at<C>(p.sum_grad_xhat, c)) / p.count);
   }
   complete_tables<Geometry>(p, s.tables);
-  const GradInput<C, FromInput> formula{{C(p.negative_slope)}};
+  const GradInput<C, FromInput> formula{{slope_of<C>(p.negative_slope)}};
   one_pass(elements_of(p) >= kWorthThreads, to_grad_x(geometry, p, s.tables, formula));
   return true;
 }

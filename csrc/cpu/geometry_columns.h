@@ -16,16 +16,19 @@ class Columns {
   using Storage = T;
   using C = Compute<T>;
 
-  // A unit's memory is a short stretch of every row: from memory, all rows are read faster as they lie.
-  static constexpr bool kInterleaved = true;
+  // A strip is a short stretch of every row: rows are read faster whole, as they lie.
+  static constexpr bool kUnitByUnit = false;
+  static constexpr int64_t kPartsPerTask = 1;
 
   // `arrays`: how many full-size arrays the first pass reads.
   Columns(const BatchNorm& p, int arrays)
       : rows_(p.outer), channels_(p.channels), arrays_(arrays), period_(period_of(p.channels)) {
     const int64_t leaves = (rows_ + kLeafRows - 1) / kLeafRows;
-    const int64_t per_part = (leaves + kMostParts - 1) / kMostParts;
-    part_rows_ = (per_part > kLeavesPerPart ? per_part : kLeavesPerPart) * kLeafRows;
-    parts_ = (rows_ + part_rows_ - 1) / part_rows_;
+    // Few leaves: enough parts for several threads. Many: parts that are worth their overhead, and not too many.
+    const int64_t few = (leaves + 15) / 16 < 8 ? (leaves + 15) / 16 : 8;
+    const int64_t many = (leaves + kMostParts - 1) / kMostParts;
+    part_rows_ = (many > few ? many : few) * kLeafRows;
+    parts_ = rows_ > 0 ? (rows_ + part_rows_ - 1) / part_rows_ : 0;
   }
 
   // Few channels: the tables are repeated, so that vectors span several rows. Beyond that by one vector more, for those
@@ -45,7 +48,7 @@ class Columns {
   double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * part_rows_); }
 
   void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
-    // About the mean of the part's first leaf: one pass, as in geometry_runs.h.
+    // About the mean of the part's first rows: one pass, as in geometry_runs.h.
     const int64_t width = width_of(unit);
     C pivot[kStrip];
     const auto of_sum = [x](int64_t, auto) {
@@ -53,7 +56,8 @@ class Columns {
     };
     C unused[kStrip];
     const int64_t begin = part * part_rows_;
-    const int64_t pivot_rows = end_row(part) - begin < kLeafRows ? end_row(part) - begin : kLeafRows;
+    const int64_t wanted = part_rows_ / kRowsPerPivotRow;
+    const int64_t pivot_rows = end_row(part) - begin < wanted ? end_row(part) - begin : wanted;
     add_rows(unit, begin, pivot_rows, x, x, pivot, unused, of_sum);
     for (int64_t c = 0; c < width; ++c) pivot[c] /= C(pivot_rows);
     double sum[kStrip] = {};
@@ -93,24 +97,14 @@ class Columns {
     put(out, unit, part, first, second);
   }
 
-  // out = f(grad, x, channel) for a part of one strip.
-  template <class F>
-  void map(int64_t unit, int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables,
-           bool streamed, const F& f) const {
-    if (units() == 1) return map_task(part, grad, x, out, tables, streamed, f);
-    for (int64_t row = end_row(part) - 1; row >= part * part_rows_; --row) {
-      const int64_t begin = row * channels_ + first_channel(unit);
-      map_stretch(begin, begin + width_of(unit), first_channel(unit), grad, x, out, tables, streamed, f);
-    }
-  }
-
-  // The same for all channels, whose rows are one stretch of memory.
+  // out = f(grad, x, channel), whole rows in the order of memory.
   int64_t map_tasks() const { return parts_; }
   template <class F>
   void map_task(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
     const int64_t begin = part * part_rows_ * channels_;
-    map_stretch(begin, end_row(part) * channels_, begin % period_, grad, x, out, tables, streamed, f);
+    const Cursor<F> cursor{grad, x, tables, begin, begin % period_, period_, f};
+    put_elements<T>(out, begin, end_row(part) * channels_, streamed, cursor);
   }
 
  private:
@@ -118,7 +112,7 @@ class Columns {
   static constexpr int64_t kPeriod = 64;
   static constexpr int64_t kLeafRows = 64;
   static constexpr int64_t kTogether = 4;
-  static constexpr int64_t kLeavesPerPart = 8;
+  static constexpr int64_t kRowsPerPivotRow = 8;
   static constexpr int64_t kMostParts = 128;
 
   int64_t width_of(int64_t unit) const {
@@ -222,7 +216,7 @@ class Columns {
     const void* grad;
     const void* x;
     const ChannelTables<C>& tables;
-    int64_t column, period;
+    int64_t begin, column, period;
     const F& f;
 
     FNN_INLINE Vector<C> vector(int64_t i) {
@@ -230,6 +224,7 @@ class Columns {
       advance(kPerVector<C>);
       return v;
     }
+    FNN_INLINE Vector<C> vector_ahead(int64_t i) const { return vector_at(i, (column + i - begin) % period); }
     FNN_INLINE C scalar(int64_t i) {
       const C value = f(load_scalar<T>(grad, i), load_scalar<T>(x, i), tables.at(column));
       advance(1);
@@ -243,21 +238,6 @@ class Columns {
       column = column >= period ? column - period : column;
     }
   };
-
-  template <class F>
-  struct StretchCursor : Cursor<F> {
-    int64_t begin, first_column;
-    FNN_INLINE Vector<C> vector_ahead(int64_t i) const {
-      return this->vector_at(i, (first_column + i - begin) % this->period);
-    }
-  };
-
-  // Over elements [begin, end) as they lie in memory; the first is of `column`.
-  template <class F>
-  FNN_INLINE void map_stretch(int64_t begin, int64_t end, int64_t column, const void* grad, const void* x, void* out,
-                              const ChannelTables<C>& tables, bool streamed, const F& f) const {
-    put_elements<T>(out, begin, end, streamed, StretchCursor<F>{{grad, x, tables, column, period_, f}, begin, column});
-  }
 
   int64_t rows_, channels_, arrays_, period_;
   int64_t part_rows_, parts_;

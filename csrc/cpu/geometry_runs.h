@@ -17,8 +17,9 @@ class Runs {
   using Storage = T;
   using C = Compute<T>;
 
-  // A unit's memory is long stretches.
-  static constexpr bool kInterleaved = false;
+  // Both passes over one unit, then over the next: a unit is long stretches of memory.
+  static constexpr bool kUnitByUnit = true;
+  static constexpr int64_t kPartsPerTask = 8;
 
   // `arrays`: how many full-size arrays the first pass reads.
   Runs(const BatchNorm& p, int arrays) : outer_(p.outer), channels_(p.channels), inner_(p.inner), arrays_(arrays) {

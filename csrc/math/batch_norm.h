@@ -57,17 +57,17 @@ struct Recovered {
 // From the input: centred = x - mean, so that xhat = centred * inv_std.
 struct FromInput {
   template <class V, class K, class C>
-  static FNN_INLINE Recovered<V> recover(V grad, V x, K mean, K scale, K beta, C negative_slope) {
+  static FNN_INLINE Recovered<V> recover(V grad, V x, K mean, K scale, K beta, Slope<C> slope) {
     const V centred = x - mean;
-    return {centred, leaky_relu_grad(grad, normalize(centred, scale, beta), negative_slope)};
+    return {centred, leaky_relu_grad(grad, normalize(centred, scale, beta), slope.negative)};
   }
 };
 
 // From the output, in place of which x stood: centred = z - beta, so that xhat = centred / gamma (Bulo et al. 2018).
 struct FromOutput {
   template <class V, class K, class C>
-  static FNN_INLINE Recovered<V> recover(V grad, V y, K /*mean*/, K /*scale*/, K beta, C negative_slope) {
-    return {leaky_relu_inverse(y, negative_slope) - beta, leaky_relu_grad(grad, y, negative_slope)};
+  static FNN_INLINE Recovered<V> recover(V grad, V y, K /*mean*/, K /*scale*/, K beta, Slope<C> slope) {
+    return {leaky_relu_inverse(y, slope.inverse) - beta, leaky_relu_grad(grad, y, slope.negative)};
   }
 };
 
