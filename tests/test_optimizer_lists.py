@@ -101,6 +101,11 @@ def test_shorter_and_longer_lists(lists):
     lists.fails(ValueError, r"`grads` must hold one array per parameter, 5. Received: 4")
 
 
+def test_an_array_that_moves_to_the_list_before(lists):
+    lists.params.append(lists.grads.pop(0))
+    lists.fails(ValueError, r"`grads` must hold one array per parameter, 6. Received: 4")
+
+
 def test_another_dtype(lists):
     lists.m[1] = lists.m[1].astype(np.float16)
     lists.fails(TypeError, r"`exp_avgs\[1\]` must be float32 or bfloat16")
@@ -165,10 +170,20 @@ def test_other_memory_layout(lists):
         arrays[3] = np.asfortranarray(arrays[3])
     for _ in range(3):
         lists.step()
-    lists.grads[3] = np.ascontiguousarray(lists.grads[3])  # copied at every step
-    for _ in range(3):
-        lists.grads[3] += 1
-        lists.step()
+
+
+def test_gradients_that_are_copied_at_every_step():
+    """Their layout is not the parameters': what was copied for one step is not for the next."""
+
+    def train(order):
+        lists = Lists([(30, 40)])
+        lists.grads[0] = np.array(lists.grads[0], order=order)
+        for step in range(1, 6):
+            lists.grads[0] *= -2
+            ops.adam_step(*lists.lists, step=step, lr=0.1)
+        return lists.params[0]
+
+    np.testing.assert_array_equal(train("F"), train("C"))
 
 
 def test_strides_alone_differ(lists):
@@ -179,6 +194,16 @@ def test_strides_alone_differ(lists):
     lists.step()
     lists.m[0] = memory[::2, :4]
     lists.fails(ValueError, r"`exp_avgs\[0\]` must be dense")
+
+
+def test_strides_of_arrays_that_are_not_in_c_order(lists):
+    memory = np.ones(24, np.float32)
+    for arrays in lists.lists:
+        arrays[3] = np.asfortranarray(arrays[3])
+    lists.m[3] = memory.reshape(4, 3, 2).transpose(2, 1, 0)
+    lists.step()
+    lists.m[3] = memory.reshape(3, 4, 2).transpose(2, 0, 1)
+    lists.fails(ValueError, r"`exp_avgs\[3\]` must have the memory layout")
 
 
 def test_arrays_that_come_to_overlap(lists):
@@ -286,21 +311,23 @@ def test_states_that_only_some_steps_use(lists):
             np.testing.assert_array_equal(a, np.maximum(o, v) if amsgrad else o)
 
 
-def test_other_optimizers_with_the_same_arrays(lists):
-    rms = Lists()
-    for step in range(1, 5):
-        ops.rmsprop_step(rms.params, rms.grads, rms.v, step=step, lr=0.1)
-        ops.sgd_step(rms.params, rms.grads, rms.m, step=step, lr=0.1, momentum=0.5)
-        ops.adagrad_step(rms.params, rms.grads, rms.v, step=step, lr=0.1)
-    again = Lists()
-    for step in range(1, 5):
-        for arrays in (again.params, again.grads, again.v, again.m):
-            arrays[:] = [a.copy() for a in arrays]
-        ops.rmsprop_step(again.params, again.grads, again.v, step=step, lr=0.1)
-        ops.sgd_step(again.params, again.grads, again.m, step=step, lr=0.1, momentum=0.5)
-        ops.adagrad_step(again.params, again.grads, again.v, step=step, lr=0.1)
-    for a, b in zip(rms.params, again.params, strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_other_optimizers_with_the_same_arrays():
+    """An optimizer's plan is its own, though others take lists in the same places."""
+
+    def train(renew):
+        lists = Lists()
+        for step in range(1, 5):
+            for optimizer in (ops.rmsprop_step, ops.adagrad_step, ops.sgd_step):
+                if renew:
+                    for arrays in lists.lists:
+                        kept.append(list(arrays))  # so that no address comes back
+                        arrays[:] = [array.copy() for array in arrays]
+                optimizer(lists.params, lists.grads, lists.v, step=step, lr=0.1)
+        return lists.params
+
+    kept: list[list[np.ndarray]] = []
+    for ours, theirs in zip(train(renew=False), train(renew=True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_averages_and_copies_come_and_go(lists):
@@ -386,6 +413,28 @@ def test_lists_emptied_while_a_step_runs_elsewhere():
     assert not errors
     for arrays in lists.lists:
         assert all(np.isfinite(array).all() for array in arrays)
+
+
+def test_a_plan_in_use_is_not_forgotten():
+    """While a long step runs, other threads' lists take the places of all other plans."""
+    large, expected = Lists([(1_000_000,)]), Lists([(1_000_000,)])
+    small = [Lists([(2,)], seed=seed) for seed in range(50)]
+    for step in range(1, 21):
+        ops.adam_step(*expected.lists, step=step, lr=0.1)
+    ops.adam_step(*large.lists, step=1, lr=0.1)
+
+    def train():
+        for step in range(2, 21):
+            ops.adam_step(*large.lists, step=step, lr=0.1)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while thread.is_alive():
+        for lists in small:
+            ops.adam_step(*lists.lists, step=1, lr=0.0)
+    thread.join()
+    for ours, theirs in zip(large.lists, expected.lists, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
