@@ -12,8 +12,6 @@ namespace {
 
 using py::detail::npy_api;
 
-std::string type_name(py::handle object) { return py::type::of(object).attr("__name__").cast<std::string>(); }
-
 // NumPy's own numbers of its types; bfloat16 comes from ml_dtypes and is known by its scalar type.
 int32_t dtype_from_descr(const Name& name, const py::dtype& descr) {
   const int number = descr.num();

@@ -11,6 +11,7 @@
 #include "bind/numbers.h"
 #include "bind/optimizer_plans.h"
 #include "bind/positional.h"
+#include "bind/state_list.h"
 
 namespace fusednn {
 namespace {
@@ -119,17 +120,38 @@ struct Steps {
   std::vector<int64_t> many;
 };
 
+uint64_t seed_of(const char* name, py::handle value) {
+  const auto received = [&] { return std::string(". Received: ") + name + "=" + py::repr(value).cast<std::string>(); };
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index || PyBool_Check(value.ptr())) {
+    PyErr_Clear();
+    throw py::type_error(std::string("`") + name + "` must be an integer or None" + received());
+  }
+  const uint64_t seed = PyLong_AsUnsignedLongLong(index.ptr());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::value_error(std::string("`") + name + "` must be in [0, 2**64)" + received());
+  }
+  return seed;
+}
+
 // The lists of a call, in this order, then the states.
 constexpr size_t kParams = 0, kGrads = 1, kEma = 2, kCopies = 3, kStates = 4;
 using Lists = std::array<py::object, kStates + FNN_MAX_STATES>;
 
-// Reads and checks the lists. `views` own what the plan works on, copies of gradients too.
-OwnedPlan read_lists(const Kind& kind, const Lists& lists, std::vector<ArrayList>& views) {
+// What a new plan works on, and the references to it.
+struct Views {
+  std::vector<ArrayList> arrays;
+  std::vector<StateList> states;
+};
+
+// Reads and checks the lists.
+OwnedPlan read_lists(const Kind& kind, const Lists& lists, Views& views) {
   if (lists[kGrads].is_none()) throw py::type_error("`grads` must be a list of arrays. Received: type=NoneType");
-  views.reserve(lists.size());
-  const ArrayList& params = views.emplace_back("params", lists[kParams], ArrayView::as_it_is);
+  views.arrays.reserve(kStates);
+  const ArrayList& params = views.arrays.emplace_back("params", lists[kParams], ArrayView::as_it_is);
   const auto read = [&](const char* name, size_t list, bool laid_out_alike) {
-    return views.emplace_back(name, lists[list], params, laid_out_alike).data();
+    return views.arrays.emplace_back(name, lists[list], params, laid_out_alike).data();
   };
   fnn_optimizer_tensors t{};
   t.size = sizeof t;
@@ -138,8 +160,11 @@ OwnedPlan read_lists(const Kind& kind, const Lists& lists, std::vector<ArrayList
   t.grads = read("grads", kGrads, true);
   t.ema = read("ema", kEma, false);
   t.low_precision_copies = read("low_precision_copies", kCopies, false);
+  views.states.reserve(kind.states.all.size());
   for (size_t i = 0; i < kind.states.all.size(); ++i) {
-    t.states[i] = read(kind.states.all[i].c_str(), kStates + i, false);
+    const StateList& list = views.states.emplace_back(kind.states.all[i].c_str(), lists[kStates + i], params.size());
+    t.states[i] = list.data();
+    t.state_scales[i] = list.scales();
   }
   fnn_optimizer_plan* plan = nullptr;
   check(fnn_optimizer_plan_create(kind.number, &t, &plan));
@@ -151,7 +176,8 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
                     py::handle convention, py::handle hyperparameters, py::handle weight_decay,
                     py::handle decoupled_weight_decay, py::handle maximize, py::handle grad_scale,
                     py::handle clip_value, py::handle max_norm_each, py::handle max_norm, py::handle skip_nonfinite,
-                    py::handle ema, py::handle ema_momentum, py::handle low_precision_copies) {
+                    py::handle ema, py::handle ema_momentum, py::handle low_precision_copies,
+                    py::handle stochastic_rounding_seed) {
   const Kind& kind = kind_of(text("kind", kind_name));
   fnn_optimizer_options o{};
   o.size = sizeof o;
@@ -166,6 +192,8 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   o.max_norm = optional_real("max_norm", max_norm).value_or(HUGE_VAL);
   o.skip_nonfinite = flag("skip_nonfinite", skip_nonfinite);
   o.ema_momentum = real("ema_momentum", ema_momentum);
+  o.stochastic_rounding = !stochastic_rounding_seed.is_none();
+  if (o.stochastic_rounding) o.stochastic_rounding_seed = seed_of("stochastic_rounding_seed", stochastic_rounding_seed);
   for_named("hyperparameters", hyperparameters, kind.hyperparameters, [&](size_t i, const py::object& value) {
     if (value.is_none()) return;
     o.given |= 1u << i;
@@ -183,13 +211,13 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   // From here to the step no Python code may run where a plan was found, so that it stays the lists' plan.
   const OptimizerLists all{kind.number, lists.data(), lists.size()};
   PlanLease lease(all);
-  std::vector<ArrayList> views;
+  Views views;
   std::vector<py::object> items;
   if (!lease.found()) {
     OwnedPlan plan = read_lists(kind, lists, views);
     bool copied = false;
-    for (const ArrayList& list : views) copied = copied || list.copied();
-    lease.take(std::move(plan), all, views[0].elements(), !copied);
+    for (const ArrayList& list : views.arrays) copied = copied || list.copied();
+    lease.take(std::move(plan), all, views.arrays[0].elements(), !copied);
   } else if (lease.elements() >= kWorthReleasing) {
     items = items_of(all);
   }
@@ -197,6 +225,20 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   run(lease.elements(),
       [&] { return fnn_optimizer_plan_step(lease.plan(), &o, steps.data(), steps.count(), &stepped); });
   return stepped != 0;
+}
+
+void codes_to_float(py::handle codes, py::handle scales, py::handle is_signed, py::handle values) {
+  const fnn_tensor c = codes_view("codes", codes, flag("signed", is_signed));
+  const ArrayView s("scales", scales);
+  const ArrayView v("values", values);
+  run(v.size(), [&] { return fnn_codes_to_float(&c, s.tensor(), v.tensor()); });
+}
+
+void codes_from_float(py::handle values, py::handle codes, py::handle scales, py::handle is_signed) {
+  const ArrayView v("values", values);
+  const fnn_tensor c = codes_view("codes", codes, flag("signed", is_signed));
+  const ArrayView s("scales", scales);
+  run(v.size(), [&] { return fnn_codes_from_float(v.tensor(), &c, s.tensor()); });
 }
 
 double global_norm(py::handle arrays) {
@@ -214,8 +256,11 @@ void register_optimizer(py::module_& m) {
   add_positional<&optimizer_step>(
       m, "optimizer_step",
       "kind, params, grads, states, step, convention, hyperparameters, weight_decay, decoupled_weight_decay, maximize, "
-      "grad_scale, clip_value, max_norm_each, max_norm, skip_nonfinite, ema, ema_momentum, low_precision_copies");
+      "grad_scale, clip_value, max_norm_each, max_norm, skip_nonfinite, ema, ema_momentum, low_precision_copies, "
+      "stochastic_rounding_seed");
   add_positional<&global_norm>(m, "global_norm", "arrays");
+  add_positional<&codes_to_float>(m, "codes_to_float", "codes, scales, signed, values");
+  add_positional<&codes_from_float>(m, "codes_from_float", "values, codes, scales, signed");
   m.def("optimizer_names", [] { return names(&fnn_optimizer_name); });
   m.def(
       "optimizer_hyperparameters", [](const std::string& kind) { return kind_of(kind).hyperparameters.all; },

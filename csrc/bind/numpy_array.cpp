@@ -25,6 +25,8 @@ void find_numpy() {
   remember_dtype(py::dtype("float16"), FNN_FLOAT16);
 }
 
+std::string type_name(py::handle object) { return py::type::of(object).attr("__name__").cast<std::string>(); }
+
 int32_t known_dtype(const PyObject* descr) {
   for (size_t i = 0; i < known_count; ++i) {
     if (known[i].descr == descr) return known[i].dtype;

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
+#include <string>
 
 namespace fusednn {
 
@@ -26,6 +27,9 @@ inline bool is_c_contiguous(const ArrayFields& a) {
 inline bool is_c_contiguous(py::handle array) { return is_c_contiguous(fields(array)); }
 
 inline bool is_writable(const ArrayFields& a) { return (a.flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0; }
+
+// For messages.
+std::string type_name(py::handle object);
 
 // Dtypes are objects, and those of this machine's byte order exist once: most arrays are known by theirs. What is
 // remembered lives for ever, so that no other dtype ever has its address.

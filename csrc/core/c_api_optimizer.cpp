@@ -1,11 +1,11 @@
 // The C API's optimizer functions: one entry for every optimizer in math/optimizer.h.
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "core/backend.h"
 #include "core/checks.h"
+#include "core/optimizer_list.h"
 #include "core/status.h"
 #include "math/optimizer.h"
 
@@ -125,107 +125,6 @@ void check_clipping(const fnn_optimizer_options& o) {
   }
 }
 
-Name at(const char* name, int64_t i) { return {name, i}; }
-
-// The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
-class ListMemory {
- public:
-  explicit ListMemory(int64_t tensors) { spans_.reserve(static_cast<size_t>(4 * tensors)); }
-
-  void add(const char* name, int64_t index, const fnn_tensor& t, bool written) {
-    const Range r = bytes_of(t);
-    if (r.begin < r.end) spans_.push_back({r, name, index, written});
-  }
-
-  void check() {
-    std::sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) { return a.range.begin < b.range.begin; });
-    // The furthest end so far, of written spans and of all.
-    const Span* written = nullptr;
-    const Span* any = nullptr;
-    for (const Span& s : spans_) {
-      const Span* clash = s.written ? any : written;
-      if (clash != nullptr && clash->range.end > s.range.begin) {
-        const Span& output = s.written ? s : *clash;
-        const Span& other = s.written ? *clash : s;
-        fail_value("`" + at(output.name, output.index) + "` must not overlap `" + at(other.name, other.index) +
-                   "`: each array may be given once. Received: " +
-                   std::to_string(std::min(clash->range.end, s.range.end) - s.range.begin) + " bytes in common");
-      }
-      if (any == nullptr || s.range.end > any->range.end) any = &s;
-      if (s.written && (written == nullptr || s.range.end > written->range.end)) written = &s;
-    }
-  }
-
- private:
-  struct Span {
-    Range range;
-    const char* name;
-    int64_t index;
-    bool written;
-  };
-  std::vector<Span> spans_;
-};
-
-// One list of streams of the call, checked tensor by tensor against the params.
-struct StreamCheck {
-  const char* name;
-  bool written;
-  ListMemory& memory;
-
-  Stream operator()(const fnn_tensor* list, int64_t i, const Argument& param, bool dtype_fits,
-                    const char* allowed) const {
-    const Argument a{at(name, i), &list[i]};
-    require_float(a);
-    require_cpu(a);
-    require_shape_of(a, param);
-    if (!dtype_fits) {
-      fail_type("`" + a.name + "` must be " + allowed + " where `" + param.name + "` is " +
-                dtype_name(param.tensor->dtype) + ". Received: dtype=" + dtype_name(a.tensor->dtype));
-    }
-    require_dense(a);
-    require_layout_of(a, param);
-    if (written) require_writable(a);
-    memory.add(name, i, *a.tensor, written);
-    return {a.tensor->data, DType{a.tensor->dtype}};
-  }
-};
-
-OptimizerTensor checked_tensor(const Description& d, const fnn_optimizer_tensors& list, int64_t i, ListMemory& memory) {
-  OptimizerTensor t{};
-  const Argument param{at("params", i), &list.params[i]};
-  require_array(param, nullptr);
-  require_writable(param);
-  memory.add("params", i, *param.tensor, true);
-  t.count = element_count(*param.tensor);
-  t.param = {param.tensor->data, DType{param.tensor->dtype}};
-
-  const bool in_double = param.tensor->dtype == FNN_FLOAT64;
-  const auto is = [](const fnn_tensor* l, int64_t k, int32_t dtype) { return l[k].dtype == dtype; };
-  const bool grad_fits = is(list.grads, i, FNN_FLOAT64) == in_double;
-  t.grad = StreamCheck{"grads", false, memory}(list.grads, i, param, grad_fits,
-                                               in_double ? "float64" : "float32, float16 or bfloat16");
-  for (int s = 0; s < d.state_count; ++s) {
-    const fnn_tensor* states = list.states[s];
-    if (states == nullptr) continue;
-    const bool fits =
-        in_double ? is(states, i, FNN_FLOAT64) : is(states, i, FNN_FLOAT32) || is(states, i, FNN_BFLOAT16);
-    t.states[s] = StreamCheck{d.states[s].name, true, memory}(states, i, param, fits,
-                                                              in_double ? "float64" : "float32 or bfloat16");
-  }
-  if (list.ema != nullptr) {
-    const bool fits = in_double ? is(list.ema, i, FNN_FLOAT64) : !is(list.ema, i, FNN_FLOAT64);
-    t.ema = StreamCheck{"ema", true, memory}(list.ema, i, param, fits,
-                                             in_double ? "float64" : "float32, float16 or bfloat16");
-  }
-  if (list.low_precision_copies != nullptr) {
-    const bool fits =
-        !in_double && (is(list.low_precision_copies, i, FNN_FLOAT16) || is(list.low_precision_copies, i, FNN_BFLOAT16));
-    t.low_precision_copy = StreamCheck{"low_precision_copies", true, memory}(
-        list.low_precision_copies, i, param, fits, in_double ? "absent" : "float16 or bfloat16");
-  }
-  return t;
-}
-
 const Description& known_kind(int32_t kind) {
   const Description* d = description(kind);
   if (d == nullptr) fail_value("`kind` must be an optimizer's number. Received: kind=" + std::to_string(kind));
@@ -259,6 +158,8 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
   step.max_norm = o.max_norm;
   step.skip_nonfinite = o.skip_nonfinite != 0;
   step.ema_momentum = o.ema_momentum;
+  step.stochastic_rounding = o.stochastic_rounding != 0;
+  step.stochastic_rounding_seed = step.stochastic_rounding ? o.stochastic_rounding_seed : 0;
   return step;
 }
 
@@ -266,50 +167,11 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
 
 // Lists that are checked; what remains at each step are the numbers.
 struct fnn_optimizer_plan {
-  fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors& list) : kind(optimizer), own(known_kind(kind)) {
-    require_struct_size("tensors", list.size, sizeof list);
-    if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
-    ListMemory memory(list.count);
-    tensors.reserve(static_cast<size_t>(list.count));
-    for (int64_t i = 0; i < list.count; ++i) {
-      const OptimizerTensor t = checked_tensor(own, list, i, memory);
-      tensors.push_back(t);
-      total += t.count;
-      if ((tensors[0].param.dtype == DType::kFloat64) != (t.param.dtype == DType::kFloat64)) {
-        fail_type("`params` must be all float64 or none. Received: dtype=" +
-                  std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
-      }
-    }
-    memory.check();
-    for (int s = 0; s < own.state_count; ++s) given[s] = list.states[s] != nullptr;
-  }
+  fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors& tensors)
+      : kind(optimizer), list(state_table(known_kind(optimizer), tensors), tensors) {}
 
   bool step(OptimizerStep step, const int64_t* steps, int64_t step_count) {
-    const auto count = static_cast<int64_t>(tensors.size());
-    if (step_count != 1 && step_count != count) {
-      fail_value("`step` must be one number or one per array. Received: " + std::to_string(step_count) +
-                 " numbers for " + std::to_string(count) + " arrays");
-    }
-    const int64_t first = first_step(step.convention);
-    for (int64_t i = 0; i < step_count; ++i) {
-      if (steps[i] < first) {
-        fail_value("`step` must be at least " + std::to_string(first) + ". Received: step=" + std::to_string(steps[i]));
-      }
-    }
-    bool all_used = true;
-    for (int s = 0; s < own.state_count; ++s) {
-      const bool used = uses(step, s);
-      all_used = all_used && (used || !given[s]);
-      if (used && !given[s]) fail_missing(s);
-    }
-    for (int64_t i = 0; i < count; ++i) tensors[static_cast<size_t>(i)].step = steps[step_count == 1 ? 0 : i];
-    const std::vector<OptimizerTensor> reduced = all_used ? std::vector<OptimizerTensor>() : with_used_states(step);
-    norms.resize(tensors.size());
-    step.in_double = tensors[0].param.dtype == DType::kFloat64;
-    step.tensor_count = count;
-    step.total = total;
-    step.tensors = all_used ? tensors.data() : reduced.data();
-    step.norms = norms.data();
+    list.prepare(step, steps, step_count);
     bool stepped = true;
     require_workspace(cpu_backend().optimizer_step(step, &stepped));
     return stepped;
@@ -318,35 +180,12 @@ struct fnn_optimizer_plan {
   const int32_t kind;
 
  private:
-  bool uses(const OptimizerStep& step, int state) const {
-    const int needed_by = own.states[state].needed_by;
-    return needed_by == kAlways || step.hyperparameters[needed_by] != 0.0;
+  static StateTable state_table(const Description& d, const fnn_optimizer_tensors& tensors) {
+    require_struct_size("tensors", tensors.size, sizeof tensors);
+    return {d.states, d.state_count, d.hyperparameters};
   }
 
-  [[noreturn]] void fail_missing(int state) const {
-    const int needed_by = own.states[state].needed_by;
-    fail_value("`" + std::string(own.states[state].name) + "` must be given" +
-               (needed_by == kAlways ? std::string()
-                                     : " where `" + std::string(own.hyperparameters[needed_by].name) + "` is used") +
-               ". Received: None");
-  }
-
-  // A state that the options do not use stays as it is.
-  std::vector<OptimizerTensor> with_used_states(const OptimizerStep& step) const {
-    std::vector<OptimizerTensor> reduced = tensors;
-    for (OptimizerTensor& t : reduced) {
-      for (int s = 0; s < own.state_count; ++s) {
-        if (!uses(step, s)) t.states[s].data = nullptr;
-      }
-    }
-    return reduced;
-  }
-
-  const Description& own;
-  bool given[FNN_MAX_STATES] = {};
-  std::vector<OptimizerTensor> tensors;
-  std::vector<double> norms;
-  int64_t total = 0;
+  OptimizerList list;
 };
 
 int32_t fnn_optimizer_kind(const char* name) {
@@ -403,7 +242,7 @@ fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm
   return guarded([&] {
     std::vector<SquaredNorms::Array> list;
     for (int64_t i = 0; i < count; ++i) {
-      require_array({at("arrays", i), &arrays[i]}, nullptr);
+      require_array({{"arrays", i}, &arrays[i]}, nullptr);
       list.push_back({{arrays[i].data, DType{arrays[i].dtype}}, element_count(arrays[i])});
     }
     std::vector<double> sums(list.size());

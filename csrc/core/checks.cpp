@@ -71,10 +71,7 @@ void require_array(const Argument& a, const Argument* model) {
   if (model != nullptr) require_layout_of(a, *model);
 }
 
-void require_vector(const Argument& a, int32_t dtype, int64_t length) {
-  require_present(a);
-  require_cpu(a);
-  require_dtype(a, dtype);
+void require_length(const Argument& a, int64_t length) {
   if (a.tensor->ndim != 1 || a.tensor->shape[0] != length) {
     fail_value("`" + a.name + "` must have shape (" + std::to_string(length) +
                ",). Received: shape=" + shape_text(*a.tensor));
@@ -82,6 +79,13 @@ void require_vector(const Argument& a, int32_t dtype, int64_t length) {
   if (!c_contiguous(*a.tensor)) {
     fail_value("`" + a.name + "` must be contiguous. Received: strides=" + strides_text(*a.tensor) + " in elements");
   }
+}
+
+void require_vector(const Argument& a, int32_t dtype, int64_t length) {
+  require_present(a);
+  require_cpu(a);
+  require_dtype(a, dtype);
+  require_length(a, length);
 }
 
 void require_finite(const char* name, double value) {

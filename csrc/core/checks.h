@@ -21,6 +21,7 @@ void require_writable(const Argument& a);
 void require_dense(const Argument& a);
 void require_shape_of(const Argument& a, const Argument& model);
 void require_layout_of(const Argument& a, const Argument& model);
+void require_length(const Argument& a, int64_t length);
 
 // All that a full-size array needs: a float dtype, CPU, dense; `model`, if any, gives dtype, shape and layout.
 void require_array(const Argument& a, const Argument* model);

@@ -58,6 +58,8 @@ struct OptimizerTensor {
   int64_t step;
   Stream param, grad, ema, low_precision_copy;
   Stream states[kMaxStates];
+  // Not null: the state's data are 8-bit codes (math/quantize.h), and these the scales, float32.
+  void* state_scales[kMaxStates];
 };
 
 // One optimizer call over a list of tensors. Params are all float64 (computed in double) or none is.
@@ -69,6 +71,9 @@ struct OptimizerStep {
   double weight_decay;
   bool decoupled_weight_decay, maximize, skip_nonfinite;
   double grad_scale, clip_value, max_norm_each, max_norm, ema_momentum;
+  // Whether bfloat16 params, states and averages are rounded at random. 8-bit codes always are; the seed is theirs too.
+  bool stochastic_rounding;
+  uint64_t stochastic_rounding_seed;
   int64_t tensor_count;
   int64_t total;  // elements over all tensors
   const OptimizerTensor* tensors;

@@ -5,13 +5,15 @@
 //
 //   name             what fnn_optimizer_kind and Python call it
 //   hyperparameters  in the order of their values h[]; the first is always the learning rate
-//   states           in the order of their values s[]; one that is not needed is a scratch value
+//   states           in the order of their values s[]; one that is not needed is a scratch value. Some may be kept in
+//                    8-bit codes (math/quantize.h), whose errors of some percent have a mean of zero
 //   conventions      the frameworks that have it; `decoupled_decay`: those whose weight decay is not in the gradient
 //   conflict         a sentence about hyper-parameters that exclude one another, or null
 //   prepare          everything that is constant over a tensor, computed in double, rounded once to C
 //   update           one element; conventions differ only in coefficients, so that this is written once
 #pragma once
 
+#include "math/quantize.h"
 #include "math/scalar.h"
 
 namespace fusednn {
@@ -50,11 +52,15 @@ constexpr Hyperparameter everywhere(const char* name, Domain domain, double valu
   return {name, domain, {value, value, value, value, value, value}};
 }
 
+constexpr int kAlways = -1;
+constexpr int kNever = -1;
+
 struct State {
   const char* name;
-  int needed_by;  // the hyper-parameter that makes it necessary by being non-zero; kAlways
+  int needed_by;               // the hyper-parameter that makes it necessary by being non-zero; kAlways
+  Codes codes = Codes::kNone;  // the 8-bit codes that it may be kept in
+  int exact_for = kNever;      // the hyper-parameter that rules codes out by being non-zero
 };
-constexpr int kAlways = -1;
 
 struct Sgd {
   static constexpr const char* name = "sgd";
@@ -65,7 +71,7 @@ struct Sgd {
       {"dampening", Domain::kFinite, {0.0, kAbsent, kAbsent, kAbsent, 0.0, 0.0}},
       everywhere("nesterov", Domain::kFlag, 0.0),
   };
-  static constexpr State states[] = {{"momentum_buffers", kMomentum}};
+  static constexpr State states[] = {{"momentum_buffers", kMomentum, Codes::kSigned}};
   static constexpr unsigned conventions = kEvery;
   static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
 
@@ -122,7 +128,7 @@ struct Adagrad {
       {"lr_decay", Domain::kNonNegative, {0.0, kAbsent, kAbsent, kAbsent, 0.0, kAbsent}},
       {"eps", Domain::kNonNegative, {1e-10, 1e-7, kAbsent, 1e-7, 1e-6, 1e-8}},
   };
-  static constexpr State states[] = {{"sums", kAlways}};
+  static constexpr State states[] = {{"sums", kAlways, Codes::kUnsigned}};
   static constexpr unsigned conventions = kEvery;
   static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
   static const char* conflict(const double*, Convention) { return nullptr; }
@@ -163,7 +169,11 @@ struct Rmsprop {
       {"centered", Domain::kFlag, {0.0, 0.0, 0.0, 0.0, kAbsent, kAbsent}},
   };
   static constexpr State states[] = {
-      {"square_avgs", kAlways}, {"momentum_buffers", kMomentum}, {"grad_avgs", kCentered}};
+      // v - m^2 of the centered form is small beside both: no room for the errors of codes.
+      {"square_avgs", kAlways, Codes::kUnsigned, kCentered},
+      {"momentum_buffers", kMomentum, Codes::kSigned},
+      {"grad_avgs", kCentered},
+  };
   static constexpr unsigned conventions = kEvery & ~bit(kOnnx);
   static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
   static const char* conflict(const double*, Convention) { return nullptr; }
@@ -220,7 +230,12 @@ struct Adam {
       {"bias_correction", Domain::kFlag, {kAlwaysOn, kAlwaysOn, kAlwaysOn, kAlwaysOn, kAlwaysOn, 0.0}},
       {"norm_coefficient_post", Domain::kNonNegative, {kAbsent, kAbsent, kAbsent, kAbsent, 0.0, kAbsent}},
   };
-  static constexpr State states[] = {{"exp_avgs", kAlways}, {"exp_avg_sqs", kAlways}, {"max_exp_avg_sqs", kAmsgrad}};
+  static constexpr State states[] = {
+      {"exp_avgs", kAlways, Codes::kSigned},
+      // AMSGrad's maximum would keep every error upwards for good.
+      {"exp_avg_sqs", kAlways, Codes::kUnsigned, kAmsgrad},
+      {"max_exp_avg_sqs", kAmsgrad},
+  };
   static constexpr unsigned conventions = kEvery;
   static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax) | bit(kMlx);
   static const char* conflict(const double*, Convention) { return nullptr; }

@@ -165,8 +165,16 @@ typedef struct fnn_optimizer_options {
   double max_norm_each; /* per tensor */
   double max_norm;      /* over the whole list */
   int32_t skip_nonfinite;
+  int32_t stochastic_rounding; /* params, all bfloat16, and bfloat16 states and averages are rounded at random */
   double ema_momentum;
+  uint64_t stochastic_rounding_seed; /* the random bits depend on it, on the step and on the place in the lists */
 } fnn_optimizer_options;
+
+/* States may be 8-bit codes with a float32 scale for each FNN_CODE_BLOCK elements in the order of memory. Their dtype
+ * is one of these instead of an fnn_dtype: signed codes for averages of gradients, unsigned ones for averages of
+ * squares. They are rounded at random (seed 0 without stochastic_rounding). All bytes and scales 0 are a state of 0. */
+enum { FNN_CODE_BLOCK = 256 };
+typedef enum fnn_codes { FNN_SIGNED_CODES = 16, FNN_UNSIGNED_CODES = 17 } fnn_codes;
 
 /* Arrays of `count` tensors; all but params and grads may be NULL. */
 typedef struct fnn_optimizer_tensors {
@@ -179,6 +187,9 @@ typedef struct fnn_optimizer_tensors {
   const fnn_tensor* low_precision_copies;
   const int64_t* steps; /* the number of this update, from 1 (FNN_ONNX: from 0): one, or one per tensor */
   int64_t step_count;   /* 1 or count */
+  /* For states that are codes: contiguous vectors, float32, one number per FNN_CODE_BLOCK elements or part thereof. The
+   * entries of other states are ignored; NULL where no state is codes. */
+  const fnn_tensor* state_scales[FNN_MAX_STATES];
 } fnn_optimizer_tensors;
 
 /* *stepped (may be NULL) is 0 where skip_nonfinite met a non-finite gradient and nothing was changed. */
@@ -199,6 +210,9 @@ FNN_API fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_o
 /* NULL is allowed. */
 FNN_API void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan);
 
+/* From codes to float32 (`values` has their shape and memory layout), and back, to the nearest code. */
+FNN_API fnn_status fnn_codes_to_float(const fnn_tensor* codes, const fnn_tensor* scales, const fnn_tensor* values);
+FNN_API fnn_status fnn_codes_from_float(const fnn_tensor* values, const fnn_tensor* codes, const fnn_tensor* scales);
 /* sqrt of the sum of squares over all arrays, accumulated in double. */
 FNN_API fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm);
 

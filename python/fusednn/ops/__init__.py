@@ -35,8 +35,10 @@ from fusednn.ops.optimizer import (
     rmsprop_step,
     sgd_step,
 )
+from fusednn.ops.quantized_state import QuantizedState, quantized_state
 
 __all__ = [
+    "QuantizedState",
     "adagrad_step",
     "adam_step",
     "batch_norm_apply",
@@ -53,6 +55,7 @@ __all__ = [
     "leaky_relu_backward",
     "merge_statistics",
     "optimizer_step",
+    "quantized_state",
     "rmsprop_step",
     "sgd_step",
 ]

@@ -35,11 +35,17 @@ ema : list of ndarray or None
 ema_momentum : float in [0, 1], default 0.99
 low_precision_copies : list of ndarray or None
     float16 or bfloat16 arrays that receive a rounded copy of the float32 parameters.
-stochastic_rounding_seed : None
-    Not available in this version.
+    To nearest: they are made anew at each step, so that no error adds up.
+stochastic_rounding_seed : int in [0, 2**64) or None
+    Parameters, which must all be bfloat16, and bfloat16 states and averages are rounded up or down
+    at random, so that the mean of many roundings is the exact value: updates far below bfloat16's
+    spacing, 2**-8 of the parameter, add up instead of being lost. The random bits are a function of
+    this seed, the step, the place in the list and the element, so that a run can be repeated.
+    None: to nearest, ties to even. (torch has no such option.)
 
 Parameters are float32, float64, float16 or bfloat16; gradients the same, or any of the three
-shorter types; states are float32 or bfloat16, all float64 for float64 parameters. The arithmetic is
+shorter types; states are float32 or bfloat16, all float64 for float64 parameters, or where it says
+so :class:`QuantizedState`, 8 bits. The arithmetic is
 float32 (float64 for float64). Parameters, states, averages and copies must be
 dense in memory; no two written arrays may overlap.
 """
@@ -49,8 +55,10 @@ from typing import TypedDict, Unpack
 
 from fusednn import _core
 from fusednn.ops.arrays import Array
+from fusednn.ops.quantized_state import QuantizedState
 
 Arrays = Sequence[Array]
+States = Sequence[Array | QuantizedState]
 
 
 class StepOptions(TypedDict, total=False):
@@ -75,7 +83,7 @@ def optimizer_step(
     kind: str,
     params: Arrays,
     grads: Arrays,
-    states: dict[str, Arrays | None],
+    states: dict[str, States | None],
     hyperparameters: dict[str, float | bool | None],
     *,
     step: int | Sequence[int],
@@ -101,7 +109,7 @@ def optimizer_step(
         One of ``_core.optimizer_names()``.
     params, grads : list of ndarray
         Of one length; pairs of one shape.
-    states : dict of str to list of ndarray or None
+    states : dict of str to list of ndarray or QuantizedState, or None
         Keyed by the names of ``_core.optimizer_states(kind)``.
     hyperparameters : dict of str to float, bool or None
         Keyed by the names of ``_core.optimizer_hyperparameters(kind)``; None or absent: the
@@ -124,11 +132,6 @@ def optimizer_step(
     NotImplementedError
         For a convention or option that this version lacks.
     """
-    if stochastic_rounding_seed is not None:
-        raise NotImplementedError(
-            "`stochastic_rounding_seed` must be None in this version. "
-            f"Received: stochastic_rounding_seed={stochastic_rounding_seed}"
-        )
     return _core.optimizer_step(
         kind,
         params,
@@ -148,13 +151,14 @@ def optimizer_step(
         ema,
         ema_momentum,
         low_precision_copies,
+        stochastic_rounding_seed,
     )
 
 
 def sgd_step(
     params: Arrays,
     grads: Arrays,
-    momentum_buffers: Arrays | None,
+    momentum_buffers: States | None,
     *,
     step: int | Sequence[int],
     lr: float,
@@ -176,7 +180,7 @@ def sgd_step(
     Parameters
     ----------
     params, grads : list of ndarray
-    momentum_buffers : list of ndarray or None
+    momentum_buffers : list of ndarray or (signed) QuantizedState, or None
         torch's ``momentum_buffer``, Keras' velocity, optax's trace; None is allowed where
         `momentum` is 0.
     step : int or list of int
@@ -214,7 +218,7 @@ def sgd_step(
 def adagrad_step(
     params: Arrays,
     grads: Arrays,
-    sums: Arrays,
+    sums: States,
     *,
     step: int | Sequence[int],
     lr: float,
@@ -232,7 +236,7 @@ def adagrad_step(
     Parameters
     ----------
     params, grads : list of ndarray
-    sums : list of ndarray
+    sums : list of ndarray or of unsigned QuantizedState
         The sums ``h``: torch's ``sum``, Keras' accumulator, optax's ``sum_of_squares``.
     step : int or list of int
         The number of this update, from 1 (onnx: from 0).
@@ -268,14 +272,14 @@ def adagrad_step(
 def rmsprop_step(
     params: Arrays,
     grads: Arrays,
-    square_avgs: Arrays,
+    square_avgs: States,
     *,
     step: int | Sequence[int],
     lr: float,
     rho: float | None = None,
     eps: float | None = None,
     momentum: float = 0.0,
-    momentum_buffers: Arrays | None = None,
+    momentum_buffers: States | None = None,
     centered: bool = False,
     grad_avgs: Arrays | None = None,
     **options: Unpack[StepOptions],
@@ -296,7 +300,7 @@ def rmsprop_step(
     Parameters
     ----------
     params, grads : list of ndarray
-    square_avgs : list of ndarray
+    square_avgs : list of ndarray, or of unsigned QuantizedState where not `centered`
         ``v``: torch's ``square_avg``, Keras' velocity, optax's ``nu``.
     step : int or list of int
         The number of this update, from 1 (onnx: from 0).
@@ -306,7 +310,7 @@ def rmsprop_step(
     eps : float >= 0 or None
     momentum : float in [0, 1]
         Not in mlx.
-    momentum_buffers : list of ndarray or None
+    momentum_buffers : list of ndarray or (signed) QuantizedState, or None
         ``b``, in optax ``-b``: its trace. Needed where `momentum` is not 0.
     centered : bool
         Not in mlx.
@@ -344,8 +348,8 @@ def rmsprop_step(
 def adam_step(
     params: Arrays,
     grads: Arrays,
-    exp_avgs: Arrays,
-    exp_avg_sqs: Arrays,
+    exp_avgs: States,
+    exp_avg_sqs: States,
     *,
     step: int | Sequence[int],
     lr: float,
@@ -373,8 +377,8 @@ def adam_step(
     Parameters
     ----------
     params, grads : list of ndarray
-    exp_avgs, exp_avg_sqs : list of ndarray
-        ``m`` and ``v``.
+    exp_avgs, exp_avg_sqs : list of ndarray or QuantizedState
+        ``m`` and ``v``; as 8-bit states signed and unsigned. With `amsgrad`, ``v`` must be arrays.
     step : int or list of int
         The number of this update, from 1 (onnx: from 0).
     lr : float >= 0

@@ -1,0 +1,250 @@
+#include "core/optimizer_list.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/checks.h"
+#include "core/status.h"
+
+namespace fusednn {
+namespace {
+
+bool is_codes(const fnn_tensor& t) { return t.dtype == FNN_SIGNED_CODES || t.dtype == FNN_UNSIGNED_CODES; }
+
+const char* kind_name(bool is_signed) { return is_signed ? "a signed quantized state" : "an unsigned quantized state"; }
+
+// The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
+class ListMemory {
+ public:
+  explicit ListMemory(int64_t spans) { spans_.reserve(static_cast<size_t>(spans)); }
+
+  void add(const Name& name, Range r, bool written) {
+    if (r.begin < r.end) spans_.push_back({r, name, written});
+  }
+
+  void check() {
+    std::sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) { return a.range.begin < b.range.begin; });
+    // The furthest end so far, of written spans and of all.
+    const Span* written = nullptr;
+    const Span* any = nullptr;
+    for (const Span& s : spans_) {
+      const Span* clash = s.written ? any : written;
+      if (clash != nullptr && clash->range.end > s.range.begin) {
+        const Span& output = s.written ? s : *clash;
+        const Span& other = s.written ? *clash : s;
+        fail_value("`" + output.name + "` must not overlap `" + other.name +
+                   "`: each array may be given once. Received: " +
+                   std::to_string(std::min(clash->range.end, s.range.end) - s.range.begin) + " bytes in common");
+      }
+      if (any == nullptr || s.range.end > any->range.end) any = &s;
+      if (s.written && (written == nullptr || s.range.end > written->range.end)) written = &s;
+    }
+  }
+
+ private:
+  struct Span {
+    Range range;
+    Name name;
+    bool written;
+  };
+  std::vector<Span> spans_;
+};
+
+// One list of streams of the call, checked tensor by tensor against the params.
+struct StreamCheck {
+  const char* name;
+  bool written;
+  ListMemory& memory;
+
+  Stream operator()(const fnn_tensor* list, int64_t i, const Argument& param, bool dtype_fits,
+                    const char* allowed) const {
+    const Argument a{{name, i}, &list[i]};
+    require_float(a);
+    if (!dtype_fits) {
+      require_shape_of(a, param);
+      fail_type("`" + a.name + "` must be " + allowed + " where `" + param.name + "` is " +
+                dtype_name(param.tensor->dtype) + ". Received: dtype=" + dtype_name(a.tensor->dtype));
+    }
+    place(a, param);
+    memory.add(a.name, bytes_of(*a.tensor), written);
+    return {a.tensor->data, DType{a.tensor->dtype}};
+  }
+
+  // Codes, whose kind was checked before, with their scales.
+  Stream codes(const fnn_tensor* list, const fnn_tensor* scales, int64_t i, const Argument& param) const {
+    const Argument a{{name, i}, &list[i]};
+    place(a, param);
+    const int64_t count = element_count(*a.tensor);
+    const auto begin = reinterpret_cast<uintptr_t>(a.tensor->data);
+    memory.add(a.name, {begin, begin + static_cast<uintptr_t>(count)}, written);
+    const Argument s{{name, i, ".scales"}, scales == nullptr ? nullptr : &scales[i]};
+    require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock);
+    require_writable(s);
+    memory.add(s.name, bytes_of(*s.tensor), written);
+    return {a.tensor->data, DType::kFloat32};
+  }
+
+ private:
+  void place(const Argument& a, const Argument& param) const {
+    require_cpu(a);
+    require_shape_of(a, param);
+    require_dense(a);
+    require_layout_of(a, param);
+    if (written) require_writable(a);
+  }
+};
+
+// Whether this state may be kept in codes of this kind.
+void require_codes_fit(const State& state, const Argument& a, const Argument& param) {
+  const bool is_signed = a.tensor->dtype == FNN_SIGNED_CODES;
+  if (param.tensor->dtype == FNN_FLOAT64) {
+    fail_type("`" + a.name + "` must be float64 where `" + param.name +
+              "` is float64. Received: " + kind_name(is_signed));
+  }
+  if (state.codes == Codes::kNone) {
+    fail_type("`" + a.name +
+              "` must be float32 or bfloat16: 8-bit codes are too coarse for it. Received: " + kind_name(is_signed));
+  }
+  if ((state.codes == Codes::kSigned) != is_signed) {
+    fail_type("`" + a.name + "` must be a quantized state with signed=" + (is_signed ? "False" : "True") +
+              ". Received: " + kind_name(is_signed));
+  }
+}
+
+OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tensors& list, int64_t i,
+                               ListMemory& memory) {
+  OptimizerTensor t{};
+  const Argument param{{"params", i}, &list.params[i]};
+  require_array(param, nullptr);
+  require_writable(param);
+  memory.add(param.name, bytes_of(*param.tensor), true);
+  t.count = element_count(*param.tensor);
+  t.param = {param.tensor->data, DType{param.tensor->dtype}};
+
+  const bool in_double = param.tensor->dtype == FNN_FLOAT64;
+  const auto is = [](const fnn_tensor* l, int64_t k, int32_t dtype) { return l[k].dtype == dtype; };
+  const bool grad_fits = is(list.grads, i, FNN_FLOAT64) == in_double;
+  t.grad = StreamCheck{"grads", false, memory}(list.grads, i, param, grad_fits,
+                                               in_double ? "float64" : "float32, float16 or bfloat16");
+  for (int s = 0; s < table.count; ++s) {
+    const fnn_tensor* states = list.states[s];
+    if (states == nullptr) continue;
+    const StreamCheck check{table.states[s].name, true, memory};
+    if (is_codes(states[i])) {
+      require_codes_fit(table.states[s], {{check.name, i}, &states[i]}, param);
+      t.states[s] = check.codes(states, list.state_scales[s], i, param);
+      t.state_scales[s] = list.state_scales[s][i].data;
+    } else {
+      const bool fits =
+          in_double ? is(states, i, FNN_FLOAT64) : is(states, i, FNN_FLOAT32) || is(states, i, FNN_BFLOAT16);
+      t.states[s] = check(states, i, param, fits, in_double ? "float64" : "float32 or bfloat16");
+    }
+  }
+  if (list.ema != nullptr) {
+    const bool fits = in_double ? is(list.ema, i, FNN_FLOAT64) : !is(list.ema, i, FNN_FLOAT64);
+    t.ema = StreamCheck{"ema", true, memory}(list.ema, i, param, fits,
+                                             in_double ? "float64" : "float32, float16 or bfloat16");
+  }
+  if (list.low_precision_copies != nullptr) {
+    const bool fits =
+        !in_double && (is(list.low_precision_copies, i, FNN_FLOAT16) || is(list.low_precision_copies, i, FNN_BFLOAT16));
+    t.low_precision_copy = StreamCheck{"low_precision_copies", true, memory}(
+        list.low_precision_copies, i, param, fits, in_double ? "absent" : "float16 or bfloat16");
+  }
+  return t;
+}
+
+// The index of the first for which f(index) holds, or -1.
+template <class F>
+int64_t first_of(int64_t count, const F& f) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (f(i)) return i;
+  }
+  return -1;
+}
+
+}  // namespace
+
+OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensors& list) : table_(table) {
+  if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
+  ListMemory memory(list.count * (table.count + 2));
+  tensors_.reserve(static_cast<size_t>(list.count));
+  for (int64_t i = 0; i < list.count; ++i) {
+    const OptimizerTensor t = checked_tensor(table, list, i, memory);
+    tensors_.push_back(t);
+    total_ += t.count;
+    if ((tensors_[0].param.dtype == DType::kFloat64) != (t.param.dtype == DType::kFloat64)) {
+      fail_type("`params` must be all float64 or none. Received: dtype=" +
+                std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
+    }
+  }
+  memory.check();
+  first_not_bfloat16_ = first_of(list.count, [&](int64_t i) { return list.params[i].dtype != FNN_BFLOAT16; });
+  for (int s = 0; s < table.count; ++s) {
+    given_[s] = list.states[s] != nullptr;
+    first_codes_[s] = first_of(given_[s] ? list.count : 0, [&](int64_t i) { return is_codes(list.states[s][i]); });
+  }
+}
+
+bool OptimizerList::needs(const OptimizerStep& step, int state) const {
+  const int by = table_.states[state].needed_by;
+  return by == kAlways || step.hyperparameters[by] != 0.0;
+}
+
+void OptimizerList::require_states(const OptimizerStep& step) const {
+  for (int s = 0; s < table_.count; ++s) {
+    const State& state = table_.states[s];
+    if (needs(step, s) && !given_[s]) {
+      std::string message = "`" + std::string(state.name) + "` must be given";
+      const int by = state.needed_by;
+      if (by != kAlways) message.append(" where `").append(table_.hyperparameters[by].name).append("` is used");
+      fail_value(message + ". Received: None");
+    }
+    const bool exact = state.exact_for != kNever && step.hyperparameters[state.exact_for] != 0.0;
+    if (exact && given_[s] && first_codes_[s] >= 0) {
+      fail_type("`" + Name(state.name, first_codes_[s]) + "` must be float32 or bfloat16 where `" +
+                table_.hyperparameters[state.exact_for].name +
+                "` is used: 8-bit codes are too coarse for it. Received: " + kind_name(state.codes == Codes::kSigned));
+    }
+  }
+}
+
+void OptimizerList::prepare(OptimizerStep& step, const int64_t* steps, int64_t step_count) {
+  const auto count = static_cast<int64_t>(tensors_.size());
+  if (step_count != 1 && step_count != count) {
+    fail_value("`step` must be one number or one per array. Received: " + std::to_string(step_count) + " numbers for " +
+               std::to_string(count) + " arrays");
+  }
+  const int64_t first = first_step(step.convention);
+  for (int64_t i = 0; i < step_count; ++i) {
+    if (steps[i] < first) {
+      fail_value("`step` must be at least " + std::to_string(first) + ". Received: step=" + std::to_string(steps[i]));
+    }
+  }
+  if (step.stochastic_rounding && first_not_bfloat16_ >= 0) {
+    const auto dtype = static_cast<int32_t>(tensors_[static_cast<size_t>(first_not_bfloat16_)].param.dtype);
+    fail_type("`" + Name("params", first_not_bfloat16_) +
+              "` must be bfloat16 where `stochastic_rounding_seed` is given. Received: dtype=" + dtype_name(dtype));
+  }
+  require_states(step);
+
+  for (int64_t i = 0; i < count; ++i) tensors_[static_cast<size_t>(i)].step = steps[step_count == 1 ? 0 : i];
+  bool all_needed = true;
+  for (int s = 0; s < table_.count; ++s) all_needed = all_needed && (needs(step, s) || !given_[s]);
+  if (!all_needed) {
+    reduced_ = tensors_;
+    for (OptimizerTensor& t : reduced_) {
+      for (int s = 0; s < table_.count; ++s) {
+        if (!needs(step, s)) t.states[s].data = t.state_scales[s] = nullptr;
+      }
+    }
+  }
+  norms_.resize(tensors_.size());
+  step.in_double = tensors_[0].param.dtype == DType::kFloat64;
+  step.tensor_count = count;
+  step.total = total_;
+  step.tensors = all_needed ? tensors_.data() : reduced_.data();
+  step.norms = norms_.data();
+}
+
+}  // namespace fusednn

@@ -1,0 +1,42 @@
+// The lists of arrays of an optimizer: checked once, written down as OptimizerTensors, stepped many times.
+#pragma once
+
+#include <vector>
+
+#include "core/problem.h"
+#include "fusednn/fusednn.h"
+#include "math/optimizer.h"
+
+namespace fusednn {
+
+// An optimizer's states, and its hyper-parameters, which say which of them a step uses.
+struct StateTable {
+  const State* states;
+  int count;
+  const Hyperparameter* hyperparameters;
+};
+
+class OptimizerList {
+ public:
+  // All that depends on the arrays alone; a Failure names the argument. `list.steps` is not read.
+  OptimizerList(const StateTable& table, const fnn_optimizer_tensors& list);
+
+  // Fills in the step's tensors, which live as long as nothing else is done with this list. Checks what depends on the
+  // options too. States that they do not use are absent: they stay as they are.
+  void prepare(OptimizerStep& step, const int64_t* steps, int64_t step_count);
+
+ private:
+  bool needs(const OptimizerStep& step, int state) const;
+  void require_states(const OptimizerStep& step) const;
+
+  const StateTable table_;
+  std::vector<OptimizerTensor> tensors_;
+  std::vector<OptimizerTensor> reduced_;  // where a step leaves some states alone
+  std::vector<double> norms_;
+  int64_t total_ = 0;
+  int64_t first_not_bfloat16_;  // of the params; -1: there is none
+  bool given_[FNN_MAX_STATES] = {};
+  int64_t first_codes_[FNN_MAX_STATES];  // of each list of states; -1: there is none
+};
+
+}  // namespace fusednn

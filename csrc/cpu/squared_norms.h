@@ -1,0 +1,86 @@
+// Sums of squares of a list of arrays, and whether all their elements are finite: each array is read once.
+#pragma once
+
+#include "core/problem.h"
+#include "cpu/lanes.h"
+#include "cpu/optimizer_streams.h"
+#include "cpu/parallel.h"
+#include "cpu/workspace.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+// Sums of squares in leaves of fixed size, added in index order, and whether all elements are finite.
+constexpr int64_t kNormLeaf = 4096;
+
+struct NormLeaf {
+  int64_t array, begin;
+  double sum;
+  bool finite;
+};
+
+// Of the elements times `factor`, as the update will see them: that product may overflow. Their squares are taken in
+// double, where those of floats cannot.
+template <class C>
+inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf) {
+  // An infinity or a NaN times zero is NaN, anything else zero.
+  const auto add = [](auto e, auto, auto& squares, auto& zero) {
+    squares += e * e;
+    zero += e * decltype(e){};
+  };
+  TwoSums total{0.0, 0.0};
+  Buffer<C> buffer;
+  double scaled[kBlock];
+  for (int64_t i = leaf.begin; i < end; i += kBlock) {
+    const int64_t n = end - i < kBlock ? end - i : kBlock;
+    const C* block = open_stream<C>(stream, i, n, buffer);
+    for (int64_t k = 0; k < n; ++k) scaled[k] = static_cast<double>(C(block[k] * factor));
+    LaneSums<double> sums;
+    sums.add_run(scaled, scaled, n, add);
+    total.first += sums.total().first;
+    total.second += sums.total().second;
+  }
+  leaf.sum = total.first;
+  leaf.finite = total.second == 0.0;
+}
+
+enum class Measured { kFinite, kNonFinite, kNoWorkspace };
+
+// array(i) is the i-th stream and its length.
+template <class Array>
+inline Measured squared_norms(int64_t arrays, const Array& array, double factor, double* sums) {
+  int64_t leaves = 0;
+  int64_t total = 0;
+  for (int64_t a = 0; a < arrays; ++a) {
+    leaves += (array(a).count + kNormLeaf - 1) / kNormLeaf;
+    total += array(a).count;
+  }
+  auto* leaf = static_cast<NormLeaf*>(workspace(static_cast<size_t>(leaves + 1) * sizeof(NormLeaf)));
+  if (leaf == nullptr) return Measured::kNoWorkspace;
+  int64_t at = 0;
+  for (int64_t a = 0; a < arrays; ++a) {
+    for (int64_t begin = 0; begin < array(a).count; begin += kNormLeaf) leaf[at++] = {a, begin, 0.0, true};
+  }
+  constexpr int64_t kGroup = 8;
+  parallel(total >= kWorthThreads, (leaves + kGroup - 1) / kGroup, [&](int64_t group) {
+    for (int64_t l = group * kGroup; l < (group + 1) * kGroup && l < leaves; ++l) {
+      const SquaredNorms::Array of = array(leaf[l].array);
+      const int64_t end = leaf[l].begin + kNormLeaf < of.count ? leaf[l].begin + kNormLeaf : of.count;
+      if (of.stream.dtype == DType::kFloat64) {
+        measure<double>(of.stream, end, factor, leaf[l]);
+      } else {
+        measure<float>(of.stream, end, static_cast<float>(factor), leaf[l]);
+      }
+    }
+  });
+  bool finite = true;
+  for (int64_t a = 0; a < arrays; ++a) sums[a] = 0.0;
+  for (int64_t l = 0; l < leaves; ++l) {
+    sums[leaf[l].array] += leaf[l].sum;
+    finite = finite && leaf[l].finite;
+  }
+  return finite ? Measured::kFinite : Measured::kNonFinite;
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn
