@@ -289,7 +289,8 @@ bad("sgd_step", ValueError, "`dampening`.*keras.*dampening=0.5", dampening=0.5, 
 bad("adagrad_step", ValueError, "`lr_decay`.*keras.*lr_decay=0.5", lr_decay=0.5,
     convention="keras")  # fmt: skip
 bad("sgd_step", ValueError, "`convention`.*torch.*keras.*convention=Torch", convention="Torch")
-bad("sgd_step", NotImplementedError, "`stochastic_rounding_seed`.*3", stochastic_rounding_seed=3)
+bad("sgd_step", TypeError, r"`params\[0\]`.*`stochastic_rounding_seed`.*float32",
+    stochastic_rounding_seed=3)  # fmt: skip
 bad("sgd_step", ValueError, "`clip_value`.*`max_norm`", clip_value=1.0, max_norm=1.0)
 bad("sgd_step", TypeError, "weight_decoy", weight_decoy=1.0)
 

@@ -84,6 +84,29 @@ def optimizer_results(kind, dtype, convention, options) -> Iterator[np.ndarray]:
     yield np.array(ops.global_norm(params))
 
 
+def rounding_results(kind, dtype, in_8_bits) -> Iterator[np.ndarray]:
+    """bfloat16 rounded at random, and states in 8 bits."""
+    params = [numbers(s, dtype).copy() for s in ((0,), (1,), (97,), (1_025,), (40, 50), (140_001,))]
+    own = {"momentum": 0.9} if kind in ("sgd", "rmsprop") else {}
+    signed = ("exp_avgs", "momentum_buffers")
+    states = {
+        name: [
+            ops.quantized_state(p, signed=name in signed) if in_8_bits else p * dtype(0)
+            for p in params
+        ]
+        for name in ref.OPTIMIZERS[kind].state_names(own)
+    }
+    seed = 2**63 + 1 if dtype == ref.ml_dtypes.bfloat16 else None
+    for step in (1, 2, 777):
+        grads = [numbers(p.shape, np.float32, step) for p in params]
+        how = {"step": step, "lr": 0.01, "stochastic_rounding_seed": seed, **own}
+        ref.call_step(ops, kind, params, grads, states, **how)
+    yield from params
+    for name in sorted(states):
+        for state in states[name]:
+            yield from (state.codes, state.scales) if in_8_bits else (state,)
+
+
 def cases() -> Iterator[tuple[str, Iterator[np.ndarray]]]:
     for dtype in ref.DTYPES:
         for shape in (*SHAPES, LARGE) if dtype == np.float32 else SHAPES:
@@ -107,6 +130,12 @@ def cases() -> Iterator[tuple[str, Iterator[np.ndarray]]]:
                 options = own | ref.COMMON_OPTIONS[-1]
                 results = optimizer_results(kind, dtype, convention, options)
                 yield f"{kind}-{convention}-{ref.case_id(own)}-{dtype}", results
+
+    for kind in ref.OPTIMIZERS:
+        for dtype in (np.float32, ref.ml_dtypes.bfloat16):
+            for in_8_bits in (True, False):
+                name = f"{kind}-{np.dtype(dtype)}-{'8-bit' if in_8_bits else 'random'}"
+                yield name, rounding_results(kind, dtype, in_8_bits)
 
 
 def digest(results: Iterator[np.ndarray]) -> str:
