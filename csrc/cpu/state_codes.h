@@ -10,9 +10,12 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
+// Called once a block: not worth a copy in each optimizer.
+#define FNN_ONE_COPY inline __attribute__((noinline))
+
 static_assert(kBlock == kRandomBlock && kBlock % kCodeBlock == 0);
 
-inline void store_stochastic(const float* __restrict from, int64_t n, void* base, int64_t index, BlockKey key) {
+FNN_ONE_COPY void store_stochastic(const float* __restrict from, int64_t n, void* base, int64_t index, BlockKey key) {
   char* __restrict to = element<BFloat16>(base, index);
   for (int64_t i = 0; i < n; ++i) {
     const BFloat16 value = narrow_stochastic(from[i], random_bits(key, static_cast<uint32_t>(i)));
@@ -38,7 +41,7 @@ inline void load_codes_of(const void* data, const void* scales, int64_t index, i
   });
 }
 
-inline void load_codes(Codes code, const void* data, const void* scales, int64_t index, int64_t n, float* to) {
+FNN_ONE_COPY void load_codes(Codes code, const void* data, const void* scales, int64_t index, int64_t n, float* to) {
   if (code == Codes::kSigned) {
     load_codes_of<true>(data, scales, index, n, to);
   } else {
@@ -72,14 +75,16 @@ inline void store_codes_of(const float* from, int64_t n, void* data, void* scale
   });
 }
 
-inline void store_codes(Codes code, const float* from, int64_t n, void* data, void* scales, int64_t index,
-                        BlockKey key) {
+FNN_ONE_COPY void store_codes(Codes code, const float* from, int64_t n, void* data, void* scales, int64_t index,
+                              BlockKey key) {
   if (code == Codes::kSigned) {
     store_codes_of<true>(from, n, data, scales, index, key);
   } else {
     store_codes_of<false>(from, n, data, scales, index, key);
   }
 }
+
+#undef FNN_ONE_COPY
 
 }  // namespace FNN_UNIT
 }  // namespace fusednn
