@@ -290,6 +290,34 @@ def test_options_are_checked_at_every_step(lists):
         np.testing.assert_array_equal(p, old)
 
 
+def test_a_seed_is_checked_against_remembered_parameters(lists):
+    with pytest.raises(TypeError, match=r"`params\[0\]` must be bfloat16.*float32"):
+        ops.adam_step(*lists.lists, step=4, lr=0.1, stochastic_rounding_seed=1)
+    lists.step()
+
+
+def test_states_in_codes_among_arrays(lists):
+    codes = [ops.quantized_state(p, signed=False) for p in lists.params]
+    for state, v in zip(codes, lists.v, strict=True):
+        state.assign(v)
+    arrays, lists.v = lists.v, codes
+    with pytest.raises(TypeError, match=r"`exp_avg_sqs\[0\]`.*where `amsgrad` is used"):
+        ops.adam_step(*lists.lists, step=4, lr=0.1, amsgrad=True, max_exp_avg_sqs=arrays)
+    for step in (4, 5, 6):
+        before = [state.codes.copy() for state in codes]
+        expected = [
+            ops.QuantizedState(s.codes.copy(), s.scales.copy(), signed=False) for s in codes
+        ]
+        copies = [[a.copy() for a in some] for some in (lists.params, lists.grads, lists.m)]
+        ops.adam_step(*copies, expected, step=step, lr=0.1, beta2=0.5)
+        ops.adam_step(*lists.lists, step=step, lr=0.1, beta2=0.5)
+        assert codes == expected
+        assert any((s.codes != b).any() for s, b in zip(codes, before, strict=True))
+        np.testing.assert_array_equal(lists.params[0], copies[0][0])
+    lists.v, lists.steps = arrays, 6
+    lists.step()
+
+
 def test_steps_of_each_array(lists):
     copies = [[array.copy() for array in arrays] for arrays in lists.lists]
     for step in (5, [1, 2, 3, 4, 5], [5, 4, 3, 2, 1], 5):
