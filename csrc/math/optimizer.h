@@ -10,7 +10,8 @@
 //   conventions      the frameworks that have it; `decoupled_decay`: those whose weight decay is not in the gradient
 //   conflict         a sentence about hyper-parameters that exclude one another, or null
 //   prepare          everything that is constant over a tensor, computed in double, rounded once to C
-//   update           one element; conventions differ only in coefficients, so that this is written once
+//   update           one element; conventions differ only in coefficients, so that this is written once. Flags in it
+//                    are 1 or 0 in C: a compiler makes vectors of comparisons of C, not of bools
 #pragma once
 
 #include "math/quantize.h"
@@ -87,8 +88,7 @@ struct Sgd {
   // torch's first step is b = g, ONNX's has no dampening. keras: b <- mu b - lr g, p <- p + b; Nesterov: mu b - lr g.
   template <class C>
   struct Coefficients {
-    C momentum, gradient_in_buffer, gradient, step;
-    bool nesterov, plain, first;
+    C momentum, gradient_in_buffer, gradient, step, nesterov, plain, first;
   };
 
   template <class C>
@@ -105,16 +105,16 @@ struct Sgd {
             keras ? C(-h[kLr]) : C(damped),
             keras ? C(-h[kLr]) : C(dampens_plain ? damped : 1.0),
             keras ? C(1.0) : C(-h[kLr]),
-            h[kNesterov] != 0.0,
-            plain,
-            convention == kTorch && first};
+            C(h[kNesterov]),
+            C(plain),
+            C(convention == kTorch && first)};
   }
 
   template <class C>
   static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
-    s[0] = k.first ? g : k.momentum * s[0] + k.gradient_in_buffer * g;
-    const C along = k.nesterov ? k.momentum * s[0] + k.gradient * g : s[0];
-    p += k.step * (k.plain ? k.gradient * g : along);
+    s[0] = k.first != C(0) ? g : k.momentum * s[0] + k.gradient_in_buffer * g;
+    const C along = k.nesterov != C(0) ? k.momentum * s[0] + k.gradient * g : s[0];
+    p += k.step * (k.plain != C(0) ? k.gradient * g : along);
   }
 };
 
@@ -180,8 +180,7 @@ struct Rmsprop {
 
   template <class C>
   struct Coefficients {
-    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step;
-    C centered, plain;  // 1 or 0: a compiler makes vectors of comparisons of C, not of these flags as bool
+    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step, centered, plain;
   };
 
   template <class C>
@@ -242,8 +241,7 @@ struct Adam {
 
   template <class C>
   struct Coefficients {
-    C beta1, one_minus_beta1, beta2, one_minus_beta2, in_maximum, eps_inside, root_scale, eps, step, kept;
-    bool amsgrad;
+    C beta1, one_minus_beta1, beta2, one_minus_beta2, in_maximum, eps_inside, eps_outside, step, kept, amsgrad;
   };
 
   template <class C>
@@ -251,20 +249,22 @@ struct Adam {
     const bool corrected = h[kBiasCorrection] != 0.0 && step > 0;
     const double c1 = corrected ? 1.0 - power(h[kBeta1], step) : 1.0;
     const double c2 = corrected ? 1.0 - power(h[kBeta2], step) : 1.0;
-    const bool root_in_step = among(bit(kKeras) | bit(kTf1) | bit(kOnnx), convention);
-    const bool root_in_maximum = convention == kOptax && h[kAmsgrad] != 0.0;
-    // sqrt(v / c2 + eps_root) is sqrt(v + eps_root c2) / sqrt(c2): one multiplication by a constant.
+    const bool eps_beside_v = among(bit(kKeras) | bit(kTf1) | bit(kOnnx), convention);
+    const bool corrected_maximum = convention == kOptax && h[kAmsgrad] != 0.0;
+    // sqrt(v / c2 + eps_root) + eps is (sqrt(v + c2 eps_root) + sqrt(c2) eps) / sqrt(c2): the correction moves into
+    // constants, unless the maximum already has it.
+    const double in_root = corrected_maximum ? 1.0 : c2;
+    const double kept = 1.0 - h[kNormCoefficientPost];
     return {C(h[kBeta1]),
             C(1.0 - h[kBeta1]),
             C(h[kBeta2]),
             C(1.0 - h[kBeta2]),
-            root_in_maximum ? C(1.0 / c2) : C(1),
-            root_in_maximum ? C(h[kEpsRoot]) : C(h[kEpsRoot] * c2),
-            root_in_step || root_in_maximum ? C(1) : C(1.0 / sqrt(c2)),
-            C(h[kEps]),
-            root_in_step ? C(-h[kLr] * sqrt(c2) / c1) : C(-h[kLr] / c1),
-            C(1.0 - h[kNormCoefficientPost]),
-            h[kAmsgrad] != 0.0};
+            C(corrected_maximum ? 1.0 / c2 : 1.0),
+            C(in_root * h[kEpsRoot]),
+            C(eps_beside_v ? h[kEps] : sqrt(in_root) * h[kEps]),
+            C(-kept * h[kLr] * sqrt(in_root) / c1),
+            C(kept),
+            C(h[kAmsgrad])};
   }
 
   template <class C>
@@ -272,9 +272,8 @@ struct Adam {
     s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
     s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
     s[2] = larger(s[2], k.in_maximum * s[1]);
-    const C second = k.amsgrad ? s[2] : s[1];
-    p += k.step * s[0] / (square_root(second + k.eps_inside) * k.root_scale + k.eps);
-    p *= k.kept;
+    const C second = k.amsgrad != C(0) ? s[2] : s[1];
+    p = k.kept * p + k.step * s[0] / (square_root(second + k.eps_inside) + k.eps_outside);
   }
 };
 
