@@ -157,7 +157,8 @@ class TestTrain:
         pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
         assert main(["train"]) == 0
         output = capsys.readouterr().out
-        assert accuracy_in(output) >= 0.97
+        # One seed; over eight of them 0.969 to 1.0, 0.982 on average.
+        assert accuracy_in(output) >= 0.96
         assert "digits: 1,438 examples for training, 359 for testing" in output
         assert "64; pixels divided by 16" in output
         assert "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in output
