@@ -25,8 +25,7 @@ max_norm_each : float or None
     Each array's gradient is scaled down to this L2 norm (Keras' ``clipnorm``).
 max_norm : float or None
     All gradients are scaled down together to this L2 norm: one more read of them. torch and mlx
-    divide by the norm plus 1e-6, the others by the norm. At most one of the three clips may be
-    given.
+    divide by the norm plus 1e-6, the others by the norm. At most one clip of the three may be set.
 skip_nonfinite : bool, default False
     Change nothing if any gradient holds an infinity or a NaN.
 ema : list of ndarray or None
