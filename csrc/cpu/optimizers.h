@@ -29,7 +29,8 @@ inline CommonCoefficients<C> common_coefficients(const OptimizerStep& p, double 
   k.decay = p.decoupled_weight_decay ? C(p.hyperparameters[0] * p.weight_decay) : C(0);
   // The average starts as a copy of the first parameters.
   k.ema_momentum = step == first_step(p.convention) ? C(0) : C(p.ema_momentum);
-  k.changes_gradient = k.grad_factor != C(1) || p.clip_value < HUGE_VAL || k.l2 != C(0);
+  k.only_scales = p.clip_value == HUGE_VAL && k.l2 == C(0);
+  k.changes_gradient = k.grad_factor != C(1) || !k.only_scales;
   return k;
 }
 
@@ -101,8 +102,13 @@ class Updater {
     for (int s = 0; s < kStates; ++s) states[s] = open_state(t, s, i, n);
     if (common_.changes_gradient) {
       const CommonCoefficients<C> common = common_;
+      if (common.only_scales) {
 #pragma GCC ivdep
-      for (int64_t k = 0; k < n; ++k) grad_.data[k] = prepared_gradient(common, grad[k], param[k]);
+        for (int64_t k = 0; k < n; ++k) grad_.data[k] = grad[k] * common.grad_factor;
+      } else {
+#pragma GCC ivdep
+        for (int64_t k = 0; k < n; ++k) grad_.data[k] = prepared_gradient(common, grad[k], param[k]);
+      }
       grad = grad_.data;
     }
     if (common_.decay != C(0)) {

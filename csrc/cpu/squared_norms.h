@@ -19,26 +19,55 @@ struct NormLeaf {
   bool finite;
 };
 
-// Of the elements times `factor`, as the update will see them: that product may overflow. Their squares are taken in
-// double, where those of floats cannot.
-template <class C>
-inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf) {
-  // An infinity or a NaN times zero is NaN, anything else zero.
-  const auto add = [](auto e, auto, auto& squares, auto& zero) {
+// A float in memory that is computed in double.
+struct WidenedFloat {
+  float value;
+};
+template <>
+struct ComputeOf<WidenedFloat> {
+  using type = double;
+};
+FNN_INLINE double widen(WidenedFloat x) { return static_cast<double>(x.value); }
+template <>
+struct Packed<WidenedFloat> {
+  typedef float type __attribute__((vector_size(kVectorBytes / 2)));
+  static FNN_INLINE Vector<double> to(type v) { return __builtin_convertvector(v, Vector<double>); }
+};
+
+// Squares of floats are taken in double, where they cannot overflow: their sum is finite if all elements are.
+FNN_INLINE TwoSums square_sums(const float* block, int64_t n) {
+  LaneSums<WidenedFloat> sums;
+  sums.add_run(block, block, n, [](auto e, auto, auto& squares, auto&) { squares += e * e; });
+  const TwoSums total = sums.total();
+  return {total.first, total.first * 0.0};
+}
+
+// Those of doubles can. An infinity or a NaN times zero is NaN, anything else zero.
+FNN_INLINE TwoSums square_sums(const double* block, int64_t n) {
+  LaneSums<double> sums;
+  sums.add_run(block, block, n, [](auto e, auto, auto& squares, auto& zero) {
     squares += e * e;
     zero += e * decltype(e){};
-  };
+  });
+  return sums.total();
+}
+
+// Of the elements times `factor`, as the update will see them: that product may overflow.
+template <class C>
+inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf) {
   TwoSums total{0.0, 0.0};
   Buffer<C> buffer;
-  double scaled[kBlock];
+  Buffer<C> scaled;
   for (int64_t i = leaf.begin; i < end; i += kBlock) {
     const int64_t n = end - i < kBlock ? end - i : kBlock;
     const C* block = open_stream<C>(stream, i, n, buffer);
-    for (int64_t k = 0; k < n; ++k) scaled[k] = static_cast<double>(C(block[k] * factor));
-    LaneSums<double> sums;
-    sums.add_run(scaled, scaled, n, add);
-    total.first += sums.total().first;
-    total.second += sums.total().second;
+    if (factor != C(1)) {
+      for (int64_t k = 0; k < n; ++k) scaled.data[k] = block[k] * factor;
+      block = scaled.data;
+    }
+    const TwoSums sums = square_sums(block, n);
+    total.first += sums.first;
+    total.second += sums.second;
   }
   leaf.sum = total.first;
   leaf.finite = total.second == 0.0;

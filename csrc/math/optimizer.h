@@ -288,7 +288,7 @@ struct CommonCoefficients {
   C l2;            // g <- g + l2 p
   C decay;         // p <- p - decay p
   C ema_momentum;  // 0 at the first step: the average starts as a copy, whatever it held
-  bool changes_gradient;
+  bool changes_gradient, only_scales;
 };
 
 template <class C>
