@@ -1,5 +1,6 @@
-// BatchNorm's passes over either geometry. Bytes per element, T = element size: forward 1R + 1W where a unit of channels
-// stays in cache between its two passes, else 2R + 1W with the second pass backwards; backward 2R + 1W, else 4R + 1W.
+// BatchNorm's passes over either geometry. Memory moved, in arrays: forward 1R + 1W where what the first pass read stays in
+// cache for the second, which is a unit of channels (inner > 1) or the whole array (inner == 1); else 2R + 1W with the
+// second pass backwards. Backward 2R + 1W, else 4R + 1W.
 //
 // Reductions: leaves of fixed size, merged in index order, whoever computed them.
 #pragma once
