@@ -50,6 +50,16 @@ class ListMemory {
   std::vector<Span> spans_;
 };
 
+// Of a tensor that require_float accepts.
+DType storage_of(const fnn_tensor& t) {
+  switch (t.dtype) {
+    case FNN_FLOAT64:  return DType::kFloat64;
+    case FNN_FLOAT16:  return DType::kFloat16;
+    case FNN_BFLOAT16: return DType::kBFloat16;
+    default:           return DType::kFloat32;
+  }
+}
+
 // One list of streams of the call, checked tensor by tensor against the params.
 struct StreamCheck {
   const char* name;
@@ -67,7 +77,7 @@ struct StreamCheck {
     }
     place(a, param);
     memory.add(a.name, bytes_of(*a.tensor), written);
-    return {a.tensor->data, DType{a.tensor->dtype}};
+    return {a.tensor->data, storage_of(*a.tensor)};
   }
 
   // Codes, whose kind was checked before, with their scales.
@@ -80,6 +90,7 @@ struct StreamCheck {
     const Argument s{{name, i, ".scales"}, scales == nullptr ? nullptr : &scales[i]};
     require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock);
     require_writable(s);
+    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): require_vector refuses a null tensor.
     memory.add(s.name, bytes_of(*s.tensor), written);
     return {a.tensor->data, DType::kFloat32};
   }
@@ -119,7 +130,7 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
   require_writable(param);
   memory.add(param.name, bytes_of(*param.tensor), true);
   t.count = element_count(*param.tensor);
-  t.param = {param.tensor->data, DType{param.tensor->dtype}};
+  t.param = {param.tensor->data, storage_of(*param.tensor)};
 
   const bool in_double = param.tensor->dtype == FNN_FLOAT64;
   const auto is = [](const fnn_tensor* l, int64_t k, int32_t dtype) { return l[k].dtype == dtype; };

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 namespace fusednn {
 namespace {
@@ -14,12 +15,12 @@ int64_t cache_size(int level, int sysconf_name) {
     char path[96];
     const auto read_number = [&path, index](const char* what) {
       std::snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, what);
-      long number = 0;
+      char text[32] = "";
       if (std::FILE* file = std::fopen(path, "re")) {
-        if (std::fscanf(file, "%ld", &number) != 1) number = 0;
+        if (std::fgets(text, sizeof text, file) == nullptr) text[0] = '\0';
         std::fclose(file);
       }
-      return number;
+      return std::strtol(text, nullptr, 10);
     };
     // The size is written as, for example, 1024K.
     if (read_number("level") == level) return int64_t{read_number("size")} * 1024;

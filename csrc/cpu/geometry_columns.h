@@ -177,7 +177,7 @@ class Columns {
   // The next rows, in the order of memory. The machine alone does not follow several rows read side by side: from memory
   // this halves the time.
   static FNN_INLINE void fetch_vectors(const void* base, int64_t index) {
-    for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(address<T>(base, index + k * kPerVector<C>));
+    for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(element<T>(base, index + k * kPerVector<C>));
   }
 
   template <int64_t kRows, class Of>

@@ -131,12 +131,13 @@ class Runs {
   // f(index of the first element, length) for each run of a leaf, until it says no.
   template <class F>
   FNN_INLINE void runs(int64_t c, int64_t part, const F& f) const {
-    if (pieces_ > 0) {
-      f((part / pieces_ * channels_ + c) * inner_ + part % pieces_ * piece_, piece_length(part % pieces_));
-    } else {
-      for (int64_t run = part * runs_per_leaf_; run < last_run(part); ++run) {
-        if (!f((run * channels_ + c) * inner_, inner_)) return;
-      }
+    const bool pieces = pieces_ > 0;
+    const int64_t first = pieces ? part / pieces_ : part * runs_per_leaf_;
+    const int64_t count = pieces ? 1 : last_run(part) - first;
+    const int64_t length = pieces ? piece_length(part % pieces_) : inner_;
+    int64_t begin = (first * channels_ + c) * inner_ + (pieces ? part % pieces_ * piece_ : 0);
+    for (int64_t i = 0; i < count; ++i, begin += channels_ * inner_) {
+      if (!f(begin, length)) return;
     }
   }
 
@@ -166,10 +167,10 @@ class Runs {
     return C(sums.total().first / static_cast<double>(n));
   }
 
-  // Over elements [begin, end) as they lie in memory.
+  // Over elements [begin, end) as they lie in memory. Not inlined: three callers would hold a copy each.
   template <class F>
-  FNN_INLINE void map_stretch(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
-                              const ChannelTables<C>& tables, bool streamed, const F& f) const {
+  __attribute__((noinline)) void map_stretch(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
+                                             const ChannelTables<C>& tables, bool streamed, const F& f) const {
     int64_t run = begin / inner_;
     int64_t c = run % channels_;
     while (begin < end) {

@@ -66,7 +66,7 @@ void stream_task(const StreamPass& p, int64_t begin, int64_t end) {
     }
   }
   // What is only read must not be optimised away.
-  asm volatile("" : : "r"(seen) : "memory");
+  asm volatile("" : : "r"(seen) : "memory");  // NOLINT(portability-no-assembler): it holds no instruction
   if constexpr (kStore == Store::kPastCaches) end_streaming();
 }
 

@@ -142,12 +142,6 @@ FNN_INLINE V load_like(const void* base, int64_t index, const V& /*like*/) {
   }
 }
 
-// For a prefetch, which may ask for memory beyond an array's end.
-template <class T>
-FNN_INLINE const void* address(const void* base, int64_t index) {
-  return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(index) * sizeof(T));
-}
-
 // Elements before the first one at a cache line's start; all of them where none can be.
 template <class T>
 FNN_INLINE int64_t elements_to_line(const void* base, int64_t index, int64_t n) {
