@@ -31,7 +31,7 @@ struct OptimizerLists {
 };
 
 // References to all arrays of lists that a plan was found for: while other threads run, the lists may lose them.
-std::vector<py::object> items_of(const OptimizerLists& lists);
+std::vector<py::object> items_of(const OptimizerLists& of);
 
 // A plan for one step. No other call has it meanwhile.
 class PlanLease {
