@@ -176,6 +176,7 @@ SANITIZERS = {
         *("tests/test_batch_norm_staged.py", "tests/test_optimizer_ops.py"),
         *("tests/test_op_errors.py", "tests/test_streams.py", "tests/test_threads.py"),
         *("tests/test_binding.py", "tests/test_optimizer_lists.py"),
+        "tests/test_optimizer_lists_in_threads.py",
         *("tests/test_quantized_state.py", "tests/test_stochastic_rounding.py"),
     ),
     "thread": (

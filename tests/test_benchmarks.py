@@ -13,6 +13,7 @@ import pytest
 from fusednn.benchmarks import bandwidth, catalogue, check, inputs, shapes, statistics
 from fusednn.benchmarks.case import Case, Stream
 from fusednn.benchmarks.library import Library, LibraryError
+from fusednn.benchmarks.machine import cache_sizes
 from fusednn.benchmarks.measure import FORMS, Settings, measure
 from fusednn.benchmarks.peers import PEERS, numpy_batch_norm, select_peers
 from fusednn.benchmarks.results import CaseResult, Results
@@ -350,3 +351,16 @@ def test_differences_are_found() -> None:
     assert check.difference(case, {"y": np.array([[5.0, 1], [1, 1]])}, slack) == ""
     assert "off by 4" in check.difference(case, {"y": np.array([[1.0, 5], [1, 1]])}, slack)
     assert check.difference(case, {"y": np.full((2, 2), np.nan)}, right) == "y is not finite"
+
+
+class TestMachine:
+    def test_caches_as_linux_lists_them(self, tmp_path: Path) -> None:
+        for index, (level, size) in enumerate([("1", "32K"), ("2", "512K"), ("3", "16384K")]):
+            folder = tmp_path / f"index{index}"
+            folder.mkdir()
+            (folder / "level").write_text(level + "\n")
+            (folder / "size").write_text(size + "\n")
+        assert cache_sizes(tmp_path) == {"L2": 512 << 10, "L3": 16 << 20}
+
+    def test_usual_caches_where_nothing_is_listed(self, tmp_path: Path) -> None:
+        assert cache_sizes(tmp_path) == {"L2": 1 << 20, "L3": 1 << 25}

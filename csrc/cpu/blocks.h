@@ -1,5 +1,5 @@
-// Blocks: L1-sized runs of elements in the type of computation. Kernels see only blocks, so that storage types,
-// misaligned memory and non-temporal stores are handled here once.
+// Blocks: L1-sized runs of elements in the type of computation, so that the optimizers see neither storage types nor
+// misaligned memory. And what every kernel needs of memory: an element's address, a scalar, the storage type by its number.
 #pragma once
 
 #include "core/problem.h"

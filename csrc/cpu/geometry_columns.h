@@ -20,9 +20,7 @@ class Columns {
   static constexpr bool kUnitByUnit = false;
   static constexpr int64_t kPartsPerTask = 1;
 
-  // `arrays`: how many full-size arrays the first pass reads.
-  Columns(const BatchNorm& p, int arrays)
-      : rows_(p.outer), channels_(p.channels), arrays_(arrays), period_(period_of(p.channels)) {
+  Columns(const BatchNorm& p, int /*arrays*/) : rows_(p.outer), channels_(p.channels), period_(period_of(p.channels)) {
     const int64_t leaves = (rows_ + kLeafRows - 1) / kLeafRows;
     // Few leaves: enough parts for several threads. Many: parts that are worth their overhead, and not too many.
     const int64_t few = (leaves + 15) / 16 < 8 ? (leaves + 15) / 16 : 8;
@@ -40,7 +38,6 @@ class Columns {
 
   int64_t units() const { return (channels_ + kStrip - 1) / kStrip; }
   int64_t parts() const { return parts_; }
-  int64_t unit_bytes() const { return rows_ * width_of(0) * arrays_ * static_cast<int64_t>(sizeof(T)); }
   int64_t first_channel(int64_t unit) const { return unit * kStrip; }
   int64_t end_channel(int64_t unit) const { return first_channel(unit) + width_of(unit); }
   bool streams_well() const { return true; }
@@ -97,14 +94,15 @@ class Columns {
     put(out, unit, part, first, second);
   }
 
-  // out = f(grad, x, channel), whole rows in the order of memory.
-  int64_t map_tasks() const { return parts_; }
+  // out = f(grad, x, channel) in the order of memory. Cut by elements: there may be few rows, and long ones.
+  int64_t map_tasks() const { return (rows_ * channels_ + kMapTask - 1) / kMapTask; }
   template <class F>
-  void map_task(int64_t part, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
+  void map_task(int64_t task, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
-    const int64_t begin = part * part_rows_ * channels_;
+    const int64_t begin = task * kMapTask;
+    const int64_t end = begin + kMapTask < rows_ * channels_ ? begin + kMapTask : rows_ * channels_;
     const Cursor<F> cursor{grad, x, tables, begin, begin % period_, period_, f};
-    put_elements<T>(out, begin, end_row(part) * channels_, streamed, cursor);
+    put_elements<T>(out, begin, end, streamed, cursor);
   }
 
  private:
@@ -114,6 +112,7 @@ class Columns {
   static constexpr int64_t kTogether = 4;
   static constexpr int64_t kRowsPerPivotRow = 8;
   static constexpr int64_t kMostParts = 128;
+  static constexpr int64_t kMapTask = 1 << 15;
 
   int64_t width_of(int64_t unit) const {
     const int64_t left = channels_ - unit * kStrip;
@@ -239,7 +238,7 @@ class Columns {
     }
   };
 
-  int64_t rows_, channels_, arrays_, period_;
+  int64_t rows_, channels_, period_;
   int64_t part_rows_, parts_;
 };
 

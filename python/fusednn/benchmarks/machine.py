@@ -29,15 +29,17 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def cache_sizes() -> dict[str, int]:
-    """Return the bytes of one L2 and one L3; usual sizes where the system does not tell."""
-    sizes = {}
-    for level, usual in (("L2", 1 << 20), ("L3", 1 << 25)):
+def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, int]:
+    """Return the bytes of one L2 and one L3 as Linux lists them; usual sizes where it does not."""
+    sizes = {"L2": 1 << 20, "L3": 1 << 25}
+    for index in sorted(root.glob("index*")):
         try:
-            size = os.sysconf(f"SC_LEVEL{level[1]}_CACHE_SIZE")
-        except (ValueError, OSError):
-            size = 0
-        sizes[level] = size if size > 0 else usual
+            level = "L" + (index / "level").read_text().strip()
+            size = (index / "size").read_text().strip()  # for example 1024K
+        except OSError:
+            continue
+        if level in sizes and size.endswith("K"):
+            sizes[level] = int(size[:-1]) << 10
     return sizes
 
 
