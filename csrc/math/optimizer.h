@@ -92,7 +92,7 @@ struct Sgd {
   };
 
   template <class C>
-  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
     const bool keras = convention == kKeras;
     const bool first = step == first_step(convention);
     const bool plain = h[kMomentum] == 0.0;
@@ -139,7 +139,7 @@ struct Adagrad {
   };
 
   template <class C>
-  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
     const bool inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
     const double steps_before = static_cast<double>(step - first_step(convention));
     // Sums up to `still` move nothing; none is up to NaN.
@@ -184,7 +184,7 @@ struct Rmsprop {
   };
 
   template <class C>
-  static Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
     // The same conventions have eps inside the root and the rate inside the buffer.
     const bool inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
     const double sign = convention == kOptax ? -1.0 : 1.0;
@@ -245,7 +245,7 @@ struct Adam {
   };
 
   template <class C>
-  static Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
     const bool corrected = h[kBiasCorrection] != 0.0 && step > 0;
     const double c1 = corrected ? 1.0 - power(h[kBeta1], step) : 1.0;
     const double c2 = corrected ? 1.0 - power(h[kBeta2], step) : 1.0;
