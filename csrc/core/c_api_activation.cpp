@@ -1,6 +1,5 @@
 // The C API's leaky ReLU functions: check, describe, hand to the device.
-#include "core/backend.h"
-#include "core/checks.h"
+#include "core/device.h"
 #include "core/status.h"
 
 using namespace fusednn;
@@ -16,8 +15,8 @@ fnn_status fnn_leaky_relu(const fnn_tensor* x, double negative_slope, const fnn_
     memory.input(input);
     memory.output(output, x);
     memory.check();
-    require_workspace(
-        cpu_backend().leaky_relu({DType{x->dtype}, element_count(*x), negative_slope, nullptr, x->data, y->data}));
+    run_on_device_of(*x, &Backend::leaky_relu, &CudaBackend::leaky_relu,
+                     {DType{x->dtype}, element_count(*x), negative_slope, nullptr, x->data, y->data});
   });
 }
 
@@ -36,7 +35,7 @@ fnn_status fnn_leaky_relu_backward(const fnn_tensor* grad, const fnn_tensor* x, 
     memory.input(gradient);
     memory.output(output, x, grad);
     memory.check();
-    require_workspace(cpu_backend().leaky_relu(
-        {DType{x->dtype}, element_count(*x), negative_slope, grad->data, x->data, grad_x->data}));
+    run_on_device_of(*x, &Backend::leaky_relu, &CudaBackend::leaky_relu,
+                     {DType{x->dtype}, element_count(*x), negative_slope, grad->data, x->data, grad_x->data});
   });
 }

@@ -1,9 +1,9 @@
 // The C API's BatchNorm functions: check, describe, hand to the device.
 #include <cfloat>
 #include <cmath>
+#include <vector>
 
-#include "core/backend.h"
-#include "core/checks.h"
+#include "core/device.h"
 #include "core/status.h"
 #include "math/batch_norm.h"
 
@@ -80,7 +80,7 @@ class Call {
   void population(const fnn_tensor* running_mean, const fnn_tensor* running_var) {
     problem.running_mean = channel_input("running_mean", running_mean);
     problem.running_var = channel_input("running_var", running_var);
-    for (int64_t c = 0; c < problem.channels; ++c) {
+    for (int64_t c = 0; values_at_hand() && c < problem.channels; ++c) {
       const double variance = value_at(*running_var, c);
       if (variance < 0.0) {
         fail_value("`running_var` must not be negative. Received: running_var[" + std::to_string(c) +
@@ -89,16 +89,20 @@ class Call {
     }
   }
 
-  void run(bool (*Backend::*function)(const BatchNorm&)) const {
+  void run(bool (*Backend::*cpu)(const BatchNorm&),
+           CudaOutcome (*CudaBackend::*cuda)(const BatchNorm&, const CudaPlace&)) const {
     memory_.check();
-    require_workspace((cpu_backend().*function)(problem));
+    run_on_device_of(*main_.tensor, cpu, cuda, problem);
   }
+
+  // Whether per-channel values can be looked at: those on a GPU only by waiting for it.
+  bool values_at_hand() const { return !on_cuda(*main_.tensor); }
 
   BatchNorm problem{};
 
  private:
   void require_channels(const Argument& a) const {
-    require_vector(a, main_.tensor->dtype == FNN_FLOAT64 ? FNN_FLOAT64 : FNN_FLOAT32, problem.channels);
+    require_vector(a, main_.tensor->dtype == FNN_FLOAT64 ? FNN_FLOAT64 : FNN_FLOAT32, problem.channels, main_.tensor);
   }
 
   Argument main_;
@@ -133,7 +137,7 @@ fnn_status fnn_batch_norm_forward(const fnn_tensor* x, const fnn_tensor* gamma, 
     p.y = call.full_output("out", y, x);
     p.mean = call.channel_output("mean", mean);
     p.inv_std = call.channel_output("inv_std", inv_std);
-    call.run(&Backend::batch_norm_forward);
+    call.run(&Backend::batch_norm_forward, &CudaBackend::batch_norm_forward);
   });
 }
 
@@ -152,7 +156,7 @@ fnn_status fnn_batch_norm_backward(const fnn_tensor* grad, const fnn_tensor* x, 
     p.grad_x = call.full_output("out", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
-    call.run(&Backend::batch_norm_backward);
+    call.run(&Backend::batch_norm_backward, &CudaBackend::batch_norm_backward);
   });
 }
 
@@ -173,7 +177,7 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);
     const double smallest_normal = p.dtype == DType::kFloat64 ? DBL_MIN : static_cast<double>(FLT_MIN);
-    for (int64_t c = 0; p.gamma != nullptr && c < p.channels; ++c) {
+    for (int64_t c = 0; p.gamma != nullptr && call.values_at_hand() && c < p.channels; ++c) {
       const double value = value_at(*gamma, c);
       if (std::abs(value) < smallest_normal) {
         fail_value(
@@ -186,7 +190,7 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
     p.grad_x = call.full_output("out", grad_x, y, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
-    call.run(&Backend::batch_norm_backward_from_output);
+    call.run(&Backend::batch_norm_backward_from_output, &CudaBackend::batch_norm_backward_from_output);
   });
 }
 
@@ -199,7 +203,7 @@ fnn_status fnn_batch_norm_inference(const fnn_tensor* x, const fnn_tensor* gamma
     call.affine(gamma, beta);
     call.population(running_mean, running_var);
     call.problem.y = call.full_output("out", y, x);
-    call.run(&Backend::batch_norm_inference);
+    call.run(&Backend::batch_norm_inference, &CudaBackend::batch_norm_inference);
   });
 }
 
@@ -218,7 +222,7 @@ fnn_status fnn_batch_norm_inference_backward(const fnn_tensor* grad, const fnn_t
     p.grad_x = call.full_output("out", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
-    call.run(&Backend::batch_norm_inference_backward);
+    call.run(&Backend::batch_norm_inference_backward, &CudaBackend::batch_norm_inference_backward);
   });
 }
 
@@ -230,7 +234,7 @@ fnn_status fnn_batch_norm_statistics(const fnn_tensor* x, const fnn_batch_norm_o
     p.x = x->data;
     p.mean = call.channel_output("mean", mean);
     p.m2 = call.channel_output("m2", m2);
-    call.run(&Backend::batch_norm_statistics);
+    call.run(&Backend::batch_norm_statistics, &CudaBackend::batch_norm_statistics);
     *count = p.outer * p.inner;
   });
 }
@@ -245,16 +249,16 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
     if (mean->dtype != FNN_FLOAT32 && mean->dtype != FNN_FLOAT64) {
       fail_type(std::string("`mean` must be float32 or float64. Received: dtype=") + dtype_name(mean->dtype));
     }
-    require_vector(result, mean->dtype, channels);
+    require_vector(result, mean->dtype, channels, mean);
     const Argument deviations{"m2", m2};
-    require_vector(deviations, mean->dtype, channels);
+    require_vector(deviations, mean->dtype, channels, mean);
     require_writable(result);
     require_writable(deviations);
     require_apart(result, deviations);
     int64_t total = 0;
     for (int64_t i = 0; i < parts; ++i) {
       for (const Argument& a : {Argument{{"parts", i, ".mean"}, &means[i]}, Argument{{"parts", i, ".m2"}, &m2s[i]}}) {
-        require_vector(a, mean->dtype, channels);
+        require_vector(a, mean->dtype, channels, mean);
         require_apart(result, a);
         require_apart(deviations, a);
       }
@@ -262,13 +266,26 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
         fail_value("`" + Name("parts", i, ".count") +
                    "` must not be negative. Received: count=" + std::to_string(counts[i]));
       }
-      for (int64_t c = 0; counts[i] > 0 && c < channels; ++c) {
+      for (int64_t c = 0; counts[i] > 0 && !on_cuda(*mean) && c < channels; ++c) {
         if (value_at(m2s[i], c) < 0.0) {
           fail_value("`" + Name("parts", i, ".m2") + "` must not be negative. Received: m2[" + std::to_string(c) +
                      "]=" + number(value_at(m2s[i], c)));
         }
       }
       total += counts[i];
+    }
+    if (on_cuda(*mean)) {
+      std::vector<const void*> mean_data;
+      std::vector<const void*> m2_data;
+      for (int64_t i = 0; i < parts; ++i) {
+        mean_data.push_back(means[i].data);
+        m2_data.push_back(m2s[i].data);
+      }
+      require_done(cuda_backend().merge_statistics(
+          {DType{mean->dtype}, channels, parts, mean_data.data(), m2_data.data(), counts, mean->data, m2->data},
+          cuda_place(mean->device_id)));
+      *count = total;
+      return;
     }
     for (int64_t c = 0; c < channels; ++c) {
       Moments merged{0.0, 0.0, 0.0};
@@ -294,7 +311,7 @@ fnn_status fnn_batch_norm_apply(const fnn_tensor* x, const fnn_tensor* mean, con
     p.inv_std = call.channel_input("inv_std", inv_std);
     call.affine(gamma, beta);
     p.y = call.full_output("out", y, x);
-    call.run(&Backend::batch_norm_apply);
+    call.run(&Backend::batch_norm_apply, &CudaBackend::batch_norm_apply);
   });
 }
 
@@ -312,7 +329,7 @@ fnn_status fnn_batch_norm_backward_reduce(const fnn_tensor* grad, const fnn_tens
     p.inv_std = call.channel_input("inv_std", inv_std);
     p.sum_grad = call.channel_output("sum_grad", sum_grad);
     p.sum_grad_xhat = call.channel_output("sum_grad_xhat", sum_grad_xhat);
-    call.run(&Backend::batch_norm_backward_reduce);
+    call.run(&Backend::batch_norm_backward_reduce, &CudaBackend::batch_norm_backward_reduce);
   });
 }
 
@@ -337,6 +354,6 @@ fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const fnn_tenso
     p.sum_grad_xhat = call.channel_input("sum_grad_xhat", sum_grad_xhat);
     p.count = static_cast<double>(count);
     p.grad_x = call.full_output("out", grad_x, x, grad);
-    call.run(&Backend::batch_norm_backward_apply);
+    call.run(&Backend::batch_norm_backward_apply, &CudaBackend::batch_norm_backward_apply);
   });
 }

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/backend.h"
 #include "core/checks.h"
+#include "core/device.h"
 #include "core/optimizer_list.h"
 #include "core/status.h"
 #include "math/optimizer.h"
@@ -73,7 +73,7 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
     const Hyperparameter& h = d.hyperparameters[i];
     const double own = h.default_value[o.convention];
     const bool given = (o.given >> i & 1u) != 0;
-    if (own == kRequired && !given) fail_value("`" + std::string(h.name) + "` must be given. Received: None");
+    if (own == kRequired && !given) fail_value(std::string("`") + h.name + "` must be given. Received: None");
     const bool fixed = own == kAbsent || own == kAlwaysOn;
     const double fixed_value = own == kAlwaysOn ? 1.0 : 0.0;
     values[i] = given ? o.hyperparameters[i] : fixed ? fixed_value : own;
@@ -170,11 +170,27 @@ struct fnn_optimizer_plan {
   fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors& tensors)
       : kind(optimizer), list(state_table(known_kind(optimizer), tensors), tensors) {}
 
-  bool step(OptimizerStep step, const int64_t* steps, int64_t step_count) {
+  ~fnn_optimizer_plan() {
+    if (on_device != nullptr) cuda_backend().optimizer_list_destroy(on_device);
+  }
+  fnn_optimizer_plan(const fnn_optimizer_plan&) = delete;
+  fnn_optimizer_plan& operator=(const fnn_optimizer_plan&) = delete;
+
+  // Returns what *stepped is to hold.
+  int32_t step(OptimizerStep step, const fnn_device_scalars* given, const int64_t* steps, int64_t step_count) {
     list.prepare(step, steps, step_count);
+    if (list.on_cuda()) {
+      const fnn_device_scalars none{};
+      const fnn_device_scalars& scalars = given == nullptr ? none : *given;
+      require_done(cuda_backend().optimizer_step(step, scalars, cuda_place(list.device_id()), &on_device));
+      return step.skip_nonfinite || scalars.found_inf != nullptr ? -1 : 1;
+    }
+    if (given != nullptr) {
+      fail_value("`device_scalars` must be absent where the arrays are in the CPU's memory. Received: a pointer");
+    }
     bool stepped = true;
     require_workspace(cpu_backend().optimizer_step(step, &stepped));
-    return stepped;
+    return stepped ? 1 : 0;
   }
 
   const int32_t kind;
@@ -186,6 +202,7 @@ struct fnn_optimizer_plan {
   }
 
   OptimizerList list;
+  CudaOptimizerList* on_device = nullptr;
 };
 
 int32_t fnn_optimizer_kind(const char* name) {
@@ -219,8 +236,8 @@ fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options
   return guarded([&] {
     const OptimizerStep step = checked_options(kind, *options);
     fnn_optimizer_plan plan(kind, *tensors);
-    const bool done = plan.step(step, tensors->steps, tensors->step_count);
-    if (stepped != nullptr) *stepped = done ? 1 : 0;
+    const int32_t done = plan.step(step, options->device_scalars, tensors->steps, tensors->step_count);
+    if (stepped != nullptr) *stepped = done;
   });
 }
 
@@ -231,8 +248,8 @@ fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* 
 fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options, const int64_t* steps,
                                    int64_t step_count, int32_t* stepped) {
   return guarded([&] {
-    const bool done = plan->step(checked_options(plan->kind, *options), steps, step_count);
-    if (stepped != nullptr) *stepped = done ? 1 : 0;
+    const int32_t done = plan->step(checked_options(plan->kind, *options), options->device_scalars, steps, step_count);
+    if (stepped != nullptr) *stepped = done;
   });
 }
 
@@ -243,10 +260,14 @@ fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm
     std::vector<SquaredNorms::Array> list;
     for (int64_t i = 0; i < count; ++i) {
       require_array({{"arrays", i}, &arrays[i]}, nullptr);
+      if (i > 0) require_device({{"arrays", i}, &arrays[i]}, &arrays[0]);
       list.push_back({{arrays[i].data, DType{arrays[i].dtype}}, element_count(arrays[i])});
     }
     std::vector<double> sums(list.size());
-    require_workspace(cpu_backend().squared_norms({count, list.data(), sums.data()}));
+    if (count > 0) {
+      run_on_device_of(arrays[0], &Backend::squared_norms, &CudaBackend::squared_norms,
+                       {count, list.data(), sums.data()});
+    }
     double total = 0.0;
     for (const double sum : sums) total += sum;
     *norm = std::sqrt(total);

@@ -16,7 +16,9 @@ void require_between(const char* name, int32_t count, int32_t least, int32_t mos
 
 // float32 vectors of one length, in whole cache lines, so that a pass needs no edges.
 float* stream_data(const Argument& a, const fnn_tensor& first) {
-  require_vector(a, FNN_FLOAT32, element_count(first));
+  require_present(a);
+  require_cpu(a);
+  require_vector(a, FNN_FLOAT32, element_count(first), &first);
   const bool aligned = reinterpret_cast<uintptr_t>(a.tensor->data) % 64 == 0;
   if (!aligned || element_count(*a.tensor) % kStreamFloats != 0) {
     fail_value("`" + a.name + "` must start at a multiple of 64 bytes and hold a multiple of " +

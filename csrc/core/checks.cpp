@@ -3,6 +3,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "core/device.h"
 #include "core/status.h"
 
 namespace fusednn {
@@ -24,10 +25,37 @@ void require_dtype(const Argument& a, int32_t dtype) {
   }
 }
 
+namespace {
+
+std::string device_name(const fnn_tensor& t) {
+  if (t.device_type == FNN_CPU) return "cpu";
+  std::string name = t.device_type == FNN_CUDA ? "cuda:" : "unknown:";
+  return name.append(std::to_string(t.device_id));
+}
+
+}  // namespace
+
+void require_device(const Argument& a, const fnn_tensor* beside) {
+  const fnn_tensor& t = *a.tensor;
+  if (beside != nullptr) {
+    const bool same = t.device_type == beside->device_type && (!on_cuda(t) || t.device_id == beside->device_id);
+    if (!same) {
+      fail_value("`" + a.name + "` must be on the device of the other arrays, " + device_name(*beside) +
+                 ". Received: device=" + device_name(t));
+    }
+    return;
+  }
+  if (t.device_type == FNN_CPU) return;
+  if (!on_cuda(t)) {
+    fail_value("`" + a.name +
+               "` must be in the memory of the CPU or of an NVIDIA GPU. Received: device=" + device_name(t));
+  }
+  cuda_backend();  // says why it cannot be used
+}
+
 void require_cpu(const Argument& a) {
   if (a.tensor->device_type != FNN_CPU) {
-    fail_value("`" + a.name + "` must be in the CPU's memory: this build has no CUDA kernels. Received: device=" +
-               (a.tensor->device_type == FNN_CUDA ? "cuda:" : "unknown:") + std::to_string(a.tensor->device_id));
+    fail_value("`" + a.name + "` must be in the CPU's memory. Received: device=" + device_name(*a.tensor));
   }
 }
 
@@ -62,7 +90,7 @@ void require_layout_of(const Argument& a, const Argument& model) {
 void require_array(const Argument& a, const Argument* model) {
   require_present(a);
   require_float(a);
-  require_cpu(a);
+  require_device(a, model == nullptr ? nullptr : model->tensor);
   if (model != nullptr) {
     require_dtype(a, model->tensor->dtype);
     require_shape_of(a, *model);
@@ -81,9 +109,9 @@ void require_length(const Argument& a, int64_t length) {
   }
 }
 
-void require_vector(const Argument& a, int32_t dtype, int64_t length) {
+void require_vector(const Argument& a, int32_t dtype, int64_t length, const fnn_tensor* beside) {
   require_present(a);
-  require_cpu(a);
+  require_device(a, beside);
   require_dtype(a, dtype);
   require_length(a, length);
 }

@@ -16,6 +16,9 @@ struct Argument {
 void require_present(const Argument& a);
 void require_float(const Argument& a);  // one of the four dtypes
 void require_dtype(const Argument& a, int32_t dtype);
+// On `beside`'s device; without it, on one that this machine has.
+void require_device(const Argument& a, const fnn_tensor* beside);
+// For what has no kernel elsewhere.
 void require_cpu(const Argument& a);
 void require_writable(const Argument& a);
 void require_dense(const Argument& a);
@@ -23,10 +26,10 @@ void require_shape_of(const Argument& a, const Argument& model);
 void require_layout_of(const Argument& a, const Argument& model);
 void require_length(const Argument& a, int64_t length);
 
-// All that a full-size array needs: a float dtype, CPU, dense; `model`, if any, gives dtype, shape and layout.
+// All that a full-size array needs: a float dtype, a device, dense; `model`, if any, gives those, shape and layout.
 void require_array(const Argument& a, const Argument* model);
-// All that a per-channel array needs.
-void require_vector(const Argument& a, int32_t dtype, int64_t length);
+// All that a per-channel array needs; `beside` is on its device.
+void require_vector(const Argument& a, int32_t dtype, int64_t length, const fnn_tensor* beside);
 
 void require_finite(const char* name, double value);
 void require_non_negative(const char* name, double value);

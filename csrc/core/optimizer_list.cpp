@@ -88,7 +88,7 @@ struct StreamCheck {
     const auto begin = reinterpret_cast<uintptr_t>(a.tensor->data);
     memory.add(a.name, {begin, begin + static_cast<uintptr_t>(count)}, written);
     const Argument s{{name, i, ".scales"}, scales == nullptr ? nullptr : &scales[i]};
-    require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock);
+    require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock, a.tensor);
     require_writable(s);
     // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): require_vector refuses a null tensor.
     memory.add(s.name, bytes_of(*s.tensor), written);
@@ -97,7 +97,7 @@ struct StreamCheck {
 
  private:
   void place(const Argument& a, const Argument& param) const {
-    require_cpu(a);
+    require_device(a, param.tensor);
     require_shape_of(a, param);
     require_dense(a);
     require_layout_of(a, param);
@@ -127,6 +127,7 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
   OptimizerTensor t{};
   const Argument param{{"params", i}, &list.params[i]};
   require_array(param, nullptr);
+  if (i > 0) require_device(param, &list.params[0]);
   require_writable(param);
   memory.add(param.name, bytes_of(*param.tensor), true);
   t.count = element_count(*param.tensor);
@@ -190,6 +191,7 @@ OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensor
     }
   }
   memory.check();
+  if (fusednn::on_cuda(list.params[0])) device_id_ = list.params[0].device_id;
   first_not_bfloat16_ = first_of(list.count, [&](int64_t i) { return list.params[i].dtype != FNN_BFLOAT16; });
   for (int s = 0; s < table.count; ++s) {
     given_[s] = list.states[s] != nullptr;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/problem.h"
+#include "core/device.h"
 #include "fusednn/fusednn.h"
 #include "math/optimizer.h"
 
@@ -25,6 +25,10 @@ class OptimizerList {
   // options too. States that they do not use are absent: they stay as they are.
   void prepare(OptimizerStep& step, const int64_t* steps, int64_t step_count);
 
+  // On which device the arrays are.
+  bool on_cuda() const { return device_id_ >= 0; }
+  int32_t device_id() const { return device_id_; }
+
  private:
   bool needs(const OptimizerStep& step, int state) const;
   void require_states(const OptimizerStep& step) const;
@@ -34,6 +38,7 @@ class OptimizerList {
   std::vector<OptimizerTensor> reduced_;  // where a step leaves some states alone
   std::vector<double> norms_;
   int64_t total_ = 0;
+  int32_t device_id_ = -1;      // the CPU
   int64_t first_not_bfloat16_;  // of the params; -1: there is none
   bool given_[FNN_MAX_STATES] = {};
   int64_t first_codes_[FNN_MAX_STATES];  // of each list of states; -1: there is none

@@ -44,6 +44,17 @@ struct BatchNorm {
   double count;         // elements per channel over all parts, for backward_apply
 };
 
+// Statistics of several arrays into one; per-channel arrays are float, or double for kFloat64.
+struct MergedStatistics {
+  DType dtype;
+  int64_t channels, parts;
+  const void* const* means;
+  const void* const* m2s;
+  const int64_t* counts;
+  void* mean;
+  void* m2;
+};
+
 constexpr int kMaxStates = 4;
 constexpr int kMaxHyperparameters = 8;
 

@@ -24,7 +24,8 @@ typedef enum fnn_status {
   FNN_ERROR_VALUE = 2,       /* a wrong shape, layout, number or overlap */
   FNN_ERROR_UNSUPPORTED = 3, /* understood, but not available in this build */
   FNN_ERROR_MEMORY = 4,      /* the workspace could not be allocated */
-  FNN_ERROR_INTERNAL = 5     /* a defect of the library */
+  FNN_ERROR_INTERNAL = 5,    /* a defect of the library */
+  FNN_ERROR_DEVICE = 6       /* no GPU, no driver, one that is too old, or a kernel that failed */
 } fnn_status;
 
 typedef enum fnn_dtype { FNN_FLOAT32 = 0, FNN_FLOAT64 = 1, FNN_FLOAT16 = 2, FNN_BFLOAT16 = 3 } fnn_dtype;
@@ -66,6 +67,34 @@ FNN_API fnn_status fnn_set_num_threads(int32_t n);
 FNN_API int32_t fnn_get_num_threads(void);
 /* Where the number came from: "set_num_threads", "FUSEDNN_NUM_THREADS", "OMP_NUM_THREADS" or "affinity". */
 FNN_API const char* fnn_num_threads_source(void);
+
+/* ---- NVIDIA GPUs ----
+ * Arrays whose device_type is FNN_CUDA are computed on their device, all of one call on the same. The kernels are in
+ * libfusednn_cuda.so, which is loaded on the first such call from beside this library, or from the path in the
+ * environment variable FUSEDNN_CUDA_LIBRARY. Calls enqueue work on the calling thread's stream and return; per-channel
+ * values that cannot be looked at without waiting (a negative variance, a zero gamma) are not checked there. */
+
+/* Device memory of the caller's, for workspaces. `allocate` returns NULL where there is none. */
+typedef struct fnn_cuda_allocator {
+  void* (*allocate)(void* context, size_t bytes, int32_t device_id, void* stream);
+  void (*release)(void* context, void* memory, size_t bytes, int32_t device_id, void* stream);
+  void* context;
+} fnn_cuda_allocator;
+
+typedef struct fnn_cuda_settings {
+  size_t size;                   /* sizeof(fnn_cuda_settings) */
+  void* stream;                  /* cudaStream_t; NULL is the legacy default stream */
+  fnn_cuda_allocator workspace;  /* `allocate` NULL: the library keeps workspaces of its own */
+  int32_t spare_multiprocessors; /* that kernels which wait for one another leave to others, such as NCCL's */
+} fnn_cuda_settings;
+
+/* For the calling thread's later calls; NULL restores the defaults. */
+FNN_API fnn_status fnn_cuda_set(const fnn_cuda_settings* settings);
+/* How many devices there are. Fails with the reason where none can be used. */
+FNN_API fnn_status fnn_cuda_device_count(int32_t* count);
+/* `name` has room for `name_size` bytes; `capability` is 90 for 9.0. */
+FNN_API fnn_status fnn_cuda_describe(int32_t device_id, char* name, size_t name_size, int32_t* capability,
+                                     int32_t* multiprocessors, int64_t* memory);
 
 /* ---- Leaky ReLU: y = x where x > 0, else negative_slope * x ---- */
 
@@ -152,6 +181,15 @@ FNN_API const char* fnn_optimizer_hyperparameter(int32_t kind, int32_t index);
 FNN_API const char* fnn_optimizer_state(int32_t kind, int32_t index);
 FNN_API const char* fnn_convention_name(int32_t convention);
 
+/* Numbers in the GPU's memory in place of the host's, so that a captured step can be replayed: each may be NULL. */
+typedef struct fnn_device_scalars {
+  const float* lr;
+  const float* grad_scale;
+  float* step;            /* the updates made so far, of every tensor: one is added before it is used */
+  const float* found_inf; /* not zero: nothing is changed, step neither */
+  int32_t* stepped;       /* receives 1, or 0 where found_inf or skip_nonfinite left everything as it was */
+} fnn_device_scalars;
+
 typedef struct fnn_optimizer_options {
   size_t size; /* sizeof(fnn_optimizer_options) */
   int32_t convention;
@@ -168,6 +206,7 @@ typedef struct fnn_optimizer_options {
   int32_t stochastic_rounding; /* params, all bfloat16, and bfloat16 states and averages are rounded at random */
   double ema_momentum;
   uint64_t stochastic_rounding_seed; /* the random bits depend on it, on the step and on the place in the lists */
+  const fnn_device_scalars* device_scalars; /* NULL: none; for arrays on a GPU alone */
 } fnn_optimizer_options;
 
 /* States may be 8-bit codes with a float32 scale for each FNN_CODE_BLOCK elements in the order of memory. Their dtype
@@ -192,7 +231,8 @@ typedef struct fnn_optimizer_tensors {
   const fnn_tensor* state_scales[FNN_MAX_STATES];
 } fnn_optimizer_tensors;
 
-/* *stepped (may be NULL) is 0 where skip_nonfinite met a non-finite gradient and nothing was changed. */
+/* *stepped (may be NULL) is 0 where skip_nonfinite met a non-finite gradient and nothing was changed; on a GPU, where
+ * that is known to the device alone, -1. */
 FNN_API fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options,
                                       const fnn_optimizer_tensors* tensors, int32_t* stepped);
 /* For the same lists step after step: checking many small arrays takes longer than updating them. A plan holds lists
