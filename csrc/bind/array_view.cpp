@@ -4,7 +4,9 @@
 
 #include <bit>
 #include <string>
+#include <utility>
 
+#include "bind/foreign_array.h"
 #include "bind/numpy_array.h"
 
 namespace fusednn {
@@ -71,7 +73,12 @@ bool same_layout(py::handle a, py::handle b) {
 
 ArrayView::ArrayView(const Name& name, py::handle array) {
   if (!is_array(array)) {
-    throw py::type_error("`" + name + "` must be a NumPy array. Received: type=" + type_name(array));
+    if (!is_foreign_array(array)) {
+      throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
+                           "`__cuda_array_interface__`. Received: type=" + type_name(array));
+    }
+    view_foreign(name, array);
+    return;
   }
   const auto& a = fields(array);
   owner_ = py::reinterpret_borrow<py::object>(array);
@@ -95,6 +102,20 @@ ArrayView::ArrayView(const Name& name, py::handle array) {
     tensor_.strides = strides_.data();
   }
   present_ = true;
+}
+
+void ArrayView::view_foreign(const Name& name, py::handle array) {
+  ForeignArray foreign = read_foreign_array(name, array);
+  tensor_ = foreign.tensor;
+  shape_ = std::move(foreign.shape);
+  strides_ = std::move(foreign.strides);
+  tensor_.ndim = static_cast<int32_t>(shape_.size());
+  tensor_.shape = shape_.data();
+  tensor_.strides = strides_.empty() ? nullptr : strides_.data();
+  memory_ = std::move(foreign.owner);
+  owner_ = py::reinterpret_borrow<py::object>(array);
+  present_ = true;
+  if (tensor_.device_type == FNN_CUDA) follow_stream_of(array, tensor_.device_id);
 }
 
 int64_t ArrayView::size() const {
@@ -199,6 +220,7 @@ void check(fnn_status status) {
     case FNN_ERROR_UNSUPPORTED:
       PyErr_SetString(PyExc_NotImplementedError, fnn_last_error());
       throw py::error_already_set();
+    case FNN_ERROR_DEVICE: PyErr_SetString(PyExc_RuntimeError, fnn_last_error()); throw py::error_already_set();
     case FNN_ERROR_MEMORY: PyErr_SetString(PyExc_MemoryError, fnn_last_error()); throw py::error_already_set();
     default:               throw std::runtime_error(fnn_last_error());
   }

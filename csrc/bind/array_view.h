@@ -1,4 +1,4 @@
-// From a Python array to an fnn_tensor, without copying what is dense in memory.
+// From a Python array to an fnn_tensor, without copying what is dense in memory. Arrays of other packages are never copied.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -34,9 +34,13 @@ class ArrayView {
   int64_t size() const;
 
  private:
+  void view_foreign(const Name& name, py::handle array);
+
   bool present_ = false;
   fnn_tensor tensor_{};
   py::object owner_;
+  py::object memory_;             // of another package's array: what keeps its memory
+  std::vector<int64_t> shape_;    // of such an array
   std::vector<int64_t> strides_;  // in elements; empty where the array is in C order
 };
 

@@ -50,7 +50,12 @@ void require_device(const Argument& a, const fnn_tensor* beside) {
     fail_value("`" + a.name +
                "` must be in the memory of the CPU or of an NVIDIA GPU. Received: device=" + device_name(t));
   }
-  cuda_backend();  // says why it cannot be used
+  try {
+    cuda_backend();
+  } catch (const Failure& failure) {
+    throw Failure{failure.status, "`" + a.name + "` must be in the CPU's memory: " + failure.message +
+                                      ". Received: device=" + device_name(t)};
+  }
 }
 
 void require_cpu(const Argument& a) {

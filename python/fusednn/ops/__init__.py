@@ -1,7 +1,10 @@
 """The kernels as functions on arrays.
 
-Arrays are NumPy's, of dtype float32, float64, float16, or bfloat16 (from ml_dtypes). Results are
-new arrays, or go to ``out=``: the main result alone (``y``, ``grad_x``) or a tuple of all of them.
+Arrays are NumPy's, of dtype float32, float64, float16, or bfloat16 (from ml_dtypes), or those of
+another package that have ``__dlpack__`` (PyTorch, CuPy, JAX, ...) or ``__cuda_array_interface__``;
+all arrays of a call are on one device. Results are new arrays of the same package, where that is
+NumPy, PyTorch or CuPy, or go to ``out=``: the main result alone (``y``, ``grad_x``) or a tuple of
+all of them. Arrays of other packages are never copied: they must be laid out as the result is.
 ``out`` may be an input itself (in place) and must not overlap one partly. Inputs of any strides are
 taken: those whose memory is not laid out as that of the result are copied first. Data may be
 misaligned. Per-channel arrays (``gamma``, ``beta``, ``mean``, ``inv_std``, running statistics) are

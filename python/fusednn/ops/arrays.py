@@ -4,6 +4,7 @@ What is given is passed on as it is: `_core` checks it. Only where something has
 arguments looked at before.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,40 @@ Results = tuple[Array, Array, Array]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def check_array(name: str, value: object) -> None:
-    """Refuse what is not a NumPy array before its shape is read."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"`{name}` must be a NumPy array. Received: type={type(value).__name__}")
+#: Packages that results are allocated with, for arrays of theirs.
+ALLOCATING = ("cupy", "torch")
+
+
+def package_of(name: str, value: object) -> Any:
+    """Return the package that `value`, the argument `name`, is an array of; refuse other things.
+
+    The package is in `sys.modules`: it made the array.
+    """
+    if isinstance(value, np.ndarray):
+        return np
+    package = type(value).__module__.partition(".")[0]
+    if package in ALLOCATING and hasattr(value, "__dlpack__"):
+        return sys.modules[package]
+    if hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__"):
+        raise TypeError(
+            f"`{name}` must be an array of NumPy, CuPy or PyTorch where results are allocated: "
+            f"give all of them as `out`. Received: type={type(value).__name__}"
+        )
+    raise TypeError(
+        f"`{name}` must be a NumPy array, or one of CuPy or PyTorch. "
+        f"Received: type={type(value).__name__}"
+    )
 
 
 def full_output(name: str, like: Array) -> Array:
     """Allocate an array with the shape, dtype and order of axes of `like`, the argument `name`."""
-    check_array(name, like)
-    return np.empty_like(like)
+    output: Array = package_of(name, like).empty_like(like)
+    return output
 
 
 def channel_outputs(name: str, x: Array, channel_axis: int) -> tuple[Array, Array]:
     """Allocate two per-channel arrays for `x`, the argument `name`."""
-    check_array(name, x)
+    package = package_of(name, x)
     if isinstance(channel_axis, bool) or not hasattr(channel_axis, "__index__"):
         raise TypeError(
             f"`channel_axis` must be an integer. Received: channel_axis={channel_axis!r}"
@@ -45,9 +65,15 @@ def channel_outputs(name: str, x: Array, channel_axis: int) -> tuple[Array, Arra
             f"`{name}` must have the axis `channel_axis` (its axes: {axes}). "
             f"Received: channel_axis={channel_axis}, shape={shape}"
         )
-    dtype = FLOAT64 if x.dtype.char == "d" else FLOAT32
     channels = shape[channel_axis]
-    return np.empty(channels, dtype), np.empty(channels, dtype)
+    if package is np:
+        dtype = FLOAT64 if x.dtype.char == "d" else FLOAT32
+        return np.empty(channels, dtype), np.empty(channels, dtype)
+    double = x.dtype == package.float64
+    options = {"dtype": package.float64 if double else package.float32}
+    if package.__name__ == "torch":
+        options["device"] = x.device
+    return package.empty(channels, **options), package.empty(channels, **options)
 
 
 def results_in(

@@ -8,10 +8,8 @@ Synchronised BatchNorm: each rank calls :func:`batch_norm_statistics`, all gathe
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fusednn import _core
-from fusednn.ops.arrays import Array, channel_outputs, check_array, full_output
+from fusednn.ops.arrays import Array, channel_outputs, full_output
 
 
 def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Array, int]:
@@ -70,8 +68,7 @@ def merge_statistics(parts: Sequence[tuple[Array, Array, int]]) -> tuple[Array, 
         raise ValueError(
             "`parts` must hold at least one (mean, m2, count). Received: an empty list"
         )
-    check_array("parts[0].mean", parts[0][0])
-    mean, m2 = (np.empty(parts[0][0].shape, parts[0][0].dtype) for _ in range(2))
+    mean, m2 = (full_output("parts[0].mean", parts[0][0]) for _ in range(2))
     count = _core.merge_statistics(parts, mean, m2)
     return mean, m2, count
 

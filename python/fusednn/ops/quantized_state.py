@@ -6,10 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fusednn import _core
-from fusednn.ops.arrays import Array, check_array
+from fusednn.ops.arrays import Array
 
 #: Elements that share a scale.
 BLOCK = 256
+
+
+def require_numpy(name: str, value: object) -> None:
+    """Refuse what is not a NumPy array."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"`{name}` must be a NumPy array. Received: type={type(value).__name__}")
 
 
 class QuantizedState:
@@ -76,7 +82,7 @@ class QuantizedState:
 
     def __init__(self, codes: Array, scales: Array, *, signed: bool) -> None:
         for name, array, dtype in (("codes", codes, np.uint8), ("scales", scales, np.float32)):
-            check_array(name, array)
+            require_numpy(name, array)
             if array.dtype != dtype:
                 raise TypeError(
                     f"`{name}` must be {np.dtype(dtype)}. Received: dtype={array.dtype}"
@@ -196,6 +202,6 @@ def quantized_state(like: Array, *, signed: bool = True) -> QuantizedState:
     >>> m.nbytes + v.nbytes, p[0]
     (2032, np.float32(0.5))
     """
-    check_array("like", like)
+    require_numpy("like", like)
     codes = np.zeros_like(like, np.uint8, subok=False)
     return QuantizedState(codes, np.zeros(-(-codes.size // BLOCK), np.float32), signed=signed)

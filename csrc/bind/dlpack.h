@@ -1,0 +1,55 @@
+// DLPack's memory layout (https://dmlc.github.io/dlpack/latest/c_api.html, version 1.1), as far as arrays are read here. Its
+// structs may be declared anywhere: it is their layout that programs agree on, and tests compare it with another
+// package's.
+#pragma once
+
+#include <cstdint>
+
+namespace fusednn::dlpack {
+
+struct Version {
+  uint32_t major, minor;
+};
+
+enum DeviceType : int32_t { kCpu = 1, kCuda = 2, kCudaHost = 3, kCudaManaged = 13 };
+
+struct Device {
+  int32_t type;
+  int32_t id;
+};
+
+enum TypeCode : uint8_t { kFloat = 2, kBFloat = 4 };
+
+struct DataType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  int32_t ndim;
+  DataType dtype;
+  int64_t* shape;
+  int64_t* strides;  // in elements; null is C order
+  uint64_t byte_offset;
+};
+
+// In a capsule named "dltensor", which the consumer renames to "used_dltensor" and whose deleter it calls.
+struct Managed {
+  Tensor tensor;
+  void* context;
+  void (*deleter)(Managed*);
+};
+
+// In a capsule named "dltensor_versioned".
+struct ManagedVersioned {
+  Version version;
+  void* context;
+  void (*deleter)(ManagedVersioned*);
+  uint64_t flags;
+  Tensor tensor;
+};
+constexpr uint64_t kReadOnly = 1;
+
+}  // namespace fusednn::dlpack

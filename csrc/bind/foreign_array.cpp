@@ -1,0 +1,190 @@
+#include "bind/foreign_array.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "bind/dlpack.h"
+#include "bind/numpy_array.h"
+
+namespace fusednn {
+namespace {
+
+constexpr const char* kCapsule = "dltensor";
+constexpr const char* kVersioned = "dltensor_versioned";
+
+int32_t dtype_of(const Name& name, const dlpack::DataType& type) {
+  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 32) return FNN_FLOAT32;
+  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 64) return FNN_FLOAT64;
+  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 16) return FNN_FLOAT16;
+  if (type.lanes == 1 && type.code == dlpack::kBFloat && type.bits == 16) return FNN_BFLOAT16;
+  throw py::type_error("`" + name + "` must be float32, float64, float16 or bfloat16. Received: DLPack type code " +
+                       std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits, " +
+                       std::to_string(type.lanes) + " lanes");
+}
+
+void set_device(const Name& name, const dlpack::Device& device, fnn_tensor& tensor) {
+  switch (device.type) {
+    case dlpack::kCpu:
+    case dlpack::kCudaHost: tensor.device_type = FNN_CPU; return;
+    case dlpack::kCuda:
+    case dlpack::kCudaManaged:
+      tensor.device_type = FNN_CUDA;
+      tensor.device_id = device.id;
+      return;
+    default:
+      throw py::value_error("`" + name +
+                            "` must be in the memory of the CPU or of an NVIDIA GPU. Received: DLPack device (" +
+                            std::to_string(device.type) + ", " + std::to_string(device.id) + ")");
+  }
+}
+
+void fill(const Name& name, const dlpack::Tensor& from, ForeignArray& to) {
+  to.tensor.dtype = dtype_of(name, from.dtype);
+  set_device(name, from.device, to.tensor);
+  to.tensor.data = static_cast<char*>(from.data) + from.byte_offset;
+  to.shape.assign(from.shape, from.shape + from.ndim);
+  if (from.strides != nullptr) to.strides.assign(from.strides, from.strides + from.ndim);
+}
+
+// Before anything is done with memory on a GPU: whether there is one that this library can use.
+void require_cuda(const Name& name, py::handle array) {
+  int32_t count = 0;
+  if (fnn_cuda_device_count(&count) == FNN_SUCCESS) return;
+  throw std::runtime_error("`" + name + "` must be in the CPU's memory: " + fnn_last_error() +
+                           ". Received: type=" + type_name(array));
+}
+
+// The capsule, asked for without waiting for the device: the kernels run on the package's own stream.
+py::object exported(const Name& name, py::handle array) {
+  const py::object method = array.attr("__dlpack__");
+  const py::tuple device = array.attr("__dlpack_device__")();
+  const bool on_gpu = device[0].cast<int32_t>() == dlpack::kCuda;
+  if (on_gpu) require_cuda(name, array);
+  const py::object stream = on_gpu ? py::object(py::int_(-1)) : py::object(py::none());
+  try {
+    return method(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1));
+  } catch (py::error_already_set& error) {
+    // Of before version 1.0.
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return method(py::arg("stream") = stream);
+}
+
+template <class ManagedTensor>
+void release(PyObject* holder) {
+  auto* managed = static_cast<ManagedTensor*>(PyCapsule_GetPointer(holder, nullptr));
+  if (managed->deleter != nullptr) managed->deleter(managed);
+}
+
+// Takes the tensor out of its capsule, as DLPack asks of consumers; what is returned owns it.
+template <class ManagedTensor>
+ManagedTensor* consume(const py::object& capsule, const char* name, const char* used, py::object& owner) {
+  auto* managed = static_cast<ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), name));
+  if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), used) != 0) throw py::error_already_set();
+  owner = py::reinterpret_steal<py::object>(PyCapsule_New(managed, nullptr, &release<ManagedTensor>));
+  if (!owner) throw py::error_already_set();
+  return managed;
+}
+
+ForeignArray through_dlpack(const Name& name, py::handle array) {
+  ForeignArray result{};
+  const py::object capsule = exported(name, array);
+  if (PyCapsule_IsValid(capsule.ptr(), kVersioned) != 0) {
+    const auto* managed =
+        consume<dlpack::ManagedVersioned>(capsule, kVersioned, "used_dltensor_versioned", result.owner);
+    if (managed->version.major != 1) {
+      throw py::type_error("`" + name + "` must speak version 1 of DLPack. Received: version " +
+                           std::to_string(managed->version.major));
+    }
+    if ((managed->flags & dlpack::kReadOnly) != 0) result.tensor.flags = FNN_READ_ONLY;
+    fill(name, managed->tensor, result);
+  } else {
+    const auto* managed = consume<dlpack::Managed>(capsule, kCapsule, "used_dltensor", result.owner);
+    // Without a version there is no word on whether the array may be written.
+    result.tensor.flags = FNN_READ_ONLY;
+    fill(name, managed->tensor, result);
+  }
+  return result;
+}
+
+// CUDA array interface, version 3 (Numba's documentation).
+ForeignArray through_cuda_interface(const Name& name, py::handle array) {
+  require_cuda(name, array);
+  const py::dict interface = array.attr("__cuda_array_interface__");
+  ForeignArray result{};
+  result.owner = py::reinterpret_borrow<py::object>(array);
+  const auto type = interface["typestr"].cast<std::string>();
+  const int32_t dtype = type == "<f4"   ? FNN_FLOAT32
+                        : type == "<f8" ? FNN_FLOAT64
+                        : type == "<f2" ? FNN_FLOAT16
+                                        : kUnknown;
+  if (dtype == kUnknown) {
+    throw py::type_error("`" + name +
+                         "` must be float32, float64 or float16 (bfloat16 through DLPack). Received: dtype=" + type);
+  }
+  result.tensor.dtype = dtype;
+  result.tensor.device_type = FNN_CUDA;
+  if (py::hasattr(array, "__dlpack_device__")) {
+    result.tensor.device_id = array.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int32_t>();
+  }
+  const py::tuple data = interface["data"];
+  result.tensor.data = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
+  result.tensor.flags = data[1].cast<bool>() ? FNN_READ_ONLY : 0;
+  for (const py::handle size : interface["shape"]) result.shape.push_back(size.cast<int64_t>());
+  if (interface.contains("strides") && !interface["strides"].is_none()) {
+    const int64_t element = type[2] - '0';
+    for (const py::handle stride : interface["strides"]) {
+      const auto bytes = stride.cast<int64_t>();
+      if (bytes % element != 0) {
+        throw py::value_error("`" + name + "` must have strides that are multiples of its element size, " +
+                              std::to_string(element) + ". Received: a stride of " + std::to_string(bytes));
+      }
+      result.strides.push_back(bytes / element);
+    }
+  }
+  return result;
+}
+
+// The package that the array's type is from: "torch", "cupy".
+std::string package_of(py::handle array) {
+  const auto module = py::type::of(array).attr("__module__").cast<std::string>();
+  return module.substr(0, module.find('.'));
+}
+
+uintptr_t current_stream(py::handle array, int32_t device_id) {
+  const std::string package = package_of(array);
+  if (package == "torch") {
+    const py::object cuda = py::module_::import("torch.cuda");
+    return cuda.attr("current_stream")(device_id).attr("cuda_stream").cast<uintptr_t>();
+  }
+  if (package == "cupy") {
+    return py::module_::import("cupy.cuda").attr("get_current_stream")().attr("ptr").cast<uintptr_t>();
+  }
+  if (py::hasattr(array, "__cuda_array_interface__")) {
+    const py::dict interface = array.attr("__cuda_array_interface__");
+    if (interface.contains("stream") && !interface["stream"].is_none()) return interface["stream"].cast<uintptr_t>();
+  }
+  return 0;
+}
+
+}  // namespace
+
+bool is_foreign_array(py::handle object) {
+  const py::handle type = py::type::handle_of(object);
+  return (py::hasattr(type, "__dlpack__") && py::hasattr(type, "__dlpack_device__")) ||
+         py::hasattr(type, "__cuda_array_interface__");
+}
+
+ForeignArray read_foreign_array(const Name& name, py::handle array) {
+  const bool has_dlpack = py::hasattr(py::type::handle_of(array), "__dlpack__");
+  return has_dlpack ? through_dlpack(name, array) : through_cuda_interface(name, array);
+}
+
+void follow_stream_of(py::handle array, int32_t device_id) {
+  fnn_cuda_settings settings{};
+  settings.size = sizeof settings;
+  settings.stream = reinterpret_cast<void*>(current_stream(array, device_id));
+  fnn_cuda_set(&settings);
+}
+
+}  // namespace fusednn

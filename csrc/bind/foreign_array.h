@@ -1,0 +1,29 @@
+// Arrays of other packages: whatever has `__dlpack__` (PyTorch, CuPy, JAX, ...) or `__cuda_array_interface__`.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "core/name.h"
+#include "fusednn/fusednn.h"
+
+namespace fusednn {
+
+namespace py = pybind11;
+
+struct ForeignArray {
+  fnn_tensor tensor;  // without shape and strides, which are here:
+  std::vector<int64_t> shape, strides;
+  py::object owner;  // keeps the memory alive
+};
+
+bool is_foreign_array(py::handle object);
+
+// Throws Python's exception for a dtype or device that is not known.
+ForeignArray read_foreign_array(const Name& name, py::handle array);
+
+// Later calls of this thread that compute on the array's GPU follow the stream that its package works on now.
+void follow_stream_of(py::handle array, int32_t device_id);
+
+}  // namespace fusednn
