@@ -5,6 +5,7 @@
 // Reductions: leaves of fixed size, merged in index order, whoever computed them.
 #pragma once
 
+#include "cpu/channel_finish.h"
 #include "cpu/geometry_columns.h"
 #include "cpu/geometry_runs.h"
 #include "cpu/parallel.h"
@@ -131,40 +132,22 @@ inline void complete_tables(const BatchNorm& p, const ChannelTables<typename Geo
   repeat_tables(tables, p.channels, Geometry::table_length(p.channels));
 }
 
-// f(channel) for the channels of a unit.
-template <class Geometry, class F>
-FNN_INLINE void for_channels(const Geometry& geometry, int64_t unit, const F& f) {
-  for (int64_t c = geometry.first_channel(unit); c < geometry.end_channel(unit); ++c) f(c);
-}
-
-template <class Geometry>
-inline Moments fold_moments(const Geometry& geometry, const BatchNorm& p, const Partials& partials, int64_t c) {
-  Moments total{0.0, 0.0, 0.0};
-  for (int64_t part = 0; part < geometry.parts(); ++part) {
-    const int64_t at = part * p.channels + c;
-    total = merge(total, Moments{partials.first[at], partials.second[at], geometry.part_count(part)});
-  }
-  return total;
-}
-
-template <class Geometry>
-inline TwoSums fold_sums(const Geometry& geometry, const BatchNorm& p, const Partials& partials, int64_t c) {
-  TwoSums total{0.0, 0.0};
-  for (int64_t part = 0; part < geometry.parts(); ++part) {
-    total.first += partials.first[part * p.channels + c];
-    total.second += partials.second[part * p.channels + c];
-  }
-  return total;
+// Tables of all channels for given statistics, and what f(c, n) makes of them for n channels from c on.
+template <class C, class F>
+inline void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tables, const F& f) {
+  constexpr int64_t kTask = 32 * kChannelBlock;
+  parallel(p.channels >= kWorthThreads / 16, (p.channels + kTask - 1) / kTask, [&](int64_t task) {
+    const int64_t end = (task + 1) * kTask < p.channels ? (task + 1) * kTask : p.channels;
+    for_channel_blocks(task * kTask, end, [&](int64_t c, int64_t n) {
+      fill_tables(p, tables, c, n);
+      f(c, n);
+    });
+  });
 }
 
 template <class C>
-inline void update_running(const BatchNorm& p, int64_t c, const Moments& m) {
-  if (p.running_mean == nullptr || m.count == 0.0) return;
-  const double variance = m.m2 / (p.unbiased_running_var ? m.count - 1.0 : m.count);
-  const auto old_mean = static_cast<double>(scalar_at<C>(p.running_mean, c));
-  const auto old_var = static_cast<double>(scalar_at<C>(p.running_var, c));
-  put_scalar<C>(p.running_mean, c, C(running_update(old_mean, m.mean, p.momentum)));
-  put_scalar<C>(p.running_var, c, C(running_update(old_var, variance, p.momentum)));
+inline void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tables) {
+  prepare_tables(p, tables, [](int64_t, int64_t) {});
 }
 
 // The element-wise formulas, as the geometries' map and sums want them.
@@ -205,6 +188,28 @@ struct FrozenGradInput {
   }
 };
 
+// From partial moments to the results and tables of n channels from c on.
+template <class Geometry, class C>
+inline void finish_moments(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c, int64_t n) {
+  ChannelNumbers mean;
+  ChannelNumbers m2;
+  ChannelNumbers variance;
+  const double count = fold_moments(geometry, p, s.partials, c, n, mean, m2);
+  const double eps = p.eps;
+  C* const scale = s.tables.scale + c;
+  for (int64_t i = 0; i < n; ++i) variance.data[i] = inverse_std(count > 0.0 ? m2.data[i] / count : 0.0, eps);
+  for (int64_t i = 0; i < n; ++i) scale[i] = scalar_or<C>(p.gamma, c + i, C(1)) * C(variance.data[i]);
+  for (int64_t i = 0; i < n; ++i) s.tables.beta[c + i] = scalar_or<C>(p.beta, c + i, C(0));
+  store_numbers<C>(mean, c, n, s.tables.mean);
+  store_numbers<C>(mean, c, n, p.mean);
+  store_numbers<C>(variance, c, n, p.inv_std);
+  if (p.running_mean == nullptr || count == 0.0) return;
+  const double divisor = p.unbiased_running_var ? count - 1.0 : count;
+  for (int64_t i = 0; i < n; ++i) variance.data[i] = m2.data[i] / divisor;
+  update_running<C>(p, c, n, mean, p.running_mean);
+  update_running<C>(p, c, n, variance, p.running_var);
+}
+
 template <class Geometry>
 bool forward(const BatchNorm& p) {
   using C = typename Geometry::C;
@@ -217,16 +222,8 @@ bool forward(const BatchNorm& p) {
       geometry, elements_of(p) >= kWorthThreads,
       [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); },
       [&](int64_t unit) {
-        for_channels(geometry, unit, [&](int64_t c) {
-          const Moments m = fold_moments(geometry, p, s.partials, c);
-          const C inv_std = C(inverse_std(m.count > 0.0 ? m.m2 / m.count : 0.0, p.eps));
-          s.tables.mean[c] = C(m.mean);
-          s.tables.scale[c] = scalar_or<C>(p.gamma, c, C(1)) * inv_std;
-          s.tables.beta[c] = scalar_or<C>(p.beta, c, C(0));
-          put_scalar<C>(p.mean, c, C(m.mean));
-          put_scalar<C>(p.inv_std, c, inv_std);
-          update_running<C>(p, c, m);
-        });
+        for_channel_blocks(geometry.first_channel(unit), geometry.end_channel(unit),
+                           [&](int64_t c, int64_t n) { finish_moments(geometry, p, s, c, n); });
       },
       [&] { complete_tables<Geometry>(p, s.tables); }, mapping);
   return true;
@@ -240,11 +237,15 @@ bool statistics(const BatchNorm& p) {
   if (!s.allocated) return false;
   reduce_all(geometry, elements_of(p) >= kWorthThreads,
              [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); });
-  for (int64_t c = 0; c < p.channels; ++c) {
-    const Moments m = fold_moments(geometry, p, s.partials, c);
-    put_scalar<C>(p.mean, c, C(m.mean));
-    put_scalar<C>(p.m2, c, C(m.m2));
-  }
+  parallel(elements_of(p) >= kWorthThreads, geometry.units(), [&](int64_t unit) {
+    for_channel_blocks(geometry.first_channel(unit), geometry.end_channel(unit), [&](int64_t c, int64_t n) {
+      ChannelNumbers mean;
+      ChannelNumbers m2;
+      fold_moments(geometry, p, s.partials, c, n, mean, m2);
+      store_numbers<C>(mean, c, n, p.mean);
+      store_numbers<C>(m2, c, n, p.m2);
+    });
+  });
   return true;
 }
 
@@ -255,7 +256,7 @@ bool apply(const BatchNorm& p) {
   const Geometry geometry(p, 1);
   const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
-  fill_tables(p, s.tables);
+  prepare_tables(p, s.tables);
   complete_tables<Geometry>(p, s.tables);
   const Normalize<C> formula{C(p.negative_slope)};
   one_pass(elements_of(p) >= kWorthThreads,
@@ -263,20 +264,39 @@ bool apply(const BatchNorm& p) {
   return true;
 }
 
-// What turns a centred value into xhat, and so sum(g * centred) into sum(g * xhat).
+// What turns centred values into xhat, and so sum(g * centred) into sum(g * xhat), for n channels from c on.
 template <class C, class From>
 struct XhatPerCentred;
 template <class C>
 struct XhatPerCentred<C, FromInput> {
-  static double of(const BatchNorm& p, int64_t c) {
-    if (p.inv_std != nullptr) return static_cast<double>(scalar_at<C>(p.inv_std, c));
-    return inverse_std(static_cast<double>(scalar_at<C>(p.running_var, c)), p.eps);
+  static void of(const BatchNorm& p, int64_t c, int64_t n, ChannelNumbers& to) {
+    load_numbers<C>(p.inv_std != nullptr ? p.inv_std : p.running_var, c, n, 0.0, to);
+    if (p.inv_std != nullptr) return;
+    const double eps = p.eps;
+    for (int64_t i = 0; i < n; ++i) to.data[i] = inverse_std(to.data[i], eps);
   }
 };
 template <class C>
 struct XhatPerCentred<C, FromOutput> {
-  static double of(const BatchNorm& p, int64_t c) { return 1.0 / static_cast<double>(scalar_or<C>(p.gamma, c, C(1))); }
+  static void of(const BatchNorm& p, int64_t c, int64_t n, ChannelNumbers& to) {
+    load_numbers<C>(p.gamma, c, n, 1.0, to);
+    for (int64_t i = 0; i < n; ++i) to.data[i] = 1.0 / to.data[i];
+  }
 };
+
+// From partial sums to the results and tables of n channels from c on.
+template <class From, class Geometry, class C>
+inline void finish_sums(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c, int64_t n) {
+  ChannelNumbers sum_grad;
+  ChannelNumbers sum_grad_xhat;
+  ChannelNumbers xhat_per_centred;
+  fold_sums(geometry, p, s.partials, c, n, sum_grad, sum_grad_xhat);
+  XhatPerCentred<C, From>::of(p, c, n, xhat_per_centred);
+  for (int64_t i = 0; i < n; ++i) sum_grad_xhat.data[i] *= xhat_per_centred.data[i];
+  store_numbers<C>(sum_grad, c, n, p.sum_grad);
+  store_numbers<C>(sum_grad_xhat, c, n, p.sum_grad_xhat);
+  fill_sums(s.tables, c, n, sum_grad, sum_grad_xhat, xhat_per_centred, per_channel(p));
+}
 
 // Reduces to sum_grad and sum_grad_xhat, then maps with map_with(geometry, tables).
 template <class Geometry, class From, class MapWith>
@@ -285,23 +305,15 @@ bool backward(const BatchNorm& p, const MapWith& map_with) {
   const Geometry geometry(p, 2);
   const Scratch<C> s = scratch_for<Geometry>(p, geometry.parts());
   if (!s.allocated) return false;
-  fill_tables(p, s.tables);
+  prepare_tables(p, s.tables);
   const void* input = p.y_in != nullptr ? p.y_in : p.x;
   const Recover<C, From> recover{slope_of<C>(p.negative_slope)};
-  const double n = per_channel(p);
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
       [&](int64_t unit, int64_t part) { geometry.sums(unit, part, p.grad, input, s.tables, recover, s.partials); },
       [&](int64_t unit) {
-        for_channels(geometry, unit, [&](int64_t c) {
-          const TwoSums sums = fold_sums(geometry, p, s.partials, c);
-          const double xhat_per_centred = XhatPerCentred<C, From>::of(p, c);
-          const double sum_grad_xhat = sums.second * xhat_per_centred;
-          s.tables.mean_grad[c] = n > 0.0 ? C(sums.first / n) : C(0);
-          s.tables.slope_grad[c] = n > 0.0 ? C(xhat_per_centred * sum_grad_xhat / n) : C(0);
-          put_scalar<C>(p.sum_grad, c, C(sums.first));
-          put_scalar<C>(p.sum_grad_xhat, c, C(sum_grad_xhat));
-        });
+        for_channel_blocks(geometry.first_channel(unit), geometry.end_channel(unit),
+                           [&](int64_t c, int64_t n) { finish_sums<From>(geometry, p, s, c, n); });
       },
       [&] { complete_tables<Geometry>(p, s.tables); }, map_with(geometry, s.tables));
   return true;
@@ -343,12 +355,15 @@ bool backward_apply(const BatchNorm& p) {
   const Geometry geometry(p, 2);
   const Scratch<C> s = scratch_for<Geometry>(p, 0);
   if (!s.allocated) return false;
-  fill_tables(p, s.tables);
-  for (int64_t c = 0; c < p.channels && p.count > 0.0; ++c) {
-    const auto inv_std = static_cast<double>(scalar_at<C>(p.inv_std, c));
-    s.tables.mean_grad[c] = C(static_cast<double>(scalar_at<C>(p.sum_grad, c)) / p.count);
-    s.tables.slope_grad[c] = C(inv_std * static_cast<double>(scalar_at<C>(p.sum_grad_xhat, c)) / p.count);
-  }
+  prepare_tables(p, s.tables, [&](int64_t c, int64_t n) {
+    ChannelNumbers inv_std;
+    ChannelNumbers sum_grad;
+    ChannelNumbers sum_grad_xhat;
+    load_numbers<C>(p.inv_std, c, n, 0.0, inv_std);
+    load_numbers<C>(p.sum_grad, c, n, 0.0, sum_grad);
+    load_numbers<C>(p.sum_grad_xhat, c, n, 0.0, sum_grad_xhat);
+    fill_sums(s.tables, c, n, sum_grad, sum_grad_xhat, inv_std, p.count);
+  });
   complete_tables<Geometry>(p, s.tables);
   const GradInput<C, FromInput> formula{{slope_of<C>(p.negative_slope)}};
   one_pass(elements_of(p) >= kWorthThreads, to_grad_x(geometry, p, s.tables, formula));

@@ -48,7 +48,7 @@ struct Scratch {
   bool allocated;
 };
 
-// Tables of `length` entries, at least one per channel.
+// Tables of `length` entries, at least one per channel. They hold garbage: formulas drop what they do not use.
 template <class C>
 inline Scratch<C> allocate_scratch(int64_t channels, int64_t length, int64_t parts) {
   const int64_t stride = (length + 63) / 64 * 64;
@@ -58,8 +58,6 @@ inline Scratch<C> allocate_scratch(int64_t channels, int64_t length, int64_t par
   if (memory == nullptr) return {{}, {}, false};
   C* table = reinterpret_cast<C*>(memory);
   double* partial = reinterpret_cast<double*>(memory + tables);
-  // Formulas that leave a table out read zeros, never garbage.
-  for (int64_t i = 0; i < 5 * stride; ++i) table[i] = C(0);
   return {{table, table + stride, table + 2 * stride, table + 3 * stride, table + 4 * stride},
           {partial, partial + channels * parts},
           true};
@@ -71,18 +69,6 @@ inline void repeat_tables(const ChannelTables<C>& t, int64_t channels, int64_t l
   C* const tables[] = {t.mean, t.scale, t.beta, t.mean_grad, t.slope_grad};
   for (C* table : tables) {
     for (int64_t i = channels; i < length; ++i) table[i] = table[i - channels];
-  }
-}
-
-// Tables for given statistics. `inv_std` null: computed from running_var.
-template <class C>
-inline void fill_tables(const BatchNorm& p, const ChannelTables<C>& t) {
-  for (int64_t c = 0; c < p.channels; ++c) {
-    const C inv_std = p.inv_std != nullptr ? scalar_at<C>(p.inv_std, c)
-                                           : C(inverse_std(static_cast<double>(scalar_at<C>(p.running_var, c)), p.eps));
-    t.mean[c] = scalar_or<C>(p.mean != nullptr ? p.mean : p.running_mean, c, C(0));
-    t.scale[c] = scalar_or<C>(p.gamma, c, C(1)) * inv_std;
-    t.beta[c] = scalar_or<C>(p.beta, c, C(0));
   }
 }
 
