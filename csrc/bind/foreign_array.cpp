@@ -12,6 +12,11 @@ namespace {
 constexpr const char* kCapsule = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
 
+// Python hands addresses over as numbers.
+void* address(uintptr_t number) {
+  return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
+}
+
 int32_t dtype_of(const Name& name, const dlpack::DataType& type) {
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 32) return FNN_FLOAT32;
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 64) return FNN_FLOAT64;
@@ -128,7 +133,7 @@ ForeignArray through_cuda_interface(const Name& name, py::handle array) {
     result.tensor.device_id = array.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int32_t>();
   }
   const py::tuple data = interface["data"];
-  result.tensor.data = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
+  result.tensor.data = address(data[0].cast<uintptr_t>());
   result.tensor.flags = data[1].cast<bool>() ? FNN_READ_ONLY : 0;
   for (const py::handle size : interface["shape"]) result.shape.push_back(size.cast<int64_t>());
   if (interface.contains("strides") && !interface["strides"].is_none()) {
@@ -183,7 +188,7 @@ ForeignArray read_foreign_array(const Name& name, py::handle array) {
 void follow_stream_of(py::handle array, int32_t device_id) {
   fnn_cuda_settings settings{};
   settings.size = sizeof settings;
-  settings.stream = reinterpret_cast<void*>(current_stream(array, device_id));
+  settings.stream = address(current_stream(array, device_id));
   fnn_cuda_set(&settings);
 }
 

@@ -146,7 +146,7 @@ inline void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tables, c
 }
 
 template <class C>
-inline void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tables) {
+FNN_ONE_COPY void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tables) {
   prepare_tables(p, tables, [](int64_t, int64_t) {});
 }
 
@@ -190,24 +190,21 @@ struct FrozenGradInput {
 
 // From partial moments to the results and tables of n channels from c on.
 template <class Geometry, class C>
-inline void finish_moments(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c, int64_t n) {
+FNN_ONE_COPY void finish_moments(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c,
+                                 int64_t n) {
   ChannelNumbers mean;
   ChannelNumbers m2;
-  ChannelNumbers variance;
   const double count = fold_moments(geometry, p, s.partials, c, n, mean, m2);
-  const double eps = p.eps;
-  C* const scale = s.tables.scale + c;
-  for (int64_t i = 0; i < n; ++i) variance.data[i] = inverse_std(count > 0.0 ? m2.data[i] / count : 0.0, eps);
-  for (int64_t i = 0; i < n; ++i) scale[i] = scalar_or<C>(p.gamma, c + i, C(1)) * C(variance.data[i]);
-  for (int64_t i = 0; i < n; ++i) s.tables.beta[c + i] = scalar_or<C>(p.beta, c + i, C(0));
-  store_numbers<C>(mean, c, n, s.tables.mean);
+  ChannelNumbers inv_std = m2;
+  if (count > 0.0) divide(inv_std, n, count);
+  inverse_stds(inv_std, n, p.eps);
+  fill_affine(p, s.tables, c, n, mean, inv_std);
   store_numbers<C>(mean, c, n, p.mean);
-  store_numbers<C>(variance, c, n, p.inv_std);
+  store_numbers<C>(inv_std, c, n, p.inv_std);
   if (p.running_mean == nullptr || count == 0.0) return;
-  const double divisor = p.unbiased_running_var ? count - 1.0 : count;
-  for (int64_t i = 0; i < n; ++i) variance.data[i] = m2.data[i] / divisor;
-  update_running<C>(p, c, n, mean, p.running_mean);
-  update_running<C>(p, c, n, variance, p.running_var);
+  divide(m2, n, p.unbiased_running_var ? count - 1.0 : count);
+  update_running<C>(mean, c, n, p.momentum, p.running_mean);
+  update_running<C>(m2, c, n, p.momentum, p.running_var);
 }
 
 template <class Geometry>
@@ -269,12 +266,7 @@ template <class C, class From>
 struct XhatPerCentred;
 template <class C>
 struct XhatPerCentred<C, FromInput> {
-  static void of(const BatchNorm& p, int64_t c, int64_t n, ChannelNumbers& to) {
-    load_numbers<C>(p.inv_std != nullptr ? p.inv_std : p.running_var, c, n, 0.0, to);
-    if (p.inv_std != nullptr) return;
-    const double eps = p.eps;
-    for (int64_t i = 0; i < n; ++i) to.data[i] = inverse_std(to.data[i], eps);
-  }
+  static void of(const BatchNorm& p, int64_t c, int64_t n, ChannelNumbers& to) { load_inv_std<C>(p, c, n, to); }
 };
 template <class C>
 struct XhatPerCentred<C, FromOutput> {
@@ -286,11 +278,12 @@ struct XhatPerCentred<C, FromOutput> {
 
 // From partial sums to the results and tables of n channels from c on.
 template <class From, class Geometry, class C>
-inline void finish_sums(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c, int64_t n) {
+FNN_ONE_COPY void finish_sums(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c, int64_t n) {
   ChannelNumbers sum_grad;
   ChannelNumbers sum_grad_xhat;
   ChannelNumbers xhat_per_centred;
-  fold_sums(geometry, p, s.partials, c, n, sum_grad, sum_grad_xhat);
+  fold_sums(geometry.parts(), p.channels, s.partials.first + c, n, sum_grad);
+  fold_sums(geometry.parts(), p.channels, s.partials.second + c, n, sum_grad_xhat);
   XhatPerCentred<C, From>::of(p, c, n, xhat_per_centred);
   for (int64_t i = 0; i < n; ++i) sum_grad_xhat.data[i] *= xhat_per_centred.data[i];
   store_numbers<C>(sum_grad, c, n, p.sum_grad);

@@ -44,7 +44,7 @@ class Columns {
 
   double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * part_rows_); }
 
-  void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
+  FNN_ONE_COPY void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
     // About the mean of the part's first rows: one pass, as in geometry_runs.h.
     const int64_t width = width_of(unit);
     C pivot[kStrip];
@@ -77,8 +77,8 @@ class Columns {
 
   // sums of g and of g * centred, where recover(grad, x, channel) tells both.
   template <class Recover>
-  void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
-            const Recover& recover, const Partials& out) const {
+  FNN_ONE_COPY void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
+                         const Recover& recover, const Partials& out) const {
     const ChannelTables<C> strip = tables.from(first_channel(unit));
     double first[kStrip] = {};
     double second[kStrip] = {};

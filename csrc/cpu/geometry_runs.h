@@ -56,7 +56,7 @@ class Runs {
     return static_cast<double>((last_run(part) - part * runs_per_leaf_) * inner_);
   }
 
-  void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
+  FNN_ONE_COPY void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
     for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
       const C pivot = pivot_of(c, part, x);
       const TwoSums sums = sum_leaf(c, part, x, x, [pivot](auto e, auto, auto& sum, auto& squares) {
@@ -72,8 +72,8 @@ class Runs {
 
   // sums of g and of g * centred, where recover(grad, x, channel) tells both.
   template <class Recover>
-  void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
-            const Recover& recover, const Partials& out) const {
+  FNN_ONE_COPY void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
+                         const Recover& recover, const Partials& out) const {
     for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
       const TwoSums s =
           sum_leaf(c, part, grad, x, [&recover, channel = tables.at(c)](auto g, auto e, auto& a, auto& b) {
@@ -169,8 +169,8 @@ class Runs {
 
   // Over elements [begin, end) as they lie in memory. Not inlined: three callers would hold a copy each.
   template <class F>
-  __attribute__((noinline)) void map_stretch(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
-                                             const ChannelTables<C>& tables, bool streamed, const F& f) const {
+  FNN_ONE_COPY void map_stretch(int64_t begin, int64_t end, const void* grad, const void* x, void* out,
+                                const ChannelTables<C>& tables, bool streamed, const F& f) const {
     int64_t run = begin / inner_;
     int64_t c = run % channels_;
     while (begin < end) {

@@ -10,9 +10,6 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// Called once a block: not worth a copy in each optimizer.
-#define FNN_ONE_COPY inline __attribute__((noinline))
-
 static_assert(kBlock == kRandomBlock && kBlock % kCodeBlock == 0);
 
 FNN_ONE_COPY void store_stochastic(const float* __restrict from, int64_t n, void* base, int64_t index, BlockKey key) {
@@ -83,8 +80,6 @@ FNN_ONE_COPY void store_codes(Codes code, const float* from, int64_t n, void* da
     store_codes_of<false>(from, n, data, scales, index, key);
   }
 }
-
-#undef FNN_ONE_COPY
 
 }  // namespace FNN_UNIT
 }  // namespace fusednn

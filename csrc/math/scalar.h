@@ -14,6 +14,9 @@
 #define FNN_INLINE inline __attribute__((always_inline))
 #endif
 
+// What is called once for many elements: not worth a copy in each caller.
+#define FNN_ONE_COPY inline __attribute__((noinline))
+
 #ifndef FNN_UNIT
 #define FNN_UNIT host
 #endif
