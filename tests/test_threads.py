@@ -313,3 +313,78 @@ def test_threadpoolctl():
         print("well")
     """
     assert printed(program) == "well"
+
+
+def test_idle_threads_sleep_soon():
+    """Between calls they spin for tens of microseconds, and then cost their neighbours nothing."""
+    program = """
+        import time
+        import fusednn, numpy as np
+        from fusednn import ops
+
+        fusednn.set_num_threads(4)
+        x = np.ones(1_000_000, np.float32)
+        y = np.empty_like(x)
+        ops.leaky_relu(x, out=y)
+        used = 0.0
+        for _ in range(50):
+            ops.leaky_relu(x, out=y)
+            before = time.process_time()
+            time.sleep(0.01)
+            used += time.process_time() - before
+        print(used / 50)
+    """
+    assert float(printed(program)) < 1e-3  # of 10 ms
+
+
+NEIGHBOUR = """
+    import os, time
+
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    print("busy", flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+@pytest.mark.parametrize("step", ["leaky_relu", "adam_step"])
+def test_a_neighbour_that_takes_a_core_slows_nobody(step):
+    """Two threads, of which one may not get to run: as fast as one, for as much processor time."""
+    program = f"""
+        import time
+        import fusednn, numpy as np
+        from fusednn import ops
+
+        p, g, m, v = (np.ones(500_000, np.float32) for _ in range(4))
+        calls = {{
+            "leaky_relu": lambda: ops.leaky_relu(p, out=m),
+            "adam_step": lambda: ops.adam_step([p], [g], [m], [v], step=1, lr=1e-6),
+        }}
+        call = calls["{step}"]
+        times, used = ([], []), [0.0, 0.0]
+        for _ in range(15):
+            for i, threads in enumerate((1, 2)):
+                fusednn.set_num_threads(threads)
+                call()  # starts them
+                for _ in range(20):
+                    cpu, wall = time.process_time(), time.perf_counter()
+                    call()
+                    times[i].append(time.perf_counter() - wall)
+                    used[i] += time.process_time() - cpu
+        one, two = map(np.median, times)
+        print(two / one, used[1] / used[0])
+    """
+    neighbour = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(NEIGHBOUR)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert neighbour.stdout.readline() == "busy\n"
+        slower, costlier = map(float, printed(program).split())
+        assert neighbour.poll() is None
+    finally:
+        neighbour.kill()
+        neighbour.communicate()
+    assert slower < 2
+    assert costlier < 2
