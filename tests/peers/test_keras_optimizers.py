@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 SHAPES = ((5, 19), (19,))
 OWN = {
-    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"nesterov": True}],
+    "SGD": [{}, {"nesterov": True}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
     "Adagrad": [{}, {"initial_accumulator_value": 0.0, "epsilon": 1e-2}],
     "RMSprop": [
         {},
@@ -99,9 +99,13 @@ def test_200_steps(rng, name, own, common):
     assert all(np.abs(v.value - b).max() > 0.02 for v, b in zip(twins.mine, before, strict=True))
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_changing_the_learning_rate(rng, name):
-    twins = Twins(rng, name, {"learning_rate": 0.1, **OWN[name][-1]})
+EVERY_OWN = [(name, own) for name, options in OWN.items() for own in options]
+
+
+@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=case_id)
+def test_changing_the_learning_rate(rng, name, own):
+    """With momentum the rate is inside the buffer: a change of it fades in."""
+    twins = Twins(rng, name, {"learning_rate": 0.1, **own})
     for rate in (0.1, 0.02, 0.5, 0.0, 0.01):
         twins.optimizer.learning_rate = rate
         twins.peer.learning_rate = rate
@@ -110,12 +114,23 @@ def test_changing_the_learning_rate(rng, name):
         twins.check()
 
 
-def test_a_schedule(rng):
-    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
-    twins = Twins(rng, "SGD", {"momentum": 0.9})
-    twins.optimizer.learning_rate = lambda step: float(schedule(step))
-    twins.peer.learning_rate = schedule
-    for _ in range(50):
+SCHEDULES = {
+    "ExponentialDecay": (0.1, 10, 0.5),
+    "PiecewiseConstantDecay": ([10, 11, 30], [0.1, 0.5, 0.02, 0.001]),
+    "PolynomialDecay": (0.1, 10, 0.001, 2.0, True),  # again and again
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=case_id)
+def test_a_schedule(rng, name, own, schedule):
+    """Keras' own schedule leads both; what the decay of weights takes follows it, too."""
+    rate = getattr(keras.optimizers.schedules, schedule)(*SCHEDULES[schedule])
+    twins = Twins(rng, name, {"weight_decay": 0.05, **own})
+    rates = [float(rate(step)) for step in range(50)]
+    twins.optimizer.learning_rate = rates.__getitem__
+    twins.peer.learning_rate = rate
+    for _ in rates:
         twins.step()
     twins.check()
 

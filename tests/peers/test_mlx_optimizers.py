@@ -1,6 +1,6 @@
 """The "mlx" convention against `mlx.optimizers` on the CPU: 200 steps with every option.
 
-`pip install "mlx[cpu]"` brings it to Linux.
+`pip install "mlx[cpu]"` brings it to Linux with glibc 2.35 or later.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import pytest
 import reference as ref
 from fusednn import ops
 
-mx = pytest.importorskip("mlx.core", reason="compares with MLX")
-peers = pytest.importorskip("mlx.optimizers", reason="compares with MLX")
+mx = pytest.importorskip("mlx.core", reason="compares with MLX: mlx[cpu]")
+peers = pytest.importorskip("mlx.optimizers", reason="compares with MLX: mlx[cpu]")
 
 SIZES = ((1,), (7,), (3, 5, 7), (97,))
 NAMES = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}

@@ -103,20 +103,32 @@ def test_defaults(make, kind):
     np.testing.assert_allclose(params[0], theirs.detach().numpy(), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ref.OPTIMIZERS)
-def test_learning_rate_changes_as_in_torch(make, kind):
-    """A schedule acts on the buffer as it is, not on gradients already in it."""
+def scheduled_cases():
+    for kind in TORCH_NAMES:
+        for options in ref.own_cases(kind, "torch"):
+            yield kind, options
+        yield kind, ref.own_cases(kind, "torch")[-1] | {"weight_decay": 0.1}
+    yield "adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}
+
+
+@pytest.mark.parametrize(("kind", "options"), list(scheduled_cases()), ids=ref.case_id)
+def test_a_schedule(make, kind, options):
+    """The rate acts on the buffer as it is, not on gradients already in it."""
     params = [make.normal((97,), np.float64)]
     theirs = torch.nn.Parameter(torch.from_numpy(params[0].copy()))
-    options = ref.own_cases(kind, "torch")[-1]
     peer = optimizer(kind, [theirs], options)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(peer, 13)
     states = ref.initial_states(kind, params, options)
+    rates = set()
     for step in range(1, 41):
-        lr = peer.param_groups[0]["lr"] = (1 + step % 7) / step
         grad = make.normal((97,), np.float64)
         theirs.grad = torch.from_numpy(grad.copy())
+        (lr,) = schedule.get_last_lr()
         peer.step()
+        schedule.step()
         ref.call_step(ops, kind, params, [grad], states, step=step, lr=lr, **options)
+        rates.add(lr)
+    assert len(rates) == 13
     np.testing.assert_allclose(params[0], theirs.detach().numpy(), atol=1e-12)
 
 
