@@ -134,8 +134,8 @@ inline cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shap
   config.numAttrs = shape.cooperative ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 #else
-  return gpusim::launch(shape.grid, shape.block, shape.shared_bytes, shape.cooperative, stream,
-                        [&] { kernel(arguments...); });
+  return gpusim::launch(reinterpret_cast<const void*>(kernel), shape.grid, shape.block, shape.shared_bytes,
+                        shape.cooperative, stream, [&] { kernel(arguments...); });
 #endif
 }
 

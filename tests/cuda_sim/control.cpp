@@ -1,0 +1,85 @@
+// What tests choose and ask, as C functions (simulator.py).
+#include "state.h"
+
+#define GPUSIM_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace gpusim {
+int64_t live_allocations();
+}
+
+using namespace gpusim;
+
+// Back to the defaults, no faults, nothing counted.
+GPUSIM_EXPORT void gpusim_reset() {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  settings = {};
+  counts = {};
+  faults = {};
+  report.clear();
+  last_error = cudaSuccess;
+}
+
+// order: 0 fifo, 1 reverse, 2 random, 3 starve.
+GPUSIM_EXPORT void gpusim_schedule(int order, uint64_t seed) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  settings.order = static_cast<Order>(order);
+  settings.seed = seed;
+}
+
+// Sets one property of the device; returns whether there is one of this name.
+GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  const std::string n = name;
+  if (n == "devices") {
+    settings.devices = static_cast<int>(value);
+  } else if (n == "multiprocessors") {
+    settings.multiprocessors = static_cast<int>(value);
+  } else if (n == "blocks_per_multiprocessor") {
+    settings.blocks_per_multiprocessor = static_cast<int>(value);
+  } else if (n == "capability") {
+    settings.capability = static_cast<int>(value);
+  } else if (n == "driver") {
+    settings.driver = static_cast<int>(value);
+  } else if (n == "cooperative") {
+    settings.cooperative = value != 0;
+  } else if (n == "shared_per_block") {
+    settings.shared_per_block = static_cast<size_t>(value);
+  } else if (n == "shared_per_multiprocessor") {
+    settings.shared_per_multiprocessor = static_cast<size_t>(value);
+  } else if (n == "l2_bytes") {
+    settings.l2_bytes = static_cast<size_t>(value);
+  } else if (n == "capturing") {
+    settings.capturing = value != 0;
+  } else if (n == "fail_allocation") {
+    faults.allocation = value;
+  } else if (n == "fail_launch") {
+    faults.launch = value;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// launches, switches, allocations, synchronisations, copies since the last reset; allocations that live.
+GPUSIM_EXPORT void gpusim_counts(int64_t* six) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  const int64_t values[] = {counts.launches,         counts.switches, counts.allocations,
+                            counts.synchronisations, counts.copies,   live_allocations()};
+  std::copy(std::begin(values), std::end(values), six);
+}
+
+// What went wrong in the last kernel that failed; empty where none did.
+GPUSIM_EXPORT const char* gpusim_report() { return report.c_str(); }
+
+// The device's memory.
+GPUSIM_EXPORT void* gpusim_allocate(size_t bytes) {
+  void* p = nullptr;
+  return cudaMalloc(&p, bytes) == cudaSuccess ? p : nullptr;
+}
+GPUSIM_EXPORT int gpusim_free(void* p) { return cudaFree(p); }
+GPUSIM_EXPORT int gpusim_write(void* to, const void* from, size_t bytes) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice);
+}
+GPUSIM_EXPORT int gpusim_read(void* to, const void* from, size_t bytes) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost);
+}
