@@ -1,11 +1,15 @@
 // What tests choose and ask, as C functions (simulator.py).
+#include <algorithm>
+#include <iterator>
+
 #include "state.h"
 
 #define GPUSIM_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace gpusim {
 int64_t live_allocations();
-}
+int64_t stacks();
+}  // namespace gpusim
 
 using namespace gpusim;
 
@@ -60,16 +64,23 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
   return true;
 }
 
-// launches, switches, allocations, synchronisations, copies since the last reset; allocations that live.
-GPUSIM_EXPORT void gpusim_counts(int64_t* six) {
+// launches, switches, allocations, synchronisations, copies since the last reset; allocations that live, stacks that
+// were ever mapped.
+GPUSIM_EXPORT void gpusim_counts(int64_t* seven) {
   const std::lock_guard<std::mutex> lock(device_mutex);
-  const int64_t values[] = {counts.launches,         counts.switches, counts.allocations,
-                            counts.synchronisations, counts.copies,   live_allocations()};
-  std::copy(std::begin(values), std::end(values), six);
+  const int64_t values[] = {
+      counts.launches,    counts.switches, counts.allocations, counts.synchronisations, counts.copies,
+      live_allocations(), stacks()};
+  std::copy(std::begin(values), std::end(values), seven);
 }
 
 // What went wrong in the last kernel that failed; empty where none did.
 GPUSIM_EXPORT const char* gpusim_report() { return report.c_str(); }
+
+// "address" or "thread" where the library was built with that sanitizer, else "".
+GPUSIM_EXPORT const char* gpusim_sanitizer() {
+  return kAddressSanitizer ? "address" : kThreadSanitizer ? "thread" : "";
+}
 
 // The device's memory.
 GPUSIM_EXPORT void* gpusim_allocate(size_t bytes) {

@@ -416,6 +416,8 @@ void prepare(dim3 grid, dim3 block, size_t shared_bytes) {
 
 }  // namespace
 
+int64_t stacks() { return static_cast<int64_t>(device.fibers.size()); }
+
 // ---- For what waits ----
 
 void wait(const char* what, Site site) {

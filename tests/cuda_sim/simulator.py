@@ -1,0 +1,194 @@
+"""The simulated device as tests see it: its memory, its schedules, its faults."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Where the libraries lie: `nox -s cuda_sim` says so, the CMake preset `cuda_sim` builds there.
+FOLDER = Path(os.environ.get("FUSEDNN_CUDA_SIM") or ROOT / "build/cuda_sim/tests/cuda_sim")
+
+ORDERS = ("fifo", "reverse", "random", "starve")
+#: Of `starve`, seeds divisible by 3 keep their priorities, seeds of remainder 1 change them often.
+SCHEDULES = [("fifo", 1), ("reverse", 1), ("random", 1), *(("starve", seed) for seed in range(6))]
+
+
+def library(name: str) -> Path:
+    """The path of lib`name`.so; skips the test where it has not been built."""
+    path = FOLDER / f"lib{name}.so"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: `nox -s cuda_sim` builds it")
+    return path
+
+
+class Counts(NamedTuple):
+    """What happened since the last reset, and what lives now."""
+
+    launches: int
+    switches: int
+    allocations: int
+    synchronisations: int
+    copies: int
+    live_allocations: int
+    stacks: int
+
+
+class Simulator:
+    """A library with the simulator in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.functions = functions = ctypes.CDLL(str(path))
+        functions.gpusim_allocate.restype = ctypes.c_void_p
+        functions.gpusim_allocate.argtypes = [ctypes.c_size_t]
+        functions.gpusim_free.argtypes = [ctypes.c_void_p]
+        functions.gpusim_write.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+        functions.gpusim_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+        functions.gpusim_schedule.argtypes = [ctypes.c_int, ctypes.c_uint64]
+        functions.gpusim_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
+        functions.gpusim_set.restype = ctypes.c_bool
+        functions.gpusim_report.restype = ctypes.c_char_p
+        functions.gpusim_sanitizer.restype = ctypes.c_char_p
+
+    @property
+    def sanitizer(self) -> str:
+        """ "address" or "thread" where the library was built with it, else ""."""
+        return self.functions.gpusim_sanitizer().decode()
+
+    @property
+    def report(self) -> str:
+        """What went wrong in the last kernel that failed."""
+        return self.functions.gpusim_report().decode()
+
+    @property
+    def counts(self) -> Counts:
+        numbers = (ctypes.c_int64 * 7)()
+        self.functions.gpusim_counts(numbers)
+        return Counts(*numbers)
+
+    def reset(self) -> None:
+        """A device like any other, no faults, nothing counted. Memory stays as it is."""
+        self.functions.gpusim_reset()
+
+    def schedule(self, order: str, seed: int = 1) -> None:
+        """Which thread goes on, in the launches to come."""
+        self.functions.gpusim_schedule(ORDERS.index(order), seed)
+
+    def set(self, **properties: int) -> None:
+        """Properties of the device and faults: `control.cpp` lists them."""
+        for name, value in properties.items():
+            assert self.functions.gpusim_set(name.encode(), value), name
+
+    def array(self, values: Any, dtype: Any = None, offset: int = 0) -> DeviceArray:
+        """A copy of `values` on the device, `offset` bytes after an aligned address."""
+        values = np.ascontiguousarray(values, dtype)
+        array = self.empty(values.shape, values.dtype, offset)
+        array.set(values)
+        return array
+
+    def empty(
+        self, shape: int | tuple[int, ...], dtype: Any = "float32", offset: int = 0
+    ) -> DeviceArray:
+        """An array full of NaNs (all bits set)."""
+        return DeviceArray(
+            self, (shape,) if isinstance(shape, int) else shape, np.dtype(dtype), offset
+        )
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+class _DLManagedTensorVersioned(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),  # null: the array owns everything and must outlive its use
+        ("flags", ctypes.c_uint64),
+        ("tensor", _DLTensor),
+    ]
+
+
+_CODES = {"i": 0, "u": 1, "f": 2}
+_BFLOAT = 4
+_CUDA = 2
+
+
+class DeviceArray:
+    """An array in the simulated device's memory, exported through DLPack."""
+
+    def __init__(
+        self, simulator: Simulator, shape: tuple[int, ...], dtype: np.dtype, offset: int = 0
+    ) -> None:
+        self.simulator, self.shape, self.dtype = simulator, shape, dtype
+        self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        self._base = simulator.functions.gpusim_allocate(self.nbytes + offset) or 0
+        self.pointer = self._base + offset if self._base else 0
+
+    def __del__(self) -> None:
+        # A failing guard zone is reported by the launch that broke it.
+        if self._base:
+            self.simulator.functions.gpusim_free(self._base)
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self.pointer)
+
+    def set(self, values: np.ndarray) -> None:
+        values = np.ascontiguousarray(values, self.dtype)
+        assert values.shape == self.shape, (values.shape, self.shape)
+        status = self.simulator.functions.gpusim_write(
+            self.address, ctypes.c_void_p(values.ctypes.data), self.nbytes
+        )
+        assert status == 0, self.simulator.report
+
+    def get(self) -> np.ndarray:
+        values = np.empty(self.shape, self.dtype)
+        status = self.simulator.functions.gpusim_read(
+            ctypes.c_void_p(values.ctypes.data), self.address, self.nbytes
+        )
+        assert status == 0, self.simulator.report
+        return values
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CUDA, 0
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
+        is_bfloat = self.dtype.name == "bfloat16"
+        code = _BFLOAT if is_bfloat else _CODES[self.dtype.kind]
+        self._shape = (ctypes.c_int64 * max(1, len(self.shape)))(*self.shape)
+        tensor = _DLTensor(
+            self.pointer,
+            _CUDA,
+            0,
+            len(self.shape),
+            code,
+            self.dtype.itemsize * 8,
+            1,
+            self._shape,
+            None,
+            0,
+        )
+        self._managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype = ctypes.py_object
+        new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self._managed), b"dltensor_versioned", None)
