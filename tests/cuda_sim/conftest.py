@@ -17,6 +17,8 @@ def selftest(selftest_library: Simulator) -> Iterator[Simulator]:
     selftest_library.reset()
     yield selftest_library
     selftest_library.reset()
+    races = selftest_library.races()
+    assert not races, races
 
 
 @pytest.fixture(params=SCHEDULES, ids=lambda s: f"{s[0]}{s[1]}")

@@ -126,6 +126,7 @@ void begin_block(Block& block, int64_t number) {
     }
   }
   device.live += device.threads_per_block;
+  release(&device.begun);
 }
 
 void check_shared_guards(const Block& block) {
@@ -212,12 +213,18 @@ Thread* next_thread() {
 
 void run_threads();
 
-Fiber* take_fiber() {
-  if (device.free_fibers.empty()) {
-    Fiber* fiber = create_fiber();
-    device.fibers.push_back(fiber);
-    return fiber;
+Fiber* new_fiber() {
+  device.fibers.push_back(create_fiber());
+  return device.fibers.back();
+}
+
+// To the thread sanitizer a stack used by one thread and then by another would be a race: each keeps its own there.
+Fiber* take_fiber(Thread& t) {
+  if (kThreadSanitizer) {
+    if (t.own_fiber == nullptr) t.own_fiber = new_fiber();
+    return t.own_fiber;
   }
+  if (device.free_fibers.empty()) return new_fiber();
   Fiber* fiber = device.free_fibers.back();
   device.free_fibers.pop_back();
   return fiber;
@@ -233,7 +240,7 @@ void become(Thread* t) {
 void go_on_with(Thread* next, Fiber& from, bool ends) {
   become(next);
   if (next->fiber == nullptr) {
-    next->fiber = take_fiber();
+    next->fiber = take_fiber(*next);
     arm(*next->fiber, run_threads);
   }
   switch_fiber(from, *next->fiber, ends);
@@ -274,8 +281,8 @@ void run_threads() {
     end_thread();
     if (device.live == 0) back_to_system(fiber);
     Thread* next = next_thread();
-    if (next->fiber != nullptr) {
-      device.free_fibers.push_back(&fiber);
+    if (next->fiber != nullptr || kThreadSanitizer) {
+      if (!kThreadSanitizer) device.free_fibers.push_back(&fiber);
       go_on_with(next, fiber, true);
     }
     become(next);
@@ -414,6 +421,20 @@ void prepare(dim3 grid, dim3 block, size_t shared_bytes) {
   }
 }
 
+// After a failure: what threads have done is over, and what lies on their stacks is nobody's.
+void abandon_threads() {
+  if (!kThreadSanitizer) return;
+  for (Thread& t : device.threads) {
+    if (t.clock == nullptr) continue;
+    use_clock(t.clock);
+    release(&device.ended);
+    use_clock(device.system_clock);
+    destroy_clock(t.clock);
+    t.clock = nullptr;
+    t.own_fiber = nullptr;
+  }
+}
+
 }  // namespace
 
 int64_t stacks() { return static_cast<int64_t>(device.fibers.size()); }
@@ -524,19 +545,13 @@ cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_by
   prepare(grid, block, shared_bytes);
   device.system = system_fiber();
   device.system_clock = current_clock();
-  release(&device.begun);
   go_on_with(next_thread(), device.system, false);
+  if (device.failed) abandon_threads();
   acquire(&device.ended);
   current = nullptr;
   counts.switches += device.switches;
   allow(device.shared.data(), device.shared.size());
-  if (device.failed) {
-    for (Thread& t : device.threads) {
-      if (t.clock != nullptr) destroy_clock(t.clock);
-      t.clock = nullptr;
-    }
-    return noted(cudaErrorLaunchFailure);
-  }
+  if (device.failed) return noted(cudaErrorLaunchFailure);
   const std::string broken = broken_guards();
   if (!broken.empty()) {
     report = kernel_name() + ": " + broken;

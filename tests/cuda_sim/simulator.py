@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,12 @@ class Simulator:
         functions.gpusim_set.restype = ctypes.c_bool
         functions.gpusim_report.restype = ctypes.c_char_p
         functions.gpusim_sanitizer.restype = ctypes.c_char_p
+        self._race_log: Path | None = None
+        self._race_log_read = 0
+        if self.sanitizer == "thread":
+            found = re.search(r"log_path=([^:]+)", os.environ.get("TSAN_OPTIONS", ""))
+            assert found, "TSAN_OPTIONS must have log_path: races are read from there"
+            self._race_log = Path(f"{found[1]}.{os.getpid()}")
 
     @property
     def sanitizer(self) -> str:
@@ -71,6 +78,14 @@ class Simulator:
         numbers = (ctypes.c_int64 * 7)()
         self.functions.gpusim_counts(numbers)
         return Counts(*numbers)
+
+    def races(self) -> str:
+        """What the thread sanitizer wrote since the last call: nothing without races."""
+        if self._race_log is None or not self._race_log.exists():
+            return ""
+        text = self._race_log.read_text(errors="replace")
+        new, self._race_log_read = text[self._race_log_read :], len(text)
+        return new
 
     def reset(self) -> None:
         """A device like any other, no faults, nothing counted. Memory stays as it is."""

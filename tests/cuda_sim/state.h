@@ -67,6 +67,7 @@ struct Thread {
   const char* waits_for;  // null: may run
   Site site;              // where it waits
   Clock clock = nullptr;
+  Fiber* own_fiber = nullptr;  // with the thread sanitizer
 };
 
 // What the lanes of one mask wait for; kept at the mask's lowest lane.
