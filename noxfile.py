@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def compiler_file(session: nox.Session, name: str) -> str:
     """Return the path of a library that g++ brings."""
     command = ("g++", f"-print-file-name={name}")
     return os.path.realpath(str(session.run(*command, external=True, silent=True)).strip())
+
+
+def sanitizer_environment(session: nox.Session, runtime: str, **more: str) -> dict[str, str]:
+    """Return what a Python that loads libraries built with a sanitizer runs with."""
+    # Python is not instrumented: preload the run-time, and libstdc++, whose `throw` it wraps.
+    preload = [compiler_file(session, name) for name in (runtime, "libstdc++.so")]
+    return {
+        "LD_PRELOAD": ":".join(preload),
+        # The interpreter keeps its memory to the end: leaks cannot be told from that.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0",
+        **more,
+    }
 
 
 def cmake_environment(session: nox.Session) -> dict[str, str]:
@@ -199,8 +214,6 @@ SANITIZERS = {
 def sanitize(session: nox.Session, kind: str) -> None:
     """Run the kernels' tests under the sanitizers: address with undefined behaviour, or thread."""
     compiled_with, runtime, *tests = SANITIZERS[kind]
-    # Python is not instrumented: preload the run-time, and libstdc++, whose `throw` it wraps.
-    preload = [compiler_file(session, name) for name in (runtime, "libstdc++.so")]
     # All instruction sets are one code; compiling it once, hardly optimised, saves minutes.
     unit = "neon" if platform.machine() in {"aarch64", "arm64"} else "baseline"
     session.install(
@@ -211,15 +224,60 @@ def sanitize(session: nox.Session, kind: str) -> None:
         *("-Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-Cinstall.strip=false"),
         *(".", *groups("kernels")),
     )
-    run_pytest(
-        session,
-        *tests,
-        LD_PRELOAD=":".join(preload),
-        # The interpreter keeps its memory to the end: leaks cannot be told from that.
-        ASAN_OPTIONS="detect_leaks=0",
-        UBSAN_OPTIONS="print_stacktrace=1",
-        TSAN_OPTIONS="halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0",
-    )
+    run_pytest(session, *tests, **sanitizer_environment(session, runtime))
+
+
+def build_cuda_sim(session: nox.Session, kind: str = "plain") -> Path:
+    """Build the simulator of tests/cuda_sim; return the folder of its libraries."""
+    folder = Path("build") / ("cuda_sim" if kind == "plain" else f"cuda_sim-{kind}")
+    options = []
+    if kind != "plain":
+        options = [
+            f"-DFUSEDNN_SANITIZE={'address,undefined' if kind == 'address' else kind}",
+            "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g",
+        ]
+    session.install(*groups("build"))
+    session.run("cmake", "--preset", "cuda_sim", "-B", str(folder), *options)
+    session.run("cmake", "--build", str(folder), "--target", "cuda_sim")
+    return (folder / "tests/cuda_sim").absolute()
+
+
+@nox.session
+@nox.parametrize("kind", ["plain", "address", "thread"], ids=["plain", "address", "thread"])
+def cuda_sim(session: nox.Session, kind: str) -> None:
+    """Run the CUDA kernels on the CPU, in many orders of their threads."""
+    install_package(session, *groups("kernels"))
+    env = {"FUSEDNN_CUDA_SIM": str(build_cuda_sim(session, kind))}
+    if kind == "address":
+        env = sanitizer_environment(session, "libasan.so", **env)
+    elif kind == "thread":
+        # The tests read what is found from the log; the same once more is one more finding.
+        options = (
+            *("ignore_noninstrumented_modules=1", "die_after_fork=0"),
+            *("suppress_equal_stacks=0", "suppress_equal_addresses=0"),
+            f"log_path={Path(session.create_tmp()).absolute() / 'races'}",
+        )
+        env = sanitizer_environment(session, "libtsan.so", TSAN_OPTIONS=":".join(options), **env)
+    run_pytest(session, "tests/cuda_sim", **env)
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Plant bugs in the CUDA kernels, one at a time: the simulator's tests must notice each.
+
+    ``-- --short`` plants those of the short list only.
+    """
+    install_package(session, *groups("kernels"))
+    build_cuda_sim(session)
+    session.run("python", "tests/cuda_sim/mutations.py", *session.posargs)
+
+
+@nox.session
+def cuda_compile(session: nox.Session) -> None:
+    """Compile the CUDA kernels with nvcc: no warnings, no register spills. Needs no GPU."""
+    if not shutil.which("nvcc"):
+        session.install(*groups("nvcc"))
+    session.run("python", "dev/check_cuda_compile.py", *session.posargs)
 
 
 @nox.session
