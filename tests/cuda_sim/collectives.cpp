@@ -6,6 +6,7 @@ namespace gpusim {
 namespace {
 
 bool same(const Site& a, const Site& b) {
+  if (memcmp(&a, &b, sizeof a) == 0) return true;
   return a.line() == b.line() && a.column() == b.column() && strcmp(a.file_name(), b.file_name()) == 0;
 }
 

@@ -23,6 +23,8 @@ struct Device {
   std::vector<Block> blocks;
   std::vector<Warp> warps;
   std::vector<Thread> threads;
+  std::vector<Clock> clocks;       // of the threads, with the thread sanitizer
+  std::vector<Fiber*> own_fibers;  // the same
   std::vector<Warp*> by_rank;
   std::vector<char> shared;
   char* shared_base = nullptr;  // aligned
@@ -45,13 +47,15 @@ struct Device {
 };
 Device device;
 
+Clock& clock_of(const Thread& t) { return device.clocks[static_cast<size_t>(&t - device.threads.data())]; }
+
 uint64_t draw() {
   device.random ^= device.random << 13;
   device.random ^= device.random >> 7;
   device.random ^= device.random << 17;
-  return device.random * 0x2545f4914f6cdd1dull >> 16;
+  return device.random * 0x2545f4914f6cdd1dull >> 32;
 }
-int draw_below(int n) { return static_cast<int>(draw() % static_cast<uint64_t>(n)); }
+int draw_below(int n) { return static_cast<int>(draw() * static_cast<uint64_t>(n) >> 32); }
 
 // Bit i to bit i ^ flip.
 uint32_t flipped(uint32_t mask) {
@@ -120,8 +124,7 @@ void begin_block(Block& block, int64_t number) {
         Thread& t = block.threads[i];
         t.index = {tx, ty, tz};
         t.fiber = nullptr;
-        t.waits_for = nullptr;
-        if (kThreadSanitizer && t.clock == nullptr) t.clock = create_clock();
+        if (kThreadSanitizer && clock_of(t) == nullptr) clock_of(t) = create_clock();
       }
     }
   }
@@ -152,12 +155,13 @@ std::string waiting_threads() {
     if (block.live == 0) continue;
     for (int i = 0; i < device.threads_per_block; ++i) {
       const Thread& t = block.threads[i];
-      if (t.waits_for == nullptr) continue;
+      const bool may_run = ((t.warp->ready | t.warp->spinning) & bit_of(t)) != 0;
+      if (may_run || (t.warp->exited >> t.lane & 1u) != 0) continue;
       ++waiting;
       // One of a warp tells enough.
       if (named < 8 && (named == 0 || i % 32 == 0)) {
         ++named;
-        text += "\n  " + place(t) + " waits in " + t.waits_for + " at " + place(t.site);
+        text += "\n  " + place(t) + " waits in " + t.waits_in + " at " + place(t.site);
       }
     }
   }
@@ -221,8 +225,9 @@ Fiber* new_fiber() {
 // To the thread sanitizer a stack used by one thread and then by another would be a race: each keeps its own there.
 Fiber* take_fiber(Thread& t) {
   if (kThreadSanitizer) {
-    if (t.own_fiber == nullptr) t.own_fiber = new_fiber();
-    return t.own_fiber;
+    Fiber*& own = device.own_fibers[static_cast<size_t>(&t - device.threads.data())];
+    if (own == nullptr) own = new_fiber();
+    return own;
   }
   if (device.free_fibers.empty()) return new_fiber();
   Fiber* fiber = device.free_fibers.back();
@@ -234,7 +239,7 @@ void become(Thread* t) {
   current = t;
   here.thread = t->index;
   here.block = t->block->index;
-  use_clock(t->clock);
+  if (kThreadSanitizer) use_clock(clock_of(*t));
 }
 
 void go_on_with(Thread* next, Fiber& from, bool ends) {
@@ -370,6 +375,10 @@ void prepare(dim3 grid, dim3 block, size_t shared_bytes) {
   if (device.warps.size() < static_cast<size_t>(device.ranks)) device.warps.resize(static_cast<size_t>(device.ranks));
   const size_t threads = static_cast<size_t>(slots) * static_cast<size_t>(device.threads_per_block);
   if (device.threads.size() < threads) device.threads.resize(threads);
+  if (kThreadSanitizer && device.clocks.size() < threads) {
+    device.clocks.resize(threads);
+    device.own_fibers.resize(threads);
+  }
   device.by_rank.resize(static_cast<size_t>(device.ranks));
   const size_t shared = device.shared_stride * static_cast<size_t>(slots) + 128;
   allow(device.shared.data(), device.shared.size());
@@ -405,7 +414,7 @@ void prepare(dim3 grid, dim3 block, size_t shared_bytes) {
     for (size_t i = 0; i < device.block_order.size(); ++i) device.block_order[i] = static_cast<int64_t>(i);
     std::reverse(device.block_order.begin(), device.block_order.end());
     for (size_t i = device.block_order.size(); is_random && i > 1; --i) {
-      std::swap(device.block_order[i - 1], device.block_order[draw() % i]);
+      std::swap(device.block_order[i - 1], device.block_order[static_cast<size_t>(draw_below(static_cast<int>(i)))]);
     }
   }
   if (is_random) {
@@ -424,15 +433,15 @@ void prepare(dim3 grid, dim3 block, size_t shared_bytes) {
 // After a failure: what threads have done is over, and what lies on their stacks is nobody's.
 void abandon_threads() {
   if (!kThreadSanitizer) return;
-  for (Thread& t : device.threads) {
-    if (t.clock == nullptr) continue;
-    use_clock(t.clock);
+  for (Clock& clock : device.clocks) {
+    if (clock == nullptr) continue;
+    use_clock(clock);
     release(&device.ended);
     use_clock(device.system_clock);
-    destroy_clock(t.clock);
-    t.clock = nullptr;
-    t.own_fiber = nullptr;
+    destroy_clock(clock);
   }
+  std::fill(device.clocks.begin(), device.clocks.end(), nullptr);
+  std::fill(device.own_fibers.begin(), device.own_fibers.end(), nullptr);
 }
 
 }  // namespace
@@ -443,7 +452,7 @@ int64_t stacks() { return static_cast<int64_t>(device.fibers.size()); }
 
 void wait(const char* what, Site site) {
   Thread& t = *current;
-  t.waits_for = what;
+  t.waits_in = what;
   t.site = site;
   make_unready(*t.warp, bit_of(t));
   go_on_with(next_thread(), *t.fiber, false);
@@ -451,7 +460,6 @@ void wait(const char* what, Site site) {
 
 void wake(Warp& warp, uint32_t lanes) {
   device.spins = 0;
-  for (uint32_t rest = lanes; rest != 0; rest &= rest - 1) warp.threads[__builtin_ctz(rest)].waits_for = nullptr;
   make_ready(warp, flipped(lanes));
 }
 

@@ -58,16 +58,15 @@ std::string broken_guards();
 struct Block;
 struct Warp;
 
-struct Thread {
+// What every switch needs fits in a cache line.
+struct alignas(64) Thread {
   uint3 index;
+  int lane;
   Block* block;
   Warp* warp;
-  int lane;
-  Fiber* fiber;           // null: has not begun
-  const char* waits_for;  // null: may run
-  Site site;              // where it waits
-  Clock clock = nullptr;
-  Fiber* own_fiber = nullptr;  // with the thread sanitizer
+  Fiber* fiber;          // null: has not begun
+  const char* waits_in;  // its last wait: the function, and from where it was called
+  Site site;
 };
 
 // What the lanes of one mask wait for; kept at the mask's lowest lane.
