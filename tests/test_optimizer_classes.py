@@ -8,8 +8,7 @@ import pytest
 import reference as ref
 from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fusednn.variable import Variable
-
-SHAPES = ((5, 19), (19,), (1,), (0, 3))
+from optimizer_variables import SHAPES, make_gradients, make_variables, values
 
 # Class, its own options; the reference's row, the same options and states by its names.
 CASES = [
@@ -43,21 +42,6 @@ COMMON = [
     ({"global_clipnorm": 1.5}, {"max_norm": 1.5}),
     ({"use_ema": True, "ema_momentum": 0.9}, {"ema_momentum": 0.9}),
 ]
-
-
-def make_variables(rng, shapes=SHAPES, dtype=np.float32):
-    return [
-        Variable(rng.standard_normal(shape).astype(dtype), name=f"w{i}", path=f"layer/w{i}")
-        for i, shape in enumerate(shapes)
-    ]
-
-
-def make_gradients(rng, variables):
-    return [np.asarray(rng.standard_normal(v.shape)).astype(v.dtype) for v in variables]
-
-
-def values(variables):
-    return [v.numpy() for v in variables]
 
 
 @pytest.mark.parametrize(("common", "ref_common"), COMMON, ids=ref.case_id)

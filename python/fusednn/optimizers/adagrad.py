@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from fusednn import ops
 from fusednn._arguments import check_number
 from fusednn.optimizers.base import Optimizer
-from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions
+from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions, State
 
 
 class Adagrad(Optimizer):
@@ -29,6 +29,7 @@ class Adagrad(Optimizer):
     """
 
     config_names = ("initial_accumulator_value", "epsilon")
+    unsigned_states = frozenset({"accumulator"})
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Adagrad(Optimizer):
         self,
         params: list[Array],
         grads: list[Array],
-        states: Mapping[str, list[Array]],
+        states: Mapping[str, list[State]],
         **options: Any,
     ) -> None:
         """See `Optimizer.step`."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from fusednn import ops
 from fusednn._arguments import check_number
 from fusednn.optimizers.base import Optimizer
-from fusednn.optimizers.options import Array, CommonOptions, LearningRate, OptimizerOptions
+from fusednn.optimizers.options import Array, CommonOptions, LearningRate, OptimizerOptions, State
 
 
 class Adam(Optimizer):
@@ -33,6 +33,7 @@ class Adam(Optimizer):
     """
 
     config_names = ("beta_1", "beta_2", "epsilon", "amsgrad")
+    unsigned_states = frozenset({"velocity"})
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class Adam(Optimizer):
         self.beta_2 = check_number("beta_2", beta_2, minimum=0, below=1)
         self.epsilon = check_number("epsilon", epsilon, minimum=0)
         self.amsgrad = bool(amsgrad)
+        if self.amsgrad:
+            self._refuse_quantized_states("amsgrad")
 
     def initial_states(self) -> dict[str, float]:
         """See `Optimizer.initial_states`."""
@@ -58,7 +61,7 @@ class Adam(Optimizer):
         self,
         params: list[Array],
         grads: list[Array],
-        states: Mapping[str, list[Array]],
+        states: Mapping[str, list[State]],
         **options: Any,
     ) -> None:
         """See `Optimizer.step`."""
@@ -71,7 +74,9 @@ class Adam(Optimizer):
             beta2=self.beta_2,
             eps=self.epsilon,
             amsgrad=self.amsgrad,
-            max_exp_avg_sqs=states.get("velocity_hat"),
+            max_exp_avg_sqs=cast(
+                "list[Array] | None", states.get("velocity_hat")
+            ),  # never quantized
             **options,
         )
 

@@ -7,7 +7,12 @@ from typing import Any, TypeAlias, TypedDict
 
 from numpy.typing import NDArray
 
+from fusednn.ops import QuantizedState
+
 Array: TypeAlias = NDArray[Any]
+
+#: What an optimizer keeps for a variable.
+State: TypeAlias = Array | QuantizedState
 
 #: A number, or what returns it when called with the number of steps taken.
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -22,6 +27,7 @@ class CommonOptions(TypedDict, total=False):
     use_ema: bool
     ema_momentum: float
     ema_overwrite_frequency: int | None
+    quantized_states: bool
     name: str | None
     lr: LearningRate | None
 

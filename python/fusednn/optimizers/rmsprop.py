@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from fusednn import ops
 from fusednn._arguments import check_number
 from fusednn.optimizers.base import Optimizer
-from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions
+from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions, State
 
 
 class RMSprop(Optimizer):
@@ -35,6 +35,7 @@ class RMSprop(Optimizer):
     """
 
     config_names = ("rho", "momentum", "epsilon", "centered")
+    unsigned_states = frozenset({"velocity"})
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class RMSprop(Optimizer):
         self.momentum = check_number("momentum", momentum, minimum=0, maximum=1)
         self.epsilon = check_number("epsilon", epsilon, minimum=0)
         self.centered = bool(centered)
+        if self.centered:
+            self._refuse_quantized_states("centered")
 
     def initial_states(self) -> dict[str, float]:
         """See `Optimizer.initial_states`."""
@@ -64,7 +67,7 @@ class RMSprop(Optimizer):
         self,
         params: list[Array],
         grads: list[Array],
-        states: Mapping[str, list[Array]],
+        states: Mapping[str, list[State]],
         **options: Any,
     ) -> None:
         """See `Optimizer.step`."""
@@ -77,6 +80,7 @@ class RMSprop(Optimizer):
             momentum=self.momentum,
             momentum_buffers=states.get("momentum"),
             centered=self.centered,
-            grad_avgs=states.get("average_gradient"),
+            # Never quantized.
+            grad_avgs=cast("list[Array] | None", states.get("average_gradient")),
             **options,
         )

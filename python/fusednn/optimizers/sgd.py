@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from fusednn import ops
 from fusednn._arguments import check_number
 from fusednn.optimizers.base import Optimizer
-from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions
+from fusednn.optimizers.options import Array, LearningRate, OptimizerOptions, State
 
 
 class SGD(Optimizer):
@@ -50,7 +50,7 @@ class SGD(Optimizer):
         self,
         params: list[Array],
         grads: list[Array],
-        states: Mapping[str, list[Array]],
+        states: Mapping[str, list[State]],
         **options: Any,
     ) -> None:
         """See `Optimizer.step`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fusednn.optimizers.options import Array
+from fusednn import ops
+from fusednn.optimizers.options import Array, State
 
 if TYPE_CHECKING:
     from fusednn.variable import Variable
@@ -22,7 +23,7 @@ class Group(NamedTuple):
     #: Whether weight decay applies: a call has one decay for all of its variables.
     decays: bool
     params: list[Array]
-    states: dict[str, list[Array]]
+    states: dict[str, list[State]]
     averages: list[Array] | None
 
 
@@ -40,7 +41,9 @@ class DecayExclusion:
 
 
 class Slots:
-    """Variables, their states and their moving averages: float64 for float64, else float32.
+    """Variables, their states and their moving averages.
+
+    Float64 for float64, else float32; states may be in 8 bits.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ class Slots:
         Distinct variables; their arrays are kept.
     initial_states
         Name and initial value of each state.
+    codes
+        None, or for each state whether its 8-bit codes are signed.
     use_ema
         Whether to keep averages; they start as copies of the variables.
     exempt
@@ -59,6 +64,7 @@ class Slots:
         variables: Sequence[Variable],
         initial_states: dict[str, float],
         *,
+        codes: Mapping[str, bool] | None,
         use_ema: bool,
         exempt: DecayExclusion,
     ) -> None:
@@ -70,8 +76,19 @@ class Slots:
                 f"of which {len(self._positions)} are distinct"
             )
         self._exempt = exempt
-        self.states = {
-            name: [_full(variable.value, value) for variable in self.variables]
+        for variable in self.variables if codes is not None else ():
+            if variable.dtype == np.float64:
+                raise TypeError(
+                    "`quantized_states` must be False for float64 variables. "
+                    f"Received: quantized_states=True, `{variable.path}` of dtype float64"
+                )
+        self.states: dict[str, list[State]] = {
+            name: [
+                _full(variable.value, value)
+                if codes is None
+                else _quantized(variable.value, value, signed=codes[name])
+                for variable in self.variables
+            ]
             for name, value in initial_states.items()
         }
         self.averages = (
@@ -118,3 +135,10 @@ def _full(param: Array, value: float) -> Array:
     dtype = _dtype(param)
     # Zeros come from the system page by page, when first written.
     return np.full(param.shape, value, dtype) if value else np.zeros(param.shape, dtype)
+
+
+def _quantized(param: Array, value: float, *, signed: bool) -> State:
+    state = ops.quantized_state(param, signed=signed)
+    if value:
+        state.assign(np.full(param.shape, value))
+    return state
