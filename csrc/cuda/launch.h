@@ -135,7 +135,7 @@ inline cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shap
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 #else
   return gpusim::launch(reinterpret_cast<const void*>(kernel), shape.grid, shape.block, shape.shared_bytes,
-                        shape.cooperative, stream, [&] { kernel(arguments...); });
+                        shape.cooperative, stream, [=] { kernel(arguments...); });
 #endif
 }
 

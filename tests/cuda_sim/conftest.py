@@ -1,5 +1,6 @@
 """Fixtures of what runs on the simulated device."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +26,25 @@ def selftest(selftest_library: Simulator) -> Iterator[Simulator]:
 def schedule(request: pytest.FixtureRequest) -> tuple[str, int]:
     """The test runs in each of these orders of threads."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def kernels_library() -> Simulator:
+    path = library("fusednn_cuda_sim")
+    # The package loads it at its first call for an array on a GPU, and keeps what it found.
+    os.environ["FUSEDNN_CUDA_LIBRARY"] = str(path)
+    return Simulator(path)
+
+
+@pytest.fixture
+def gpu(kernels_library: Simulator) -> Iterator[Simulator]:
+    """The simulated device that `fusednn.ops` computes on when given `gpu.array(...)`.
+
+    A kernel that fails is an exception of the package, with the simulator's report in it. Races
+    that the thread sanitizer found fail the test.
+    """
+    kernels_library.reset()
+    yield kernels_library
+    kernels_library.reset()
+    races = kernels_library.races()
+    assert not races, races

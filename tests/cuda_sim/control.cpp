@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "state.h"
+#include "stream_work.h"
 
 #define GPUSIM_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -15,6 +16,7 @@ using namespace gpusim;
 
 // Back to the defaults, no faults, nothing counted.
 GPUSIM_EXPORT void gpusim_reset() {
+  clear_work();
   const std::lock_guard<std::mutex> lock(device_mutex);
   settings = {};
   counts = {};
@@ -52,8 +54,8 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
     settings.shared_per_multiprocessor = static_cast<size_t>(value);
   } else if (n == "l2_bytes") {
     settings.l2_bytes = static_cast<size_t>(value);
-  } else if (n == "capturing") {
-    settings.capturing = value != 0;
+  } else if (n == "deferred") {
+    settings.deferred = value != 0;
   } else if (n == "fail_allocation") {
     faults.allocation = value;
   } else if (n == "fail_launch") {
@@ -89,8 +91,14 @@ GPUSIM_EXPORT void* gpusim_allocate(size_t bytes) {
 }
 GPUSIM_EXPORT int gpusim_free(void* p) { return cudaFree(p); }
 GPUSIM_EXPORT int gpusim_write(void* to, const void* from, size_t bytes) {
-  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice);
+  return cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice);
 }
 GPUSIM_EXPORT int gpusim_read(void* to, const void* from, size_t bytes) {
-  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost);
+  return cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost);
 }
+
+// A graph: what is given between the first two is recorded, not done; each replay does it, and the status is the first
+// that is no success.
+GPUSIM_EXPORT void gpusim_begin_capture() { begin_capture(); }
+GPUSIM_EXPORT void gpusim_end_capture() { end_capture(); }
+GPUSIM_EXPORT int gpusim_replay() { return replay(); }

@@ -27,6 +27,7 @@
 
 #include "cuda_types.h"
 #include "runtime.h"
+#include "stream_work.h"
 
 #define GPUSIM_INTERNAL __attribute__((visibility("hidden")))
 
@@ -95,24 +96,28 @@ T shuffle(uint32_t mask, T value, int source, const char* name, Site site) {
 
 // ---- Launching (scheduler.cpp) ----
 struct Kernel {
-  const void* address;  // null: not known
+  const void* address;
   void (*run)(const void* body);
   const void* body;
 };
-GPUSIM_INTERNAL cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool cooperative,
-                                   cudaStream_t stream);
+GPUSIM_INTERNAL cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_bytes);
+// Whether such a launch may be: its limits, and faults.
+GPUSIM_INTERNAL cudaError_t check_launch(const void* address, dim3 grid, dim3 block, size_t shared_bytes,
+                                         bool cooperative);
 
-// body() is one thread's call of the kernel at `address`, whose symbol names it in reports.
+// body() is one thread's call of the kernel at `address`, whose symbol names it in reports. It holds the arguments.
 template <class Body>
 cudaError_t launch(const void* address, dim3 grid, dim3 block, size_t shared_bytes, bool cooperative,
                    cudaStream_t stream, const Body& body) {
-  const Kernel kernel{address, [](const void* b) { (*static_cast<const Body*>(b))(); }, &body};
-  return launch(kernel, grid, block, shared_bytes, cooperative, stream);
-}
-template <class Body>
-cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, bool cooperative, cudaStream_t stream,
-                   const Body& body) {
-  return launch(nullptr, grid, block, shared_bytes, cooperative, stream, body);
+  static_cast<void>(stream);
+  const cudaError_t e = check_launch(address, grid, block, shared_bytes, cooperative);
+  if (e != cudaSuccess) return e;
+  const auto run = [=](const Body& b) {
+    const Kernel kernel{address, [](const void* p) { (*static_cast<const Body*>(p))(); }, &b};
+    return launch(kernel, grid, block, shared_bytes);
+  };
+  if (is_queued()) return add([run, body] { return run(body); });
+  return run(body);
 }
 
 }  // namespace gpusim

@@ -1,11 +1,11 @@
 // The device's memory and pinned host memory: fresh allocations hold NaNs, and guard zones lie on either side.
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <vector>
 
 #include "state.h"
+#include "stream_work.h"
 
 namespace gpusim {
 namespace {
@@ -116,25 +116,39 @@ using Lock = std::lock_guard<std::mutex>;
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   const Lock lock(device_mutex);
-  if (settings.capturing) return noted(cudaErrorStreamCaptureUnsupported);
+  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
   return allocate(pointer, bytes, true);
 }
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
   const Lock lock(device_mutex);
-  return allocate(pointer, bytes, true);
+  const cudaError_t e = allocate(pointer, bytes, true);
+  // Every replay of a graph finds it fresh.
+  if (e == cudaSuccess && is_capturing() && bytes > 0) {
+    return add([p = *pointer, bytes] {
+      memset(p, kPoison, bytes);
+      return cudaSuccess;
+    });
+  }
+  return e;
 }
 cudaError_t cudaFree(void* pointer) {
+  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
+  do_pending();
   const Lock lock(device_mutex);
-  if (settings.capturing) return noted(cudaErrorStreamCaptureUnsupported);
   return deallocate(pointer, true);
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
-  const Lock lock(device_mutex);
-  return deallocate(pointer, true);
+  // A graph keeps its memory from replay to replay.
+  if (is_capturing()) return cudaSuccess;
+  const auto work = [pointer] {
+    const Lock lock(device_mutex);
+    return deallocate(pointer, true);
+  };
+  return is_queued() ? add(work) : work();
 }
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
   const Lock lock(device_mutex);
-  if (settings.capturing) return noted(cudaErrorStreamCaptureUnsupported);
+  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
   return allocate(pointer, bytes, false);
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return cudaHostAlloc(pointer, bytes, cudaHostAllocDefault); }
@@ -158,24 +172,38 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
+  do_pending();
   const Lock lock(device_mutex);
-  if (settings.capturing) return noted(cudaErrorStreamCaptureUnsupported);
   ++counts.synchronisations;
   return copy(to, from, bytes, kind);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  const Lock lock(device_mutex);
-  return copy(to, from, bytes, kind);
+  const auto work = [=](const void* source) {
+    const Lock lock(device_mutex);
+    return copy(to, source, bytes, kind);
+  };
+  if (!is_queued()) return work(from);
+  const char* first = static_cast<const char*>(from);
+  const bool is_pageable = find(from, bytes) == allocations().end();
+  // Of pageable memory the runtime makes a copy before it returns; a graph reads it at each replay.
+  if (is_pageable && !is_capturing() && kind == cudaMemcpyHostToDevice) {
+    return add([work, staged = std::vector<char>(first, first + bytes)] { return work(staged.data()); });
+  }
+  return add([work, from] { return work(from); });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  const Lock lock(device_mutex);
   if (bytes == 0) return cudaSuccess;
-  const auto it = find(to, bytes);
-  if (it == allocations().end() || !it->second.on_device) {
-    report = "cudaMemset: " + std::to_string(bytes) + " bytes lie not in one allocation of the device";
-    return noted(cudaErrorInvalidValue);
-  }
-  memset(to, value, bytes);
-  return cudaSuccess;
+  const auto work = [=] {
+    const Lock lock(device_mutex);
+    const auto it = find(to, bytes);
+    if (it == allocations().end() || !it->second.on_device) {
+      report = "cudaMemset: " + std::to_string(bytes) + " bytes lie not in one allocation of the device";
+      return noted(cudaErrorInvalidValue);
+    }
+    memset(to, value, bytes);
+    return cudaSuccess;
+  };
+  return is_queued() ? add(work) : work();
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes, nullptr); }

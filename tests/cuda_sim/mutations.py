@@ -122,13 +122,14 @@ class Builder:
             )
             if done.returncode != 0:
                 return done.stderr
-        own = {str(target.sources / unit) for unit in units}
-        others = [
-            str(Path(entry["directory"]) / shlex.split(entry["command"])[-3])
-            for path, entry in self.commands.items()
-            if (path.parent == target.sources and str(path) not in own and path.suffix == ".cu")
-            or path.parent == HERE
-        ]
+        own = {target.sources / unit for unit in units}
+        folders = [f"/{name}.dir/" for name in (target.library, "gpusim")]
+        others = []
+        for path, entry in self.commands.items():
+            words = shlex.split(entry["command"])
+            made_by_cmake = words[words.index("-o") + 1]
+            if path not in own and any(name in made_by_cmake for name in folders):
+                others.append(str(Path(entry["directory"]) / made_by_cmake))
         compiler = shlex.split(next(iter(self.commands.values()))["command"])[0]
         library = output / f"lib{target.library}.so"
         done = subprocess.run(

@@ -1,11 +1,12 @@
-// The rest of the runtime API: errors, devices, streams and events. A stream's work is done when it is given, so streams
-// and events only count who waits for the device.
+// The rest of the runtime API: errors, devices, streams and events. There is one order of work for all streams
+// (stream_work.h), so streams and events are only names.
 #include "runtime.h"
 
 #include <algorithm>
 #include <cstdio>
 
 #include "state.h"
+#include "stream_work.h"
 
 struct GpusimStream {
   int unused;
@@ -15,7 +16,6 @@ struct GpusimEvent {
 };
 
 using namespace gpusim;
-using Lock = std::lock_guard<std::mutex>;
 
 namespace {
 
@@ -27,10 +27,9 @@ cudaError_t ready() {
 thread_local int chosen_device = 0;
 
 cudaError_t wait_for_device() {
-  const Lock lock(device_mutex);
-  if (settings.capturing) return noted(cudaErrorStreamCaptureUnsupported);
+  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
   ++counts.synchronisations;
-  return cudaSuccess;
+  return noted(do_pending());
 }
 
 constexpr int kThreadsPerMultiprocessor = 2048, kReservedShared = 1024;
@@ -158,10 +157,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait_for_device(); }
-cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t) { return is_pending() ? cudaErrorNotReady : cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = settings.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  *status = is_capturing() ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -175,4 +174,4 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait_for_device(); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return is_pending() ? cudaErrorNotReady : cudaSuccess; }

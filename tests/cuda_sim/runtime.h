@@ -1,4 +1,4 @@
-// The part of the CUDA runtime API that host drivers use, by its own names. A stream's work is done at once, in order.
+// The part of the CUDA runtime API that host drivers use, by its own names. Streams' work: stream_work.h.
 #pragma once
 
 #include <stddef.h>
@@ -17,6 +17,7 @@
   X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                            \
   X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for execution on the device") \
   X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                   \
+  X(cudaErrorNotReady, 600, "device not ready")                                                       \
   X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                         \
   X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                    \
   X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                        \

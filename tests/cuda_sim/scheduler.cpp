@@ -303,10 +303,9 @@ void yield() {
 
 // ---- Before and after ----
 
-std::string kernel_name() {
+std::string name_of(const void* address) {
   Dl_info info{};
-  const void* address = device.kernel.address;
-  if (address == nullptr || dladdr(address, &info) == 0 || info.dli_saddr != address) return "kernel";
+  if (dladdr(address, &info) == 0 || info.dli_saddr != address) return "kernel";
   int status = 0;
   const std::unique_ptr<char, void (*)(void*)> plain(abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status),
                                                      free);
@@ -530,25 +529,25 @@ std::string place(const Thread& t) {
 }
 
 void fail_launch(const std::string& message) {
-  report = kernel_name() + ", " + place(*current) + ": " + message;
+  report = name_of(device.kernel.address) + ", " + place(*current) + ": " + message;
   device.failed = true;
   back_to_system(*current->fiber);
 }
 
 void fail(const char* message, Site site) { fail_launch(std::string(message) + " at " + place(site)); }
 
-cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool cooperative,
-                   cudaStream_t stream) {
-  static_cast<void>(stream);
+cudaError_t check_launch(const void* address, dim3 grid, dim3 block, size_t shared_bytes, bool cooperative) {
   const std::lock_guard<std::mutex> lock(device_mutex);
-  device.kernel = kernel;
   if (settings.devices == 0) return noted(cudaErrorNoDevice);
   if (faults.launch > 0 && --faults.launch == 0) return noted(cudaErrorLaunchOutOfResources);
   const Problem problem = problem_of(grid, block, shared_bytes, cooperative);
-  if (problem.error != cudaSuccess) {
-    report = kernel_name() + ": " + problem.message;
-    return noted(problem.error);
-  }
+  if (problem.error != cudaSuccess) report = name_of(address) + ": " + problem.message;
+  return noted(problem.error);
+}
+
+cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_bytes) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  device.kernel = kernel;
   ++counts.launches;
   prepare(grid, block, shared_bytes);
   device.system = system_fiber();
@@ -562,7 +561,7 @@ cudaError_t launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared_by
   if (device.failed) return noted(cudaErrorLaunchFailure);
   const std::string broken = broken_guards();
   if (!broken.empty()) {
-    report = kernel_name() + ": " + broken;
+    report = name_of(device.kernel.address) + ": " + broken;
     return noted(cudaErrorIllegalAddress);
   }
   return cudaSuccess;

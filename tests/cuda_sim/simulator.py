@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +92,19 @@ class Simulator:
     def reset(self) -> None:
         """A device like any other, no faults, nothing counted. Memory stays as it is."""
         self.functions.gpusim_reset()
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Record the work given inside, as into a CUDA graph, instead of doing it."""
+        self.functions.gpusim_begin_capture()
+        try:
+            yield
+        finally:
+            self.functions.gpusim_end_capture()
+
+    def replay(self) -> None:
+        """Do what was captured."""
+        assert self.functions.gpusim_replay() == 0, self.report
 
     def schedule(self, order: str, seed: int = 1) -> None:
         """Which thread goes on, in the launches to come."""

@@ -28,7 +28,7 @@ struct Settings {
   size_t shared_per_block = 227 * 1024;
   size_t shared_per_multiprocessor = 228 * 1024;
   size_t l2_bytes = 4 << 20;
-  bool capturing = false;  // as if every stream were being captured into a graph
+  bool deferred = false;  // stream_work.h
 };
 inline Settings settings;
 

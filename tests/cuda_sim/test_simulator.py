@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import subprocess
 import sys
@@ -290,6 +291,49 @@ def test_no_device_and_an_old_driver(selftest):
     selftest.reset()
     selftest.set(driver=12000)
     assert selftest.functions.selftest_device_count() == -35
+
+
+def raw(array: DeviceArray) -> np.ndarray:
+    """What is there now, without waiting for the device."""
+    return np.frombuffer(ctypes.string_at(array.pointer, array.nbytes), array.dtype)
+
+
+def test_deferred_work_is_done_when_the_host_waits(selftest):
+    out = selftest.empty(64)
+    selftest.set(deferred=1)
+    assert selftest.functions.selftest_fill(out.address, 1, 64) == 0
+    assert np.isnan(raw(out)).all()
+    assert selftest.functions.selftest_synchronize() == 0
+    np.testing.assert_array_equal(raw(out), np.ones(64))
+    assert selftest.counts.synchronisations == 1
+
+
+def test_an_error_of_deferred_work_comes_when_the_host_waits(selftest):
+    selftest.set(deferred=1)
+    arrivals = counter(selftest)
+    assert selftest.functions.selftest_livelock(arrivals.address, 2) == 0
+    assert selftest.functions.selftest_synchronize() == 719
+    assert "livelock" in selftest.report
+
+
+def test_memory_changed_before_a_copy_has_read_it(selftest):
+    out = selftest.empty(1)
+    assert selftest.functions.selftest_overwritten_upload(out.address) == 0
+    assert out.get() == 1
+    selftest.set(deferred=1)
+    assert selftest.functions.selftest_overwritten_upload(out.address) == 0
+    assert out.get() == 2
+
+
+def test_a_captured_graph_is_replayed(selftest):
+    counts = selftest.array(np.zeros(4, np.int32))
+    with selftest.capture():
+        assert selftest.functions.selftest_atomics(counts.address, 1) == 0
+        assert selftest.functions.selftest_synchronize() == 900
+    np.testing.assert_array_equal(counts.get(), np.zeros(4))
+    selftest.replay()
+    selftest.replay()
+    assert counts.get()[0] == THREADS * (THREADS - 1)
 
 
 def test_memory_is_counted(selftest):

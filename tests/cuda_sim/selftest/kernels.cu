@@ -225,6 +225,19 @@ SELFTEST selftest_fill(float* out, int blocks, int threads) {
   return launch(fill_kernel, {static_cast<unsigned>(blocks), static_cast<unsigned>(threads)}, nullptr, out);
 }
 
+// Changes pinned memory that the copy may not have read yet.
+SELFTEST selftest_overwritten_upload(float* out) {
+  float* pinned = nullptr;
+  if (cudaHostAlloc(&pinned, sizeof *pinned, cudaHostAllocDefault) != cudaSuccess) return -1;
+  *pinned = 1.f;
+  const cudaError_t e = cudaMemcpyAsync(out, pinned, sizeof *pinned, cudaMemcpyHostToDevice, nullptr);
+  *pinned = 2.f;
+  cudaDeviceSynchronize();
+  cudaFreeHost(pinned);
+  return e;
+}
+SELFTEST selftest_synchronize() { return cudaStreamSynchronize(nullptr); }
+
 // Minus the error where there is one.
 SELFTEST selftest_device_count() {
   int count = 0;

@@ -1,0 +1,32 @@
+// Work given to streams: done at once, or later, or recorded.
+//
+// At once is the default: nothing is allocated, and a failing kernel is the launch's own error. Later (`deferred`) is what
+// a GPU does: work waits, in order, until the host waits for the device. So a driver that changes memory which a copy
+// still reads shows. Between begin_capture() and end_capture() work is only recorded, as into a CUDA graph, which
+// replay() does again and again: whatever the host computed for one call stays as it was.
+#pragma once
+
+#include <functional>
+
+#include "runtime.h"
+
+namespace gpusim {
+
+using Work = std::function<cudaError_t()>;
+
+// Whether work must be given to add() rather than done.
+bool is_queued();
+cudaError_t add(Work work);
+bool is_capturing();
+bool is_pending();
+
+// Does what waits; the first error.
+cudaError_t do_pending();
+
+void begin_capture();
+void end_capture();
+cudaError_t replay();
+// Forgets the graph and what waits.
+void clear_work();
+
+}  // namespace gpusim
