@@ -1,6 +1,6 @@
 // Where threads meet: the barrier of a block and the collectives of a warp. All who meet must come from the same call in
 // the source, name the same lanes, and be there: the device leaves anything else undefined.
-#include "state.h"
+#include "launch_state.h"
 
 namespace gpusim {
 namespace {
@@ -55,8 +55,7 @@ Votes block_barrier(bool vote, const char* name, Site site) {
     open_barrier_if_full(block);
     let_others_go();
   } else {
-    note_at_barrier(thread);
-    wait(name, site);
+    wait_at_barrier(name, site);
   }
   acquire(&block.order[parity]);
   return {block.result, block.result_threads};
@@ -116,7 +115,7 @@ uint64_t warp_collective(Collective kind, uint32_t mask, uint64_t value, int sou
   return warp.value[l];
 }
 
-void leave_warp(Thread& thread) {
+void leave_warp(const Thread& thread) {
   Warp& warp = *thread.warp;
   warp.exited |= 1u << thread.lane;
   if (warp.meeting == 0) return;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "sanitizers.h"
 #include "state.h"
 #include "stream_work.h"
 

@@ -2,7 +2,7 @@
 // nvcc. Kernels and drivers are compiled unmodified, `g++ -x c++`.
 //
 // Every thread of a launch is a fiber (fiber.h) that runs until it waits at a barrier, a warp's collective or in a
-// spinning loop; the schedule (scheduler.cpp) decides who goes on. So an error that depends on the order of threads is
+// spinning loop; the schedule (schedule.cpp) decides who goes on. So an error that depends on the order of threads is
 // looked for by running a kernel in many orders, each reproducible from its seed:
 //   fifo     threads in order of their index, one step each
 //   reverse  the other way round
@@ -94,7 +94,7 @@ T shuffle(uint32_t mask, T value, int source, const char* name, Site site) {
   return value;
 }
 
-// ---- Launching (scheduler.cpp) ----
+// ---- Launching (launch.cpp) ----
 struct Kernel {
   const void* address;
   void (*run)(const void* body);

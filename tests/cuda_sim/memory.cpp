@@ -4,6 +4,7 @@
 #include <map>
 #include <vector>
 
+#include "sanitizers.h"
 #include "state.h"
 #include "stream_work.h"
 
