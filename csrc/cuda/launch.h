@@ -13,6 +13,8 @@
 #include "gpusim.h"
 #endif
 
+#include "math/scalar.h"
+
 namespace fusednn {
 inline namespace FNN_UNIT {
 
@@ -101,6 +103,39 @@ FNN_DEVICE void store_streaming(Bytes16* p, const Bytes16& v) {
                : "memory");
 #else
   *p = v;
+#endif
+}
+
+// Pairs of short floating-point numbers in a word, the first in the low bits: the machine's conversions where it has
+// them, else math/scalar.h's. They differ in the bits of a NaN only.
+FNN_DEVICE void widen_float16_pair(uint32_t bits, float& low, float& high) {
+#ifdef __CUDA_ARCH__
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+      : "=f"(low), "=f"(high)
+      : "r"(bits));
+#else
+  low = float_of_float16<float>(bits & 0xffffu);
+  high = float_of_float16<float>(bits >> 16);
+#endif
+}
+FNN_DEVICE uint32_t narrow_float16_pair(float low, float high) {
+#ifdef __CUDA_ARCH__
+  uint32_t bits;
+  asm("{.reg .b16 l, h; cvt.rn.f16.f32 l, %1; cvt.rn.f16.f32 h, %2; mov.b32 %0, {l, h};}"
+      : "=r"(bits)
+      : "f"(low), "f"(high));
+  return bits;
+#else
+  return float16_of_float<uint32_t>(low) | float16_of_float<uint32_t>(high) << 16;
+#endif
+}
+FNN_DEVICE uint32_t narrow_bfloat16_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+#else
+  return bfloat16_of_float<uint32_t>(low) | bfloat16_of_float<uint32_t>(high) << 16;
 #endif
 }
 

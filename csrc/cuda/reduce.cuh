@@ -1,0 +1,35 @@
+// Sums over a warp, in an order that is always the same, and the barrier of a group of blocks.
+#pragma once
+
+#include "cuda/launch.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+constexpr uint32_t kWholeWarp = 0xffffffffu;
+constexpr int kWarp = 32;
+
+// Over the lanes whose numbers differ in bits below kEnd and not below kBegin, powers of two; every lane gets the sum. As
+// a + b is b + a, the lanes agree in every bit.
+template <int kBegin, int kEnd, class C>
+FNN_DEVICE C sum_over_lanes(C value) {
+#pragma unroll
+  for (int distance = kBegin; distance < kEnd; distance *= 2) value += __shfl_xor_sync(kWholeWarp, value, distance);
+  return value;
+}
+
+// Waits until all `blocks` blocks of a group have come here `round` times. All are resident (a cooperative launch), and
+// *counter was zero before the launch. What a block wrote before, all of them can read afterwards.
+FNN_DEVICE void group_barrier(uint32_t* counter, uint32_t blocks, uint32_t round) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    add_acquire_release(counter, 1);
+    const uint32_t wanted = blocks * round;
+    // Signed distance: the counter may wrap around.
+    while (static_cast<int32_t>(load_acquire(counter) - wanted) < 0) spin_pause();
+  }
+  __syncthreads();
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn

@@ -1,0 +1,234 @@
+// 16-byte vectors of a storage type, and the windows of an array that they are read and written through.
+//
+// Window w of an array is its elements [w * kPerVector, (w + 1) * kPerVector): counted from the array's first element, so
+// that results do not depend on where it lies. A window is one access of 16 bytes where the array is aligned and the
+// window lies within it; elsewhere, and where only some of a window's elements are to be written, single elements are.
+#pragma once
+
+#include "cuda/launch.h"
+#include "math/scalar.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+template <class T>
+constexpr int kPerVector = 16 / sizeof(T);
+
+// Elements that share a 32-bit word are converted together.
+template <class T>
+constexpr int kTogether = sizeof(T) == 2 ? 2 : 1;
+template <class T>
+constexpr int kGroups = kPerVector<T> / kTogether<T>;
+
+// Elements that the machine converts in pairs, low bits first: as math/scalar.h does, except for the bits of a NaN.
+FNN_DEVICE void widen_pair(uint32_t bits, BFloat16, float (&to)[2]) {
+  to[0] = bit_cast<float>(bits << 16);
+  to[1] = bit_cast<float>(bits & 0xffff0000u);
+}
+FNN_DEVICE void widen_pair(uint32_t bits, Float16, float (&to)[2]) { widen_float16_pair(bits, to[0], to[1]); }
+FNN_DEVICE uint32_t narrow_pair(const float (&from)[2], BFloat16) { return narrow_bfloat16_pair(from[0], from[1]); }
+FNN_DEVICE uint32_t narrow_pair(const float (&from)[2], Float16) { return narrow_float16_pair(from[0], from[1]); }
+
+// Group g of a vector: elements [g * kTogether, (g + 1) * kTogether).
+template <class T>
+FNN_DEVICE void unpack(const Bytes16& v, int g, Compute<T> (&to)[kTogether<T>]) {
+  if constexpr (sizeof(T) == 2) {
+    widen_pair(v.word[g], T{}, to);
+  } else if constexpr (sizeof(T) == 4) {
+    to[0] = bit_cast<T>(v.word[g]);
+  } else {
+    to[0] = bit_cast<T>(uint64_t{v.word[2 * g]} | uint64_t{v.word[2 * g + 1]} << 32);
+  }
+}
+template <class T>
+FNN_DEVICE void pack(Bytes16& v, int g, const Compute<T> (&from)[kTogether<T>]) {
+  if constexpr (sizeof(T) == 2) {
+    v.word[g] = narrow_pair(from, T{});
+  } else if constexpr (sizeof(T) == 4) {
+    v.word[g] = bit_cast<uint32_t>(from[0]);
+  } else {
+    const auto bits = bit_cast<uint64_t>(from[0]);
+    v.word[2 * g] = static_cast<uint32_t>(bits);
+    v.word[2 * g + 1] = static_cast<uint32_t>(bits >> 32);
+  }
+}
+
+// A bit for each element of a window.
+template <class T>
+constexpr uint32_t kAllElements = (1u << kPerVector<T>)-1u;
+
+// Elements [begin, end) of a window, of those that it has.
+template <class T>
+FNN_DEVICE uint32_t elements_within(int64_t begin, int64_t end) {
+  constexpr int64_t kCount = kPerVector<T>;
+  const auto low = static_cast<uint32_t>(begin < 0 ? 0 : begin > kCount ? kCount : begin);
+  const auto high = static_cast<uint32_t>(end < 0 ? 0 : end > kCount ? kCount : end);
+  return ((1u << high) - 1u) & ~((1u << low) - 1u);
+}
+
+// v with zeros for the elements that are not chosen.
+template <class T>
+FNN_DEVICE Bytes16 only(const Bytes16& v, uint32_t chosen) {
+  Bytes16 result;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    uint32_t bits;
+    if constexpr (sizeof(T) == 2) {
+      bits = (chosen >> (2 * w) & 1u) * 0xffffu | (chosen >> (2 * w + 1) & 1u) * 0xffff0000u;
+    } else {
+      bits = 0u - (chosen >> (sizeof(T) == 4 ? w : w / 2) & 1u);
+    }
+    result.word[w] = v.word[w] & bits;
+  }
+  return result;
+}
+
+// An array of `count` elements, each aligned to its own size.
+template <class T>
+struct Array {
+  char* data;
+  int64_t count;
+  bool aligned;
+
+  FNN_INLINE Array(const void* base, int64_t n)
+      : data(static_cast<char*>(const_cast<void*>(base))),
+        count(n),
+        aligned(reinterpret_cast<uintptr_t>(base) % 16 == 0) {}
+
+  FNN_DEVICE Bytes16* at(int64_t index) const {
+    return reinterpret_cast<Bytes16*>(data + index * static_cast<int64_t>(sizeof(T)));
+  }
+  // Whether the window from `index` on can be read at once.
+  FNN_DEVICE bool whole(int64_t index) const { return aligned && index + kPerVector<T> <= count; }
+
+  // The chosen elements of that window, one by one; zeros for the others.
+  FNN_DEVICE Bytes16 read_elements(int64_t index, uint32_t chosen) const {
+    using Bits = typename BitsOf<sizeof(T)>::type;
+    const auto* from = reinterpret_cast<const Bits*>(at(index));
+    Bytes16 v{};
+#pragma unroll
+    for (int j = 0; j < kPerVector<T>; ++j) {
+      if (chosen >> j & 1u) put_bits(v, j, from[j]);
+    }
+    return v;
+  }
+  FNN_DEVICE void write_elements(int64_t index, uint32_t chosen, const Bytes16& v) const {
+    using Bits = typename BitsOf<sizeof(T)>::type;
+    auto* to = reinterpret_cast<Bits*>(at(index));
+#pragma unroll
+    for (int j = 0; j < kPerVector<T>; ++j) {
+      if (chosen >> j & 1u) to[j] = bits_of<Bits>(v, j);
+    }
+  }
+
+ private:
+  template <int kBytes, class Unused = void>
+  struct BitsOf {
+    using type = uint32_t;
+  };
+  template <class Unused>
+  struct BitsOf<2, Unused> {
+    using type = uint16_t;
+  };
+  template <class Unused>
+  struct BitsOf<8, Unused> {
+    using type = uint64_t;
+  };
+
+  static FNN_DEVICE void put_bits(Bytes16& v, int j, uint16_t bits) {
+    v.word[j / 2] |= static_cast<uint32_t>(bits) << (j % 2 * 16);
+  }
+  static FNN_DEVICE void put_bits(Bytes16& v, int j, uint32_t bits) { v.word[j] = bits; }
+  static FNN_DEVICE void put_bits(Bytes16& v, int j, uint64_t bits) {
+    v.word[2 * j] = static_cast<uint32_t>(bits);
+    v.word[2 * j + 1] = static_cast<uint32_t>(bits >> 32);
+  }
+  template <class Bits>
+  static FNN_DEVICE Bits bits_of(const Bytes16& v, int j) {
+    if constexpr (sizeof(Bits) == 2) {
+      return static_cast<Bits>(v.word[j / 2] >> (j % 2 * 16));
+    } else if constexpr (sizeof(Bits) == 4) {
+      return v.word[j];
+    } else {
+      return uint64_t{v.word[2 * j]} | uint64_t{v.word[2 * j + 1]} << 32;
+    }
+  }
+};
+
+// v[i] of vectors in registers, which have no addresses.
+template <int kCount>
+FNN_DEVICE Bytes16 picked(const Bytes16 (&v)[kCount], int i) {
+  Bytes16 result = v[0];
+#pragma unroll
+  for (int n = 1; n < kCount; ++n) {
+    if (n == i) result = v[n];
+  }
+  return result;
+}
+template <int kCount>
+FNN_DEVICE void replace(Bytes16 (&v)[kCount], int i, const Bytes16& value) {
+#pragma unroll
+  for (int n = 0; n < kCount; ++n) {
+    if (n == i) v[n] = value;
+  }
+}
+
+// A window from an element's index on, and which of its elements are meant: none outside the array.
+struct Window {
+  int64_t index;
+  uint32_t chosen;
+};
+
+// A thread's windows of an array, window(i) for i < kCount; zeros for elements that are not chosen. `kept`: a later pass
+// reads them again. `all_chosen`: no window is partial.
+template <class T, int kCount, class WindowOf>
+FNN_DEVICE void read_windows(const Array<T>& from, const WindowOf& window, bool all_chosen, bool kept,
+                             Bytes16 (&to)[kCount]) {
+  uint32_t rest = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const Window w = window(i);
+    to[i] = Bytes16{};
+    if (w.chosen == 0) continue;
+    if (from.whole(w.index)) {
+      to[i] = kept ? load_kept(from.at(w.index)) : load_streaming(from.at(w.index));
+    } else {
+      rest |= 1u << i;
+    }
+  }
+  // One by one, and in a loop that is not unrolled: rare or slow anyway, so let it be small.
+  for (int i = 0; rest != 0; ++i, rest >>= 1) {
+    if (rest & 1u) {
+      const Window w = window(i);
+      replace(to, i, from.read_elements(w.index, w.chosen));
+    }
+  }
+  if (all_chosen) return;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    to[i] = only<T>(to[i], window(i).chosen);
+  }
+}
+
+template <class T, int kCount, class WindowOf>
+FNN_DEVICE void write_windows(const Array<T>& to, const WindowOf& window, const Bytes16 (&from)[kCount]) {
+  uint32_t rest = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const Window w = window(i);
+    if (w.chosen == kAllElements<T> && to.aligned) {
+      store_streaming(to.at(w.index), from[i]);
+    } else if (w.chosen != 0) {
+      rest |= 1u << i;
+    }
+  }
+  for (int i = 0; rest != 0; ++i, rest >>= 1) {
+    if (rest & 1u) {
+      const Window w = window(i);
+      to.write_elements(w.index, w.chosen, picked(from, i));
+    }
+  }
+}
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn
