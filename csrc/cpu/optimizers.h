@@ -10,29 +10,10 @@
 #include "cpu/optimizer_streams.h"
 #include "cpu/parallel.h"
 #include "cpu/squared_norms.h"
-#include "math/optimizer.h"
+#include "math/optimizer_common.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
-
-inline double clip_factor(double norm, double limit, int32_t convention) {
-  const double factor = limit / (norm + norm_epsilon(convention));
-  return factor < 1.0 ? factor : (norm != norm ? norm : 1.0);
-}
-
-template <class C>
-inline CommonCoefficients<C> common_coefficients(const OptimizerStep& p, double clip_factor, int64_t step) {
-  CommonCoefficients<C> k;
-  k.grad_factor = C(clip_factor / p.grad_scale * (p.maximize ? -1.0 : 1.0));
-  k.clip_value = C(p.clip_value);
-  k.l2 = p.decoupled_weight_decay ? C(0) : C(p.weight_decay);
-  k.decay = p.decoupled_weight_decay ? C(p.hyperparameters[0] * p.weight_decay) : C(0);
-  // The average starts as a copy of the first parameters.
-  k.ema_momentum = step == first_step(p.convention) ? C(0) : C(p.ema_momentum);
-  k.only_scales = p.clip_value == HUGE_VAL && k.l2 == C(0);
-  k.changes_gradient = k.grad_factor != C(1) || !k.only_scales;
-  return k;
-}
 
 template <class Optimizer>
 constexpr int kStatesOf = sizeof(Optimizer::states) / sizeof(State);
@@ -76,7 +57,7 @@ class Updater {
   // Lists of small tensors would spend their time on coefficients if these were not kept from one tensor to the next.
   void prepare(double factor, int64_t step) {
     if (step == step_ && factor == factor_) return;
-    common_ = common_coefficients<C>(p_, factor, step);
+    common_ = common_coefficients<C>(p_, p_.hyperparameters[0], p_.grad_scale, factor, step);
     own_ = Optimizer::template prepare<C>(p_.hyperparameters, Convention(p_.convention), step);
     factor_ = factor;
     step_ = step;

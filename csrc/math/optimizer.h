@@ -280,34 +280,5 @@ struct Adam {
 // X(struct). The position in this list is the optimizer's kind.
 #define FNN_OPTIMIZERS(X) X(Sgd) X(Adagrad) X(Rmsprop) X(Adam)
 
-// What every optimizer may do to a gradient before, and to a parameter around, its own formula.
-template <class C>
-struct CommonCoefficients {
-  C grad_factor;   // 1 / grad_scale, the clip by norm and the sign of `maximize` in one
-  C clip_value;    // infinity: off
-  C l2;            // g <- g + l2 p
-  C decay;         // p <- p - decay p
-  C ema_momentum;  // 0 at the first step: the average starts as a copy, whatever it held
-  bool changes_gradient, only_scales;
-};
-
-template <class C>
-FNN_INLINE C prepared_gradient(const CommonCoefficients<C>& k, C g, C p) {
-  g = g * k.grad_factor;
-  g = g > k.clip_value ? k.clip_value : g;
-  g = g < -k.clip_value ? -k.clip_value : g;
-  return k.l2 == C(0) ? g : g + k.l2 * p;
-}
-
-template <class C>
-FNN_INLINE C decayed(const CommonCoefficients<C>& k, C p) {
-  return p - k.decay * p;
-}
-
-template <class C>
-FNN_INLINE C ema_updated(const CommonCoefficients<C>& k, C ema, C p) {
-  return k.ema_momentum == C(0) ? p : k.ema_momentum * ema + (C(1) - k.ema_momentum) * p;
-}
-
 }  // namespace FNN_UNIT
 }  // namespace fusednn

@@ -1,0 +1,101 @@
+// Device memory that calls borrow and give back, never returned to the device: no call but the first of its size waits for
+// an allocation. What was given back is lent again on the same stream alone, where whoever used it before has finished.
+#pragma once
+
+#include <mutex>
+#include <vector>
+
+#include "cuda/launch.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+class KeptMemory {
+ public:
+  KeptMemory() = default;
+  KeptMemory(const KeptMemory&) = delete;
+  KeptMemory& operator=(const KeptMemory&) = delete;
+  ~KeptMemory() {
+    if (block_.data != nullptr && !in_graph_) give_back(block_);
+  }
+
+  // At least `bytes` of the current device, for work on `stream`; what it held is lost where it has to grow, or where it is
+  // to be `rewritten` and a graph uses it. While a stream is captured nothing can be allocated:
+  // cudaErrorStreamCaptureUnsupported.
+  cudaError_t require(size_t bytes, bool rewritten, cudaStream_t stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (const cudaError_t e = cudaStreamIsCapturing(stream, &status); e != cudaSuccess) return e;
+    const bool capturing = status != cudaStreamCaptureStatusNone;
+    block_.stream = stream;
+    if (block_.bytes < bytes || (in_graph_ && rewritten)) {
+      Block taken;
+      if (const cudaError_t e = take(bytes, stream, capturing, taken); e != cudaSuccess) return e;
+      if (block_.data != nullptr && !in_graph_) give_back(block_);
+      block_ = taken;
+      in_graph_ = false;
+    }
+    // A graph uses it for as long as it lives, which nobody tells us: then it is nobody else's ever again.
+    in_graph_ = in_graph_ || capturing;
+    return cudaSuccess;
+  }
+
+  char* data() const { return block_.data; }
+
+ private:
+  struct Block {
+    char* data = nullptr;
+    size_t bytes = 0;
+    int device = 0;
+    cudaStream_t stream = nullptr;
+  };
+  struct Given {
+    std::mutex mutex;
+    std::vector<Block> blocks;
+  };
+
+  // Outlives whatever gives back at exit.
+  static Given& given() {
+    static auto* all = new Given;
+    return *all;
+  }
+
+  static void give_back(const Block& block) {
+    Given& g = given();
+    const std::lock_guard<std::mutex> lock(g.mutex);
+    g.blocks.push_back(block);
+  }
+
+  static cudaError_t take(size_t bytes, cudaStream_t stream, bool capturing, Block& taken) {
+    int device = 0;
+    if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return e;
+    Given& g = given();
+    {
+      const std::lock_guard<std::mutex> lock(g.mutex);
+      size_t best = g.blocks.size();
+      for (size_t i = 0; i < g.blocks.size(); ++i) {
+        const Block& b = g.blocks[i];
+        if (b.device != device || b.stream != stream || b.bytes < bytes) continue;
+        if (best == g.blocks.size() || b.bytes < g.blocks[best].bytes) best = i;
+      }
+      if (best < g.blocks.size()) {
+        taken = g.blocks[best];
+        g.blocks.erase(g.blocks.begin() + static_cast<std::ptrdiff_t>(best));
+        return cudaSuccess;
+      }
+    }
+    if (capturing) return cudaErrorStreamCaptureUnsupported;
+    // Powers of two, so that what is given back fits others.
+    size_t size = 4096;
+    while (size < bytes) size *= 2;
+    void* data = nullptr;
+    if (const cudaError_t e = cudaMalloc(&data, size); e != cudaSuccess) return e;
+    taken = {static_cast<char*>(data), size, device, stream};
+    return cudaSuccess;
+  }
+
+  Block block_;
+  bool in_graph_ = false;
+};
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn
