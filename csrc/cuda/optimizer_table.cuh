@@ -88,6 +88,12 @@ inline TensorRecord tensor_record(const OptimizerTensor& t, int64_t first_chunk,
   return r;
 }
 
+// A sum of squares, and whether an element was not finite.
+struct SquareSum {
+  double squares;
+  uint32_t nonfinite;
+};
+
 // The last of `count` records whose first(record) is at most `at`: of those with no chunks the last, which has one.
 template <class Record, class First>
 FNN_DEVICE int64_t find_record(const Record* records, int64_t count, int64_t at, const First& first) {

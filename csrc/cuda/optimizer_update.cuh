@@ -13,7 +13,6 @@
 #pragma once
 
 #include "cuda/optimizer_streams.cuh"
-#include "cuda/squared_norms.cuh"
 #include "fusednn/fusednn.h"
 #include "math/optimizer_common.h"
 

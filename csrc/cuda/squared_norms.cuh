@@ -25,11 +25,6 @@ struct alignas(16) NormArray {
   int64_t first_leaf;
 };
 
-struct SquareSum {
-  double squares;
-  uint32_t nonfinite;
-};
-
 struct NormArguments {
   const NormArray* arrays;
   int64_t array_count, leaf_count;

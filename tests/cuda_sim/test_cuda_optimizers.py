@@ -99,7 +99,7 @@ def compare_steps(
         assert_same(gpu.values(), cpu.values(), rtol)
 
 
-@pytest.mark.parametrize(("kind", "convention", "options"), optimizer_cases(), ids=case_id)
+@pytest.mark.parametrize(("kind", "convention", "options"), list(optimizer_cases()), ids=case_id)
 def test_values(cuda, kind, convention, options):
     # A sum of squares may differ in its last bit, and the factor with it.
     rtol = 1e-5 if {"max_norm", "max_norm_each"} & options.keys() else 0.0
@@ -341,7 +341,7 @@ def test_states_that_a_step_does_not_need_stay(cuda):
 
 
 def test_capture(cuda):
-    sizes = tuple(range(5000, 5300))  # more than any other test's: no memory of its size is kept
+    sizes = (1,) * 1500  # more than any test before: no memory of this size is kept
     gpu = Lists.on(cuda, numpy_lists("sgd", {}, sizes))
     cuda.set(capturing=1)
     with pytest.raises(Failed, match="captur") as raised:
@@ -363,14 +363,14 @@ def test_failures_change_nothing(cuda):
     cpu = numpy_lists("adam", {})
     gpu = Lists.on(cuda, cpu)
     before = gpu.values()
-    for fault, status in (("fail_launch", FNN_ERROR_DEVICE), ("fail_launch", FNN_ERROR_DEVICE)):
-        cuda.set(**{fault: 1})
+    for nth in (1, 2, 3):  # one of the uploads, or the update
+        cuda.set(fail_launch=nth)
         with pytest.raises(Failed) as raised:
             gpu.step(1, lr=0.1)
-        assert raised.value.status == status
+        assert raised.value.status == FNN_ERROR_DEVICE
         assert_same(gpu.values(), before)
     compare_steps(cpu, gpu, lr=0.1)
-    large = Lists.on(cuda, numpy_lists("adam", {}, tuple(range(7000, 7200))))
+    large = Lists.on(cuda, numpy_lists("adam", {}, (1,) * 5000))  # as in test_capture
     before = large.values()
     cuda.set(fail_allocation=1)
     with pytest.raises(Failed) as raised:
