@@ -186,15 +186,13 @@ struct Rounding {
   uint64_t tensor_key;
   int32_t number;
 
-  FNN_DEVICE BlockKey key(const LanePlace& at) const {
-    return block_key(tensor_key, number, at.unit / kRandomBlock);
-  }
+  FNN_DEVICE BlockKey key(const LanePlace& at) const { return block_key(tensor_key, number, at.unit / kRandomBlock); }
 };
 
 // Codes and scale of a unit: all lanes of the warp come here.
 template <bool kSigned>
-FNN_DEVICE void store_codes(const DeviceStream& s, float* scales, const LanePlace& at, const float (&from)[kLaneElements],
-                            const Rounding& rounding) {
+FNN_DEVICE void store_codes(const DeviceStream& s, float* scales, const LanePlace& at,
+                            const float (&from)[kLaneElements], const Rounding& rounding) {
   // The bits of magnitudes are ordered as the magnitudes are, NaN last.
   uint32_t largest = 0;
 #pragma unroll
@@ -208,7 +206,8 @@ FNN_DEVICE void store_codes(const DeviceStream& s, float* scales, const LanePlac
     largest = other > largest ? other : largest;
   }
   const uint32_t scale = scale_of(largest);
-  if (threadIdx.x % kWarp == 0) scales[at.unit / kCodeBlock] = bit_cast<float>(scale);
+  // The first element is the unit's.
+  if (threadIdx.x % kWarp == 0 && at.valid[0] > 0) scales[at.unit / kCodeBlock] = bit_cast<float>(scale);
   const bool coded = scale != 0 && scale <= 0x7f800000u;
   const uint32_t origin = code_origin(scale, kSigned);
   const BlockKey key = rounding.key(at);

@@ -7,9 +7,9 @@
 // Only the optimizer and the type of computation are template parameters; storage types and options are branches that
 // all threads of a block take together.
 //
-// Coefficients depend on the step and on the clip by norm. One thread computes them, in double as the CPU does, while the
-// block's first elements are on their way; again where the step or the clip differs from the tensor before. Nothing waits
-// for the host: norms, and whatever stands in `scalars`, are read where they lie.
+// Coefficients depend on the step and on the clip by norm. One thread of a block computes them, in double as the CPU does,
+// and again where the step or the clip differs from the tensor before. Nothing waits for the host: norms, and whatever
+// stands in `scalars`, are read where they lie.
 #pragma once
 
 #include "cuda/optimizer_streams.cuh"
@@ -23,7 +23,7 @@ constexpr int kUpdateThreads = 256;
 // Blocks of a multiprocessor: as many as the registers of kLaneElements elements of each stream allow.
 template <class C>
 constexpr int kUpdateBlocks = sizeof(C) == 8 ? 2 : 3;
-constexpr int64_t kRound = kUpdateThreads / kWarp * kUnit;
+constexpr int kRound = kUpdateThreads / kWarp * kUnit;
 static_assert(kChunk % kRound == 0);
 
 struct UpdateArguments {
@@ -33,14 +33,15 @@ struct UpdateArguments {
   int64_t first_tensor_step;
   bool uses_random_bits;
   fnn_device_scalars scalars;
-  const double* norms;     // sums of squares of each gradient, and over all of them; null where not measured
+  const double* norms;  // sums of squares of each gradient, and over all of them; null where not measured
   const SquareSum* total;
-  uint32_t* finished;      // zero before and after
+  uint32_t* finished;  // zero before and after
 };
 
-// What is constant over a tensor.
+// What is constant over a tensor, and which tensor it is.
 template <class Optimizer, class C>
 struct Prepared {
+  int64_t tensor, steps_ahead;
   CommonCoefficients<C> common;
   typename Optimizer::template Coefficients<C> own;
   uint64_t tensor_key;
@@ -62,6 +63,8 @@ FNN_DEVICE double factor_of(const UpdateArguments& a, int64_t tensor) {
 // By one thread.
 template <class Optimizer, class C>
 FNN_DEVICE void prepare(const UpdateArguments& a, const TensorRecord& t, int64_t tensor, Prepared<Optimizer, C>& k) {
+  k.tensor = tensor;
+  k.steps_ahead = t.steps_ahead;
   const int32_t convention = a.step.convention;
   const int64_t step = a.scalars.step != nullptr ? static_cast<int64_t>(*a.scalars.step) + first_step(convention)
                                                  : a.first_tensor_step + t.steps_ahead;
@@ -105,7 +108,7 @@ class LaneUpdate {
       constexpr Codes kCodes = codes_of<s>();
       load_stream<kCodes>(t_.states[s], at_, states_[s]);
       scales_[s] = 0.0f;
-      if (kCodes != Codes::kNone && t_.states[s].storage == Storage::kCodes) {
+      if (kCodes != Codes::kNone && t_.states[s].storage == Storage::kCodes && at_.unit < t_.count) {
         scales_[s] = t_.state_scales[s][at_.unit / kCodeBlock];
       }
     });
@@ -174,25 +177,21 @@ update_list(const __grid_constant__ UpdateArguments a) {
   auto& k = *reinterpret_cast<Prepared<Optimizer, C>*>(shared_memory());
   const bool going = proceeds(a);
   const bool own_factors = a.step.max_norm_each < HUGE_VAL || a.uses_random_bits;
-  int64_t prepared_tensor = -1, prepared_steps_ahead = 0;
   for (int64_t chunk = blockIdx.x; going && chunk < a.chunk_count; chunk += gridDim.x) {
     const auto first = [](const TensorRecord& r) { return r.first_chunk; };
     const int64_t tensor = find_record(a.tensors, a.tensor_count, chunk, first);
     const TensorRecord& t = a.tensors[tensor];
     const int64_t begin = (chunk - t.first_chunk) * kChunk;
+    if (chunk == blockIdx.x || t.steps_ahead != k.steps_ahead || (own_factors && tensor != k.tensor)) {
+      __syncthreads();  // whoever still reads what was prepared before
+      if (threadIdx.x == 0) prepare<Optimizer, C>(a, t, tensor, k);
+      __syncthreads();
+    }
 #pragma unroll 1
-    for (int64_t at = begin; at < begin + kChunk && at < t.count; at += kRound) {
-      LaneUpdate<Optimizer, C> lane(t, at + static_cast<int>(threadIdx.x / kWarp) * kUnit);
+    for (int offset = 0; offset < kChunk && begin + offset < t.count; offset += kRound) {
+      // Warps past the tensor's end come along: they read zeros and write nothing.
+      LaneUpdate<Optimizer, C> lane(t, begin + offset + static_cast<int>(threadIdx.x / kWarp) * kUnit);
       lane.load();
-      const bool is_new = prepared_tensor < 0 || t.steps_ahead != prepared_steps_ahead ||
-                          (own_factors && tensor != prepared_tensor);
-      if (is_new) {
-        __syncthreads();  // whoever still reads what was prepared before
-        if (threadIdx.x == 0) prepare<Optimizer, C>(a, t, tensor, k);
-        __syncthreads();
-        prepared_tensor = tensor;
-        prepared_steps_ahead = t.steps_ahead;
-      }
       lane.update_and_store(k, a.step.stochastic_rounding);
     }
   }

@@ -114,8 +114,7 @@ struct CudaOptimizerList {
     }
     const bool measured = p.max_norm_each < HUGE_VAL || p.max_norm < HUGE_VAL || p.skip_nonfinite;
     if (measured) {
-      const cudaError_t e =
-          norms_.measure(memory_.data(), 1.0 / p.grad_scale, scalars, multiprocessors, stream);
+      const cudaError_t e = norms_.measure(memory_.data(), 1.0 / p.grad_scale, scalars, multiprocessors, stream);
       if (e != cudaSuccess) return e;
     }
     UpdateArguments a{};

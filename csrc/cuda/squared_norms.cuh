@@ -32,9 +32,9 @@ struct NormArguments {
   const float* divisor;    // not null: the factor is 1 / *divisor
   const float* found_inf;  // not null and not zero: there is nothing to measure
   SquareSum* leaves;
-  double* sums;         // of each array
-  SquareSum* total;     // over all of them
-  uint32_t* finished;   // zero before and after
+  double* sums;        // of each array
+  SquareSum* total;    // over all of them
+  uint32_t* finished;  // zero before and after
 };
 
 // Over all lanes, in a fixed tree; every lane gets it.
@@ -105,7 +105,8 @@ FNN_DEVICE void merge_leaves(const NormArguments& a, SquareSum* shared) {
   __syncthreads();
   SquareSum total{0.0, 0};
   for (int64_t i = threadIdx.x; i < a.array_count; i += kNormThreads) total.squares += a.sums[i];
-  for (int64_t leaf = threadIdx.x; leaf < a.leaf_count; leaf += kNormThreads) total.nonfinite |= a.leaves[leaf].nonfinite;
+  for (int64_t leaf = threadIdx.x; leaf < a.leaf_count; leaf += kNormThreads)
+    total.nonfinite |= a.leaves[leaf].nonfinite;
   total = sum_over_block(total, shared);
   if (threadIdx.x == 0) *a.total = total;
 }

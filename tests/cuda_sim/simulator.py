@@ -172,6 +172,7 @@ class DeviceArray:
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._base = simulator.functions.gpusim_allocate(self.nbytes + offset) or 0
         self.pointer = self._base + offset if self._base else 0
+        self._exports: list[object] = []
 
     def __del__(self) -> None:
         # A failing guard zone is reported by the launch that broke it.
@@ -204,7 +205,7 @@ class DeviceArray:
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
         is_bfloat = self.dtype.name == "bfloat16"
         code = _BFLOAT if is_bfloat else _CODES[self.dtype.kind]
-        self._shape = (ctypes.c_int64 * max(1, len(self.shape)))(*self.shape)
+        shape = (ctypes.c_int64 * max(1, len(self.shape)))(*self.shape)
         tensor = _DLTensor(
             self.pointer,
             _CUDA,
@@ -213,12 +214,14 @@ class DeviceArray:
             code,
             self.dtype.itemsize * 8,
             1,
-            self._shape,
+            shape,
             None,
             0,
         )
-        self._managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
+        managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
+        # The capsule points to it, and one call may ask for two.
+        self._exports.append((managed, shape))
         new = ctypes.pythonapi.PyCapsule_New
         new.restype = ctypes.py_object
         new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-        return new(ctypes.addressof(self._managed), b"dltensor_versioned", None)
+        return new(ctypes.addressof(managed), b"dltensor_versioned", None)

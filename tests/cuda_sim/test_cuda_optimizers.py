@@ -89,7 +89,12 @@ def new_grads(lists: Lists, t: int) -> list[np.ndarray]:
 
 
 def compare_steps(
-    cpu: Lists, gpu: Lists, convention: str = "torch", steps: int = 3, rtol: float = 0.0, **options: Any
+    cpu: Lists,
+    gpu: Lists,
+    convention: str = "torch",
+    steps: int = 3,
+    rtol: float = 0.0,
+    **options: Any,
 ) -> None:
     for t in range(1, steps + 1):
         grads = new_grads(cpu, t)
@@ -129,7 +134,9 @@ def fullest_options(kind: str, in_codes: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3])
-@pytest.mark.parametrize("dtypes", STORAGE, ids=lambda d: "-".join(np.dtype(t).name for t in d.values()))
+@pytest.mark.parametrize(
+    "dtypes", STORAGE, ids=lambda d: "-".join(np.dtype(t).name for t in d.values())
+)
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_storage_types(cuda, kind, dtypes, offset):
     options = fullest_options(kind, dtypes.get("states") == np.uint8)
@@ -145,7 +152,12 @@ def test_storage_types(cuda, kind, dtypes, offset):
 @pytest.mark.parametrize("multiprocessors", [1, 7])
 def test_schedules(cuda, multiprocessors):
     """With codes, random rounding, per-tensor steps and norms: everything that threads wait for."""
-    options = {"lr": 0.05, "ema_momentum": 0.9, "stochastic_rounding_seed": 3, "skip_nonfinite": True}
+    options = {
+        "lr": 0.05,
+        "ema_momentum": 0.9,
+        "stochastic_rounding_seed": 3,
+        "skip_nonfinite": True,
+    }
     sizes = (20000, 0, 300, 5, 4096, 17000)
     dtypes = {"params": BFLOAT16, "grads": BFLOAT16, "states": np.uint8, "ema": BFLOAT16}
     steps = [3, 1, 1, 7, 2, 2]
@@ -168,7 +180,9 @@ def test_schedules(cuda, multiprocessors):
 
 def test_extreme_values(cuda):
     """Infinities, NaNs, denormals and the largest numbers, in elements and in the blocks of codes."""
-    special = np.array([np.inf, -np.inf, np.nan, 1e-42, -1e-40, 3.4e38, -3.4e38, 0.0, -0.0], np.float32)
+    special = np.array(
+        [np.inf, -np.inf, np.nan, 1e-42, -1e-40, 3.4e38, -3.4e38, 0.0, -0.0], np.float32
+    )
     for dtypes in ({}, {"states": np.uint8}, {"grads": BFLOAT16, "params": BFLOAT16}):
         cpu = numpy_lists("adam", {}, (1300, 300, 256), dtypes)
         for grad in cpu.arrays["grads"][:2]:
@@ -179,7 +193,8 @@ def test_extreme_values(cuda):
                 lists.step(t, lr=0.1)
             for name, arrays in gpu.values().items():
                 for ours, theirs in zip(arrays, cpu.values()[name], strict=True):
-                    np.testing.assert_array_equal(ours, theirs, err_msg=name)
+                    wide = (np.asarray(a, np.float64) for a in (ours, theirs))
+                    np.testing.assert_array_equal(*wide, err_msg=name)
 
 
 # ---- Norms ----
@@ -191,7 +206,9 @@ def test_global_norm(cuda, dtype):
     arrays = [rng.normal(size=n).astype(dtype) for n in (40000, 0, 1, 16385, 777)]
     expected = np.sqrt(sum((a.astype(np.float64) ** 2).sum() for a in arrays))
     results = set()
-    for multiprocessors, offset, schedule in zip((1, 2, 40, 3, 1, 9), (0, 1, 0, 3, 0, 0), SCHEDULES):
+    for multiprocessors, offset, schedule in zip(
+        (1, 2, 40, 3, 1, 9), (0, 1, 0, 3, 0, 0), SCHEDULES
+    ):
         cuda.set(multiprocessors=multiprocessors)
         cuda.schedule(*schedule)
         on_device = [cuda.array(a, offset=offset * a.dtype.itemsize) for a in arrays]
@@ -222,7 +239,11 @@ def test_skip_nonfinite(cuda, dtype, bad, where):
     spoilt = [g.copy() for g in grads]
     spoilt[where[0]][where[1]] = bad
     stepped, step = cuda.array(np.array([7], np.int32)), cuda.array(np.array([4.0], np.float32))
-    how: dict[str, Any] = {"lr": 0.1, "skip_nonfinite": True, "scalars": {"stepped": stepped, "step": step}}
+    how: dict[str, Any] = {
+        "lr": 0.1,
+        "skip_nonfinite": True,
+        "scalars": {"stepped": stepped, "step": step},
+    }
     gpu.set_grads(spoilt)
     assert gpu.step(1, **how) == -1
     assert_same(gpu.values(), before)
@@ -275,7 +296,9 @@ def test_device_scalars(cuda, kind, convention):
         grads = new_grads(cpu, t)
         for lists in (cpu, gpu):
             lists.set_grads(grads)
-        cpu.step(step_number(convention, t), convention, lr=lr, grad_scale=grad_scale, weight_decay=0.01)
+        cpu.step(
+            step_number(convention, t), convention, lr=lr, grad_scale=grad_scale, weight_decay=0.01
+        )
         # The host's numbers are not looked at.
         gpu.step(1, convention, lr=99.0, grad_scale=99.0, weight_decay=0.01, scalars=scalars)
         assert_same(gpu.values(), cpu.values())
