@@ -150,44 +150,6 @@ FNN_ONE_COPY void prepare_tables(const BatchNorm& p, const ChannelTables<C>& tab
   prepare_tables(p, tables, [](int64_t, int64_t) {});
 }
 
-// The element-wise formulas, as the geometries' map and sums want them.
-template <class C>
-struct Normalize {
-  C negative_slope;
-  template <class V, class K>
-  FNN_INLINE V operator()(V /*grad*/, V x, const Channel<K>& k) const {
-    return leaky_relu(normalize(x - k.mean, k.scale, k.beta), negative_slope);
-  }
-};
-
-template <class C, class From>
-struct Recover {
-  Slope<C> slope;
-  template <class V, class K>
-  FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<K>& k) const {
-    return From::recover(grad, x, k.mean, k.scale, k.beta, slope);
-  }
-};
-
-template <class C, class From>
-struct GradInput {
-  Recover<C, From> recover;
-  template <class V, class K>
-  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
-    return grad_input(recover(grad, x, k), k.scale, k.mean_grad, k.slope_grad);
-  }
-};
-
-// Frozen statistics: they do not depend on x.
-template <class C>
-struct FrozenGradInput {
-  Recover<C, FromInput> recover;
-  template <class V, class K>
-  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
-    return recover(grad, x, k).grad * k.scale;
-  }
-};
-
 // From partial moments to the results and tables of n channels from c on.
 template <class Geometry, class C>
 FNN_ONE_COPY void finish_moments(const Geometry& geometry, const BatchNorm& p, const Scratch<C>& s, int64_t c,

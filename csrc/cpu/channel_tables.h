@@ -9,12 +9,6 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// One channel's numbers, or those of neighbouring channels in vectors.
-template <class V>
-struct Channel {
-  V mean, scale, beta, mean_grad, slope_grad;
-};
-
 // All channels' numbers: arrays of `channels`, 64-byte aligned.
 template <class C>
 struct ChannelTables {

@@ -77,5 +77,49 @@ FNN_INLINE V grad_input(Recovered<V> r, K scale, K mean_grad, K slope_grad) {
   return scale * ((r.grad - mean_grad) - r.centred * slope_grad);
 }
 
+// One channel's numbers, or those of neighbouring channels in vectors.
+template <class V>
+struct Channel {
+  V mean, scale, beta, mean_grad, slope_grad;
+};
+
+// The passes' formulas for one element, (grad, x, channel): C is the type of computation, V and K a scalar or a vector.
+template <class C>
+struct Normalize {
+  C negative_slope;
+  template <class V, class K>
+  FNN_INLINE V operator()(V /*grad*/, V x, const Channel<K>& k) const {
+    return leaky_relu(normalize(x - k.mean, k.scale, k.beta), negative_slope);
+  }
+};
+
+template <class C, class From>
+struct Recover {
+  Slope<C> slope;
+  template <class V, class K>
+  FNN_INLINE Recovered<V> operator()(V grad, V x, const Channel<K>& k) const {
+    return From::recover(grad, x, k.mean, k.scale, k.beta, slope);
+  }
+};
+
+template <class C, class From>
+struct GradInput {
+  Recover<C, From> recover;
+  template <class V, class K>
+  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
+    return grad_input(recover(grad, x, k), k.scale, k.mean_grad, k.slope_grad);
+  }
+};
+
+// Frozen statistics: they do not depend on x.
+template <class C>
+struct FrozenGradInput {
+  Recover<C, FromInput> recover;
+  template <class V, class K>
+  FNN_INLINE V operator()(V grad, V x, const Channel<K>& k) const {
+    return recover(grad, x, k).grad * k.scale;
+  }
+};
+
 }  // namespace FNN_UNIT
 }  // namespace fusednn
