@@ -83,41 +83,51 @@ FNN_DEVICE Bytes16 only(const Bytes16& v, uint32_t chosen) {
   return result;
 }
 
-// An array of `count` elements, each aligned to its own size.
+// A window from an element's index on, and which of its elements are meant: none outside the array.
+struct Window {
+  int64_t index;
+  uint32_t chosen;
+};
+
+// An array of `count` elements, each aligned to its own size. `crowded`: while a window is read, others may write elements
+// of it that are not chosen.
 template <class T>
 struct Array {
   char* data;
   int64_t count;
-  bool aligned;
+  bool aligned, crowded;
 
-  FNN_INLINE Array(const void* base, int64_t n)
+  FNN_INLINE Array(const void* base, int64_t n, bool crowded_)
       : data(static_cast<char*>(const_cast<void*>(base))),
         count(n),
-        aligned(reinterpret_cast<uintptr_t>(base) % 16 == 0) {}
+        aligned(reinterpret_cast<uintptr_t>(base) % 16 == 0),
+        crowded(crowded_) {}
 
   FNN_DEVICE Bytes16* at(int64_t index) const {
     return reinterpret_cast<Bytes16*>(data + index * static_cast<int64_t>(sizeof(T)));
   }
-  // Whether the window from `index` on can be read at once.
-  FNN_DEVICE bool whole(int64_t index) const { return aligned && index + kPerVector<T> <= count; }
+  // Whether that window can be read at once.
+  FNN_DEVICE bool whole(const Window& w) const {
+    return aligned && w.index + kPerVector<T> <= count && (!crowded || w.chosen == kAllElements<T>);
+  }
 
-  // The chosen elements of that window, one by one; zeros for the others.
-  FNN_DEVICE Bytes16 read_elements(int64_t index, uint32_t chosen) const {
+  // Its chosen elements, one by one; zeros for the others.
+  FNN_DEVICE Bytes16 read_elements(const Window& w) const {
     using Bits = typename BitsOf<sizeof(T)>::type;
-    const auto* from = reinterpret_cast<const Bits*>(at(index));
+    const auto* from = reinterpret_cast<const Bits*>(at(w.index));
     Bytes16 v{};
 #pragma unroll
     for (int j = 0; j < kPerVector<T>; ++j) {
-      if (chosen >> j & 1u) put_bits(v, j, from[j]);
+      if (w.chosen >> j & 1u) put_bits(v, j, from[j]);
     }
     return v;
   }
-  FNN_DEVICE void write_elements(int64_t index, uint32_t chosen, const Bytes16& v) const {
+  FNN_DEVICE void write_elements(const Window& w, const Bytes16& v) const {
     using Bits = typename BitsOf<sizeof(T)>::type;
-    auto* to = reinterpret_cast<Bits*>(at(index));
+    auto* to = reinterpret_cast<Bits*>(at(w.index));
 #pragma unroll
     for (int j = 0; j < kPerVector<T>; ++j) {
-      if (chosen >> j & 1u) to[j] = bits_of<Bits>(v, j);
+      if (w.chosen >> j & 1u) to[j] = bits_of<Bits>(v, j);
     }
   }
 
@@ -173,12 +183,6 @@ FNN_DEVICE void replace(Bytes16 (&v)[kCount], int i, const Bytes16& value) {
   }
 }
 
-// A window from an element's index on, and which of its elements are meant: none outside the array.
-struct Window {
-  int64_t index;
-  uint32_t chosen;
-};
-
 // A thread's windows of an array, window(i) for i < kCount; zeros for elements that are not chosen. `kept`: a later pass
 // reads them again. `all_chosen`: no window is partial.
 template <class T, int kCount, class WindowOf>
@@ -190,7 +194,7 @@ FNN_DEVICE void read_windows(const Array<T>& from, const WindowOf& window, bool 
     const Window w = window(i);
     to[i] = Bytes16{};
     if (w.chosen == 0) continue;
-    if (from.whole(w.index)) {
+    if (from.whole(w)) {
       to[i] = kept ? load_kept(from.at(w.index)) : load_streaming(from.at(w.index));
     } else {
       rest |= 1u << i;
@@ -200,7 +204,7 @@ FNN_DEVICE void read_windows(const Array<T>& from, const WindowOf& window, bool 
   for (int i = 0; rest != 0; ++i, rest >>= 1) {
     if (rest & 1u) {
       const Window w = window(i);
-      replace(to, i, from.read_elements(w.index, w.chosen));
+      replace(to, i, from.read_elements(w));
     }
   }
   if (all_chosen) return;
@@ -225,7 +229,7 @@ FNN_DEVICE void write_windows(const Array<T>& to, const WindowOf& window, const 
   for (int i = 0; rest != 0; ++i, rest >>= 1) {
     if (rest & 1u) {
       const Window w = window(i);
-      to.write_elements(w.index, w.chosen, picked(from, i));
+      to.write_elements(w, picked(from, i));
     }
   }
 }
