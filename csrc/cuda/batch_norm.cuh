@@ -75,13 +75,16 @@ class Call {
 
   int64_t elements() const { return work_.p.outer * work_.p.channels * work_.p.inner; }
 
-  cudaError_t start(Kernel kernel, dim3 grid, size_t shared, bool cooperative) {
+  static LaunchShape shape_of(dim3 grid, size_t shared, bool cooperative) {
     LaunchShape shape;
     shape.grid = grid;
     shape.block = dim3(kThreads);
     shape.shared_bytes = shared;
     shape.cooperative = cooperative;
-    return launch(kernel, shape, device_.stream(), work_);
+    return shape;
+  }
+  cudaError_t start(Kernel kernel, dim3 grid, size_t shared, bool cooperative) {
+    return launch(kernel, shape_of(grid, shared, cooperative), device_.stream(), work_);
   }
 
   // Workspace: what parts yield, the means of gradients, counters.
@@ -113,9 +116,13 @@ class Call {
       const cudaError_t e = start(reduce_parts<Pass, kMaps>, grid_of(tasks), kShared, false);
       if (e != cudaSuccess) return e;
     }
-    constexpr int64_t kChannels = kThreads / kMergingLanes<Geometry>;
+    constexpr int kLanes = kMergingLanes<Geometry>;
+    constexpr int64_t kChannels = kThreads / kLanes;
     if (work_.p.channels == 0) return cudaSuccess;
-    return start(finish_channels<Pass>, grid_of((work_.p.channels + kChannels - 1) / kChannels), 0, false);
+    const dim3 grid = grid_of((work_.p.channels + kChannels - 1) / kChannels);
+    return launch(finish_channels<typename Pass::Total, C, kLanes>, shape_of(grid, 0, false), device_.stream(), work_.p,
+                  work_.parts, static_cast<C*>(const_cast<void*>(work_.means.mean_grad)),
+                  static_cast<C*>(const_cast<void*>(work_.means.slope_grad)));
   }
 
   cudaError_t map() {

@@ -20,6 +20,10 @@ FNN_DEVICE void put_number(void* numbers, int64_t i, double value) {
   if (numbers != nullptr) static_cast<C*>(numbers)[i] = C(value);
 }
 
+struct TwoSums {
+  double first, second;
+};
+
 // What each part of a reduction yields for each of `width` columns, [part][column]: mean, m2 and count, or two sums. Column
 // i belongs to channel i % channels.
 struct Parts {
@@ -37,7 +41,7 @@ FNN_DEVICE void for_parts(const Parts& parts, int64_t channel, int lane, const F
 
 // Two passes, as the merged mean then costs no division for each part, and nothing waits for it.
 template <int kLanes>
-FNN_DEVICE Moments merged_moments(const Parts& parts, int64_t channel, int lane) {
+FNN_DEVICE Moments merged(const Parts& parts, int64_t channel, int lane, Moments /*kind*/) {
   double count = 0.0;
   double sum = 0.0;
   for_parts<kLanes>(parts, channel, lane, [&](int64_t i) {
@@ -56,7 +60,7 @@ FNN_DEVICE Moments merged_moments(const Parts& parts, int64_t channel, int lane)
 }
 
 template <int kLanes>
-FNN_DEVICE TwoSums merged_sums(const Parts& parts, int64_t channel, int lane) {
+FNN_DEVICE TwoSums merged(const Parts& parts, int64_t channel, int lane, TwoSums /*kind*/) {
   TwoSums total{0.0, 0.0};
   for_parts<kLanes>(parts, channel, lane, [&](int64_t i) {
     total.first += parts.first[i];

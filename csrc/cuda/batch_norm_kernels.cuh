@@ -13,6 +13,9 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
+template <class Pass>
+struct LeafWindows;
+
 // A pass from x to y. A Pass says what a leaf is reduced to and what maps it afterwards.
 template <class Geometry_>
 struct ForwardPass {
@@ -27,18 +30,14 @@ struct ForwardPass {
   static FNN_INLINE void* output(const BatchNorm& p) { return p.y; }
 
   static FNN_DEVICE void add(const BatchNorm& /*p*/, const Geometry& geometry, int64_t strip,
-                             const typename Geometry::Leaf& leaf, const WindowsOf<Geometry>& /*grad*/,
-                             const WindowsOf<Geometry>& x, LeafMemory<Geometry>& shared, Total& total) {
-    add_leaf_moments(geometry, strip, leaf, x, shared, total);
+                             const typename Geometry::Leaf& leaf, LeafWindows<ForwardPass>& windows,
+                             LeafMemory<Geometry>& shared, Total& total) {
+    add_leaf_moments(geometry, strip, leaf, windows.x(), windows.chosen, shared, total);
   }
   static FNN_DEVICE void put(const Parts& parts, int64_t at, const Total& total) {
     parts.first[at] = total.mean;
     parts.second[at] = total.m2;
     parts.count[at] = total.count;
-  }
-  template <int kLanes>
-  static FNN_DEVICE Total merged(const Parts& parts, int64_t channel, int lane) {
-    return merged_moments<kLanes>(parts, channel, lane);
   }
 };
 
@@ -56,17 +55,14 @@ struct BackwardPass {
   static FNN_INLINE void* output(const BatchNorm& p) { return p.grad_x; }
 
   static FNN_DEVICE void add(const BatchNorm& p, const Geometry& /*geometry*/, int64_t /*strip*/,
-                             const typename Geometry::Leaf& /*leaf*/, const WindowsOf<Geometry>& grad,
-                             const WindowsOf<Geometry>& x, LeafMemory<Geometry>& shared, Total& total) {
-    add_leaf_sums<Geometry>(grad, x, Recover<C, From>{slope_of<C>(p.negative_slope)}, shared, total);
+                             const typename Geometry::Leaf& /*leaf*/, LeafWindows<BackwardPass>& windows,
+                             LeafMemory<Geometry>& shared, Total& total) {
+    add_leaf_sums<Geometry>(windows.grad(), windows.x(), Recover<C, From>{slope_of<C>(p.negative_slope)}, shared,
+                            total);
   }
   static FNN_DEVICE void put(const Parts& parts, int64_t at, const Total& total) {
     parts.first[at] = total.first;
     parts.second[at] = total.second;
-  }
-  template <int kLanes>
-  static FNN_DEVICE Total merged(const Parts& parts, int64_t channel, int lane) {
-    return merged_sums<kLanes>(parts, channel, lane);
   }
 };
 
@@ -84,38 +80,38 @@ struct Work {
   uint32_t* counters;  // one for each group, zero before the launch
 };
 
-// The windows of a leaf: grad's too, where the pass reads it.
+// The windows of a leaf: those of x (or y) and, where the pass reads it, of grad.
 template <class Pass>
 struct LeafWindows {
   using Geometry = typename Pass::Geometry;
   using T = typename Geometry::Storage;
-  WindowsOf<Geometry> x;
-  WindowsOf<Geometry> grad_or_unused;
+  static constexpr int kArrays = Pass::kReadsGrad ? 2 : 1;
 
-  FNN_DEVICE const WindowsOf<Geometry>& grad() const {
-    if constexpr (Pass::kReadsGrad) {
-      return grad_or_unused;
-    } else {
-      return x;
-    }
-  }
+  Bytes16 data[kArrays][Geometry::kItems];
+  Chosen chosen;
+
+  FNN_DEVICE WindowsOf<Geometry>& x() { return data[0]; }
+  FNN_DEVICE const WindowsOf<Geometry>& grad() const { return data[kArrays - 1]; }
+
   FNN_DEVICE void read(const BatchNorm& p, const Geometry& geometry, const typename Geometry::Leaf& leaf, bool kept) {
     const int64_t count = p.outer * p.channels * p.inner;
-    const auto window = [&](int i) { return geometry.window(leaf, i); };
     // Other blocks may be writing the rest of a partial window, where the output takes an input's place.
     const void* out = Pass::output(p);
-    const Array<T> from(Pass::input(p), count, Pass::input(p) == out);
-    read_windows(from, window, leaf.all_chosen, kept, x);
+    const Array<T> from_x(Pass::input(p), count, Pass::input(p) == out);
+    const auto window = [&](int i) { return geometry.window(leaf, i); };
     if constexpr (Pass::kReadsGrad) {
-      const Array<T> from_grad(p.grad, count, p.grad == out);
-      read_windows(from_grad, window, leaf.all_chosen, kept, grad_or_unused);
+      const Array<T> from[] = {from_x, Array<T>(p.grad, count, p.grad == out)};
+      chosen = read_windows(from, window, leaf.all_chosen, kept, data);
+    } else {
+      const Array<T> from[] = {from_x};
+      chosen = read_windows(from, window, leaf.all_chosen, kept, data);
     }
   }
   FNN_DEVICE void map(const BatchNorm& p, const Geometry& geometry, const typename Geometry::Leaf& leaf,
                       const LeafMemory<Geometry>& shared) {
-    map_leaf<Geometry>(grad(), x, Pass::formula(p), shared);
+    map_leaf<Geometry>(grad(), x(), Pass::formula(p), shared);
     const Array<T> to(Pass::output(p), p.outer * p.channels * p.inner, false);
-    write_windows(to, [&](int i) { return geometry.window(leaf, i); }, x);
+    write_windows(to, [&](int i) { return geometry.window(leaf, i); }, x());
   }
 };
 
@@ -149,7 +145,7 @@ FNN_DEVICE void finish_tables(const Work<Geometry>& w, int64_t strip, bool write
     const int64_t at = w.geometry.index(strip, column);
     const bool exists = at < w.geometry.width();
     const int64_t channel = exists ? at % w.p.channels : 0;
-    const auto total = Pass::template merged<kLanes>(w.parts, channel, lane);
+    const auto total = merged<kLanes>(w.parts, channel, lane, typename Pass::Total{});
     if (lane == 0) {
       shared.tables[Geometry::place(column)] =
           exists ? finished<C>(w.p, channel, total, writes && at < w.p.channels) : Channel<C>{};
@@ -185,7 +181,7 @@ reduce_parts(const __grid_constant__ Work<typename Pass::Geometry> w) {
       const auto leaf = w.geometry.leaf(strip, number);
       LeafWindows<Pass> windows;
       windows.read(w.p, w.geometry, leaf, !kMaps);
-      Pass::add(w.p, w.geometry, strip, leaf, windows.grad(), windows.x, shared, total);
+      Pass::add(w.p, w.geometry, strip, leaf, windows, shared, total);
       if constexpr (kMaps) windows.map(w.p, w.geometry, leaf, shared);
     }
     put_part<Pass>(w, strip, part, total);
@@ -193,21 +189,19 @@ reduce_parts(const __grid_constant__ Work<typename Pass::Geometry> w) {
 }
 
 // Results, and what the map needs, from the parts of all channels.
-template <class Pass>
+template <class Total, class C, int kLanes>
 FNN_KERNEL(kThreads, 1)
-finish_channels(const __grid_constant__ Work<typename Pass::Geometry> w) {
-  using C = typename Pass::C;
-  constexpr int kLanes = kMergingLanes<typename Pass::Geometry>;
+finish_channels(const __grid_constant__ BatchNorm p, const __grid_constant__ Parts parts, C* mean_grad, C* slope_grad) {
   constexpr int64_t kChannels = kThreads / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  for (int64_t first = blockIdx.x * kChannels; first < w.p.channels; first += gridDim.x * kChannels) {
+  for (int64_t first = blockIdx.x * kChannels; first < p.channels; first += gridDim.x * kChannels) {
     const int64_t channel = first + threadIdx.x / kLanes;
-    const bool exists = channel < w.p.channels;
-    const auto total = Pass::template merged<kLanes>(w.parts, exists ? channel : first, lane);
+    const bool exists = channel < p.channels;
+    const Total total = merged<kLanes>(parts, exists ? channel : first, lane, Total{});
     if (!exists || lane != 0) continue;
-    const Channel<C> k = finished<C>(w.p, channel, total, true);
-    put_number<C>(const_cast<void*>(w.means.mean_grad), channel, static_cast<double>(k.mean_grad));
-    put_number<C>(const_cast<void*>(w.means.slope_grad), channel, static_cast<double>(k.slope_grad));
+    const Channel<C> k = finished<C>(p, channel, total, true);
+    put_number<C>(mean_grad, channel, static_cast<double>(k.mean_grad));
+    put_number<C>(slope_grad, channel, static_cast<double>(k.slope_grad));
   }
 }
 
@@ -260,14 +254,11 @@ resident(const __grid_constant__ Work<typename Pass::Geometry> w) {
         strip = its_strip;
       }
       typename Pass::Total total{};
-      Pass::add(w.p, w.geometry, its_strip, leaf, windows.grad(), windows.x, shared, total);
+      Pass::add(w.p, w.geometry, its_strip, leaf, windows, shared, total);
       put_part<Pass>(w, its_strip, n % leaves, total);
       if (n + 1 == end) break;
 #pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        place_of(n - begin, i) = windows.x[i];
-        if constexpr (Pass::kReadsGrad) place_of(n - begin, kItems + i) = windows.grad_or_unused[i];
-      }
+      for (int i = 0; i < kWindowsPerThread; ++i) place_of(n - begin, i) = windows.data[i / kItems][i % kItems];
     }
     if (w.group == 1) {
       __syncthreads();
@@ -278,10 +269,7 @@ resident(const __grid_constant__ Work<typename Pass::Geometry> w) {
     for (int64_t n = end - 1; n >= begin; --n) {
       if (n + 1 != end) {
 #pragma unroll
-        for (int i = 0; i < kItems; ++i) {
-          windows.x[i] = place_of(n - begin, i);
-          if constexpr (Pass::kReadsGrad) windows.grad_or_unused[i] = place_of(n - begin, kItems + i);
-        }
+        for (int i = 0; i < kWindowsPerThread; ++i) windows.data[i / kItems][i % kItems] = place_of(n - begin, i);
       }
       const int64_t its_strip = unit * w.strips_per_unit + n / leaves;
       if (its_strip != strip) {

@@ -5,6 +5,7 @@
 // shuffles, then the warps'. Leaves are added up in double, in order.
 #pragma once
 
+#include "cuda/batch_norm_channels.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/vectors.cuh"
 #include "math/batch_norm.h"
@@ -41,14 +42,13 @@ FNN_DEVICE void own_channels(const LeafMemory<Geometry>& shared, int group, Chan
 
 // The deviations from the pivots and their squares. What is not chosen does not deviate.
 template <bool kAllChosen, class Geometry, class C, int kPer>
-FNN_DEVICE void add_deviations(const Geometry& geometry, const typename Geometry::Leaf& leaf,
-                               const WindowsOf<Geometry>& x, const C (&pivots)[kPer], C (&sums)[kPer],
+FNN_DEVICE void add_deviations(const WindowsOf<Geometry>& x, Chosen all, const C (&pivots)[kPer], C (&sums)[kPer],
                                C (&squares)[kPer]) {
   using T = typename Geometry::Storage;
   constexpr int kEach = kTogether<T>;
 #pragma unroll
   for (int i = 0; i < Geometry::kItems; ++i) {
-    const uint32_t chosen = kAllChosen ? kAllElements<T> : geometry.window(leaf, i).chosen;
+    const uint32_t chosen = kAllChosen ? kAllElements<T> : chosen_of<T>(all, i);
 #pragma unroll
     for (int group = 0; group < kGroups<T>; ++group) {
       C e[kEach];
@@ -69,7 +69,8 @@ FNN_DEVICE void add_deviations(const Geometry& geometry, const typename Geometry
 // are merged by Chan's formula in float.
 template <class Geometry>
 FNN_DEVICE void add_leaf_moments(const Geometry& geometry, int64_t strip, const typename Geometry::Leaf& leaf,
-                                 const WindowsOf<Geometry>& x, LeafMemory<Geometry>& shared, Moments& total) {
+                                 const WindowsOf<Geometry>& x, Chosen chosen, LeafMemory<Geometry>& shared,
+                                 Moments& total) {
   using T = typename Geometry::Storage;
   using C = Compute<T>;
   constexpr int kPer = kPerVector<T>;
@@ -109,9 +110,9 @@ FNN_DEVICE void add_leaf_moments(const Geometry& geometry, int64_t strip, const 
     sums[j] = C(0);
   }
   if (leaf.all_chosen) {
-    add_deviations<true>(geometry, leaf, x, pivots, sums, squares);
+    add_deviations<true, Geometry>(x, chosen, pivots, sums, squares);
   } else {
-    add_deviations<false>(geometry, leaf, x, pivots, sums, squares);
+    add_deviations<false, Geometry>(x, chosen, pivots, sums, squares);
   }
   Geometry::put_sums(sums, shared.sums[0][warp]);
   Geometry::put_sums(squares, shared.sums[1][warp]);
@@ -128,10 +129,6 @@ FNN_DEVICE void add_leaf_moments(const Geometry& geometry, int64_t strip, const 
     total = merge(total, moments_about(pivot, deviations, of_squares, static_cast<double>(count)));
   }
 }
-
-struct TwoSums {
-  double first, second;
-};
 
 // Adds a leaf's sums of g and of g * centred to those of its column, in threads below kColumns. A gradient that is not
 // chosen is zero.

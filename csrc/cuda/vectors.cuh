@@ -183,35 +183,48 @@ FNN_DEVICE void replace(Bytes16 (&v)[kCount], int i, const Bytes16& value) {
   }
 }
 
-// A thread's windows of an array, window(i) for i < kCount; zeros for elements that are not chosen. `kept`: a later pass
-// reads them again. `all_chosen`: no window is partial.
-template <class T, int kCount, class WindowOf>
-FNN_DEVICE void read_windows(const Array<T>& from, const WindowOf& window, bool all_chosen, bool kept,
-                             Bytes16 (&to)[kCount]) {
-  uint32_t rest = 0;
+// The elements that are meant of a thread's windows: kPerVector bits for each.
+using Chosen = uint64_t;
+
+template <class T>
+FNN_DEVICE uint32_t chosen_of(Chosen all, int i) {
+  return static_cast<uint32_t>(all >> (i * kPerVector<T>)) & kAllElements<T>;
+}
+
+// A thread's windows of kArrays arrays, window(i) for i < kCount, and what of them is chosen; zeros for the rest. `kept`: a
+// later pass reads them again. `all_chosen`: no window is partial.
+template <class T, int kCount, int kArrays, class WindowOf>
+FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const WindowOf& window, bool all_chosen, bool kept,
+                               Bytes16 (&to)[kArrays][kCount]) {
+  Chosen chosen = 0;
+  uint32_t rest[kArrays] = {};
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     const Window w = window(i);
-    to[i] = Bytes16{};
-    if (w.chosen == 0) continue;
-    if (from.whole(w)) {
-      to[i] = kept ? load_kept(from.at(w.index)) : load_streaming(from.at(w.index));
-    } else {
-      rest |= 1u << i;
-    }
-  }
-  // One by one, and in a loop that is not unrolled: rare or slow anyway, so let it be small.
-  for (int i = 0; rest != 0; ++i, rest >>= 1) {
-    if (rest & 1u) {
-      const Window w = window(i);
-      replace(to, i, from.read_elements(w));
-    }
-  }
-  if (all_chosen) return;
+    chosen |= Chosen{w.chosen} << (i * kPerVector<T>);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    to[i] = only<T>(to[i], window(i).chosen);
+    for (int a = 0; a < kArrays; ++a) {
+      to[a][i] = Bytes16{};
+      if (w.chosen == 0) continue;
+      if (from[a].whole(w)) {
+        to[a][i] = kept ? load_kept(from[a].at(w.index)) : load_streaming(from[a].at(w.index));
+      } else {
+        rest[a] |= 1u << i;
+      }
+    }
   }
+#pragma unroll
+  for (int a = 0; a < kArrays; ++a) {
+    // One by one, and in a loop that is not unrolled: rare or slow anyway, so let it be small.
+#pragma unroll 1
+    for (int i = 0; rest[a] != 0; ++i, rest[a] >>= 1) {
+      if (rest[a] & 1u) replace(to[a], i, from[a].read_elements(window(i)));
+    }
+    if (all_chosen) continue;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[a][i] = only<T>(to[a][i], chosen_of<T>(chosen, i));
+  }
+  return chosen;
 }
 
 template <class T, int kCount, class WindowOf>
@@ -226,6 +239,7 @@ FNN_DEVICE void write_windows(const Array<T>& to, const WindowOf& window, const 
       rest |= 1u << i;
     }
   }
+#pragma unroll 1
   for (int i = 0; rest != 0; ++i, rest >>= 1) {
     if (rest & 1u) {
       const Window w = window(i);
