@@ -34,8 +34,11 @@ struct Parts {
 // f(where) for the parts of a channel that fall to a lane.
 template <int kLanes, class F>
 FNN_DEVICE void for_parts(const Parts& parts, int64_t channel, int lane, const F& f) {
-  for (int64_t part = lane; part < parts.parts; part += kLanes) {
-    for (int64_t i = 0; i < parts.fold; ++i) f(part * parts.width + i * parts.channels + channel);
+#pragma unroll 1
+  for (int64_t i = 0; i < parts.fold; ++i) {
+    const int64_t first = i * parts.channels + channel;
+#pragma unroll 4
+    for (int64_t part = lane; part < parts.parts; part += kLanes) f(part * parts.width + first);
   }
 }
 

@@ -22,7 +22,7 @@ class Columns {
   static constexpr int kColumns = kWide * kPerVector<T>;
   static constexpr bool kOneChannel = false;
 
-  explicit Columns(const BatchNorm& p) : total_(p.outer * p.channels) {
+  explicit Columns(const BatchNorm& p) : channels_(p.channels), total_(p.outer * p.channels) {
     constexpr int64_t kStep = kPerVector<T>;
     int64_t common = kStep;
     while (p.channels % common != 0) common /= 2;
@@ -37,28 +37,33 @@ class Columns {
 
   FNN_INLINE int64_t strips() const { return (width_ + kColumns - 1) / kColumns; }
   FNN_INLINE int64_t leaves() const { return leaves_; }
-  // The numbers that every part of a reduction yields; the channels that they belong to are index % channels.
+  // The numbers that every part of a reduction yields, and the channel that one belongs to.
   FNN_INLINE int64_t width() const { return width_; }
   FNN_INLINE int64_t fold() const { return fold_; }
   FNN_INLINE int64_t index(int64_t strip, int column) const { return strip * kColumns + column; }
+  FNN_INLINE int64_t channel(int64_t index) const { return fold_ == 1 ? index : index % channels_; }
 
+  // A thread's windows in a leaf, one after the other: the first element, total where there is none.
+  using Cursor = int64_t;
   struct Leaf {
-    int64_t row, first;  // of this thread's first window: its element, or -1 where the matrix is not so wide
-    bool all_chosen;     // no window is partial or missing
+    Cursor first;
+    int64_t row;
+    bool all_chosen;  // no window is partial or missing
   };
   FNN_DEVICE Leaf leaf(int64_t strip, int64_t number) const {
     const int64_t row = number * kLeafRows;
     const int64_t column = (strip * kWide + wide()) * kPerVector<T>;
     const bool all = (strip + 1) * kColumns <= width_ && row + kLeafRows <= whole_rows_;
-    return {row, column < width_ ? (row + threadIdx.x / kWide) * width_ + column : -1, all};
+    return {column < width_ ? (row + threadIdx.x / kWide) * width_ + column : total_, row, all};
   }
 
-  FNN_DEVICE Window window(const Leaf& leaf, int item) const {
-    const int64_t index = leaf.first + item * kRows * width_;
-    if (leaf.all_chosen) return {index, kAllElements<T>};
-    if (leaf.first < 0 || index >= total_) return {0, 0};
-    return {index, elements_within<T>(0, total_ - index)};
+  FNN_DEVICE Window window(const Leaf& leaf, const Cursor& at) const {
+    if (leaf.all_chosen) return {at, kAllElements<T>};
+    const int64_t rest = total_ - at;
+    if (rest >= kPerVector<T>) return {at, kAllElements<T>};
+    return {at, rest > 0 ? (1u << rest) - 1u : 0u};
   }
+  FNN_DEVICE void advance(Cursor& at) const { at += kRows * width_; }
 
   // Elements of a column in a leaf.
   FNN_DEVICE int64_t count(const Leaf& leaf, int64_t strip, int column) const {
@@ -84,7 +89,7 @@ class Columns {
 
   static FNN_DEVICE int wide() { return static_cast<int>(threadIdx.x % kWide); }
 
-  int64_t total_, width_, fold_, leaves_;
+  int64_t channels_, total_, width_, fold_, leaves_;
   int64_t whole_rows_, rest_;  // of `width` columns; elements of a last, shorter one
 };
 

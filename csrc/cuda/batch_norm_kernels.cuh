@@ -80,6 +80,16 @@ struct Work {
   uint32_t* counters;  // one for each group, zero before the launch
 };
 
+// A leaf's windows as read_windows and write_windows want them.
+template <class Geometry>
+struct Windows {
+  const Geometry& geometry;
+  const typename Geometry::Leaf& leaf;
+  FNN_DEVICE typename Geometry::Cursor first() const { return leaf.first; }
+  FNN_DEVICE Window at(const typename Geometry::Cursor& cursor) const { return geometry.window(leaf, cursor); }
+  FNN_DEVICE void advance(typename Geometry::Cursor& cursor) const { geometry.advance(cursor); }
+};
+
 // The windows of a leaf: those of x (or y) and, where the pass reads it, of grad.
 template <class Pass>
 struct LeafWindows {
@@ -98,20 +108,20 @@ struct LeafWindows {
     // Other blocks may be writing the rest of a partial window, where the output takes an input's place.
     const void* out = Pass::output(p);
     const Array<T> from_x(Pass::input(p), count, Pass::input(p) == out);
-    const auto window = [&](int i) { return geometry.window(leaf, i); };
+    const Windows<Geometry> windows{geometry, leaf};
     if constexpr (Pass::kReadsGrad) {
       const Array<T> from[] = {from_x, Array<T>(p.grad, count, p.grad == out)};
-      chosen = read_windows(from, window, leaf.all_chosen, kept, data);
+      chosen = read_windows(from, windows, leaf.all_chosen, kept, data);
     } else {
       const Array<T> from[] = {from_x};
-      chosen = read_windows(from, window, leaf.all_chosen, kept, data);
+      chosen = read_windows(from, windows, leaf.all_chosen, kept, data);
     }
   }
   FNN_DEVICE void map(const BatchNorm& p, const Geometry& geometry, const typename Geometry::Leaf& leaf,
                       const LeafMemory<Geometry>& shared) {
     map_leaf<Geometry>(grad(), x(), Pass::formula(p), shared);
     const Array<T> to(Pass::output(p), p.outer * p.channels * p.inner, false);
-    write_windows(to, [&](int i) { return geometry.window(leaf, i); }, x());
+    write_windows(to, Windows<Geometry>{geometry, leaf}, x());
   }
 };
 
@@ -124,7 +134,7 @@ FNN_DEVICE void set_tables(const Work<Geometry>& w, int64_t strip, LeafMemory<Ge
   if (column < Geometry::kColumns) {
     const int64_t at = w.geometry.index(strip, column);
     shared.tables[Geometry::place(column)] =
-        at < w.geometry.width() ? given_channel<C>(w.p, w.means, at % w.p.channels) : Channel<C>{};
+        at < w.geometry.width() ? given_channel<C>(w.p, w.means, w.geometry.channel(at)) : Channel<C>{};
   }
   __syncthreads();
 }
@@ -144,7 +154,7 @@ FNN_DEVICE void finish_tables(const Work<Geometry>& w, int64_t strip, bool write
   if (column < Geometry::kColumns) {  // of all lanes of a warp, or of none
     const int64_t at = w.geometry.index(strip, column);
     const bool exists = at < w.geometry.width();
-    const int64_t channel = exists ? at % w.p.channels : 0;
+    const int64_t channel = exists ? w.geometry.channel(at) : 0;
     const auto total = merged<kLanes>(w.parts, channel, lane, typename Pass::Total{});
     if (lane == 0) {
       shared.tables[Geometry::place(column)] =

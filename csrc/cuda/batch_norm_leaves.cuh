@@ -109,7 +109,8 @@ FNN_DEVICE void add_leaf_moments(const Geometry& geometry, int64_t strip, const 
     pivots[j] = shared.pivots[Geometry::own_place(j)];
     sums[j] = C(0);
   }
-  if (leaf.all_chosen) {
+  // Short types are bound by instructions.
+  if (sizeof(T) == 2 && leaf.all_chosen) {
     add_deviations<true, Geometry>(x, chosen, pivots, sums, squares);
   } else {
     add_deviations<false, Geometry>(x, chosen, pivots, sums, squares);

@@ -21,44 +21,65 @@ class Runs {
   static constexpr int kColumns = 1;
   static constexpr bool kOneChannel = true;
 
-  explicit Runs(const BatchNorm& p) : outer_(p.outer), channels_(p.channels), inner_(p.inner) {
-    constexpr int64_t kStep = kPerVector<T>;
+  explicit Runs(const BatchNorm& p) : channels_(p.channels), inner_(p.inner) {
     whole_ = inner_ % kStep == 0;
     windows_ = whole_ ? inner_ / kStep : (inner_ + kStep - 2) / kStep + 1;
-    if (windows_ < 1) windows_ = 1;
-    leaves_ = inner_ > 0 ? (outer_ * windows_ + kSlots - 1) / kSlots : 0;
-    if (windows_ < kSlots) reciprocal_ = static_cast<uint32_t>(((1u << 31) + windows_ - 1) / windows_);
+    slots_ = inner_ > 0 ? p.outer * windows_ : 0;
+    leaves_ = (slots_ + kSlots - 1) / kSlots;
+    if (windows_ > 0) next_window_ = kThreads % windows_;
+    if (windows_ > 0) next_begin_ = kThreads / windows_ * channels_ * inner_;
   }
 
   FNN_INLINE int64_t strips() const { return channels_; }
   FNN_INLINE int64_t leaves() const { return leaves_; }
-  // The numbers that every part of a reduction yields; the channels that they belong to are index % channels.
+  // The numbers that every part of a reduction yields, and the channel that one belongs to.
   FNN_INLINE int64_t width() const { return channels_; }
   FNN_INLINE int64_t fold() const { return 1; }
   FNN_INLINE int64_t index(int64_t strip, int /*column*/) const { return strip; }
+  FNN_INLINE int64_t channel(int64_t index) const { return index; }
 
+  // A thread's windows in a leaf, one after the other.
+  struct Cursor {
+    int64_t begin, window;  // of the run: its first element, and which of its windows
+    int64_t left;           // slots from here on
+  };
   struct Leaf {
-    int64_t channel, run, window;  // the first slot's
-    bool all_chosen;               // no window is partial or missing
+    Cursor first;
+    int64_t slot;     // the first one's number
+    bool all_chosen;  // no window is partial or missing
   };
   FNN_DEVICE Leaf leaf(int64_t strip, int64_t number) const {
     const int64_t slot = number * kSlots;
-    const int64_t run = slot / windows_;
-    return {strip, run, slot - run * windows_, whole_ && slot + kSlots <= outer_ * windows_};
+    const int64_t own = slot + threadIdx.x;
+    const int64_t run = quotient(own);
+    const Cursor first{(run * channels_ + strip) * inner_, own - run * windows_, slots_ - own};
+    return {first, slot, whole_ && slot + kSlots <= slots_};
   }
 
-  FNN_DEVICE Window window(const Leaf& leaf, int item) const {
-    const Slot slot = slot_after(leaf, item * kThreads + threadIdx.x);
-    if (slot.run >= outer_) return {0, 0};
-    const int64_t begin = (slot.run * channels_ + leaf.channel) * inner_;
-    const int64_t first = first_of(begin, slot.window);
+  FNN_DEVICE Window window(const Leaf& leaf, const Cursor& at) const {
+    const int64_t first = (at.begin & -kStep) + at.window * kStep;
     if (leaf.all_chosen) return {first, kAllElements<T>};
-    return {first, elements_within<T>(begin - first, begin + inner_ - first)};
+    if (at.left <= 0) return {0, 0};
+    const int64_t rest = at.begin + inner_ - first;
+    const uint32_t end = rest >= kStep ? kAllElements<T> : rest > 0 ? (1u << rest) - 1u : 0u;
+    const uint32_t before = at.window == 0 ? (1u << (at.begin & (kStep - 1))) - 1u : 0u;
+    return {first, end & ~before};
+  }
+  FNN_DEVICE void advance(Cursor& at) const {
+    at.left -= kThreads;
+    at.window += next_window_;
+    at.begin += next_begin_;
+    if (at.window >= windows_) {
+      at.window -= windows_;
+      at.begin += channels_ * inner_;
+    }
   }
 
   // Elements of a leaf.
-  FNN_DEVICE int64_t count(const Leaf& leaf, int64_t /*strip*/, int /*column*/) const {
-    return elements_before(leaf, slot_after(leaf, kSlots)) - elements_before(leaf, slot_after(leaf, 0));
+  FNN_DEVICE int64_t count(const Leaf& leaf, int64_t strip, int /*column*/) const {
+    const int64_t end = leaf.slot + kSlots < slots_ ? leaf.slot + kSlots : slots_;
+    if (whole_) return (end - leaf.slot) * kStep;
+    return elements_before(strip, end) - elements_before(strip, leaf.slot);
   }
 
   // The sums of a warp's elements, in the order of the threads' places in it.
@@ -79,35 +100,25 @@ class Runs {
   static FNN_DEVICE int own_place(int /*j*/) { return 0; }
 
  private:
-  static constexpr int kSlots = kThreads * kItems;
+  static constexpr int64_t kStep = kPerVector<T>;
+  static constexpr int64_t kSlots = kThreads * kItems;
 
-  struct Slot {
-    int64_t run, window;
-  };
-  FNN_DEVICE Slot slot_after(const Leaf& leaf, uint32_t distance) const {
-    if (windows_ >= kSlots) {
-      const int64_t window = leaf.window + distance;
-      return window < windows_ ? Slot{leaf.run, window} : Slot{leaf.run + 1, window - windows_};
-    }
-    // Both numbers below 2^13: the product with the rounded reciprocal is exact after the shift.
-    const uint32_t slot = static_cast<uint32_t>(leaf.window) + distance;
-    const auto run = static_cast<uint32_t>((uint64_t{slot} * reciprocal_) >> 31);
-    return {leaf.run + run, static_cast<int64_t>(slot - run * static_cast<uint32_t>(windows_))};
+  // slot / windows of a run.
+  FNN_DEVICE int64_t quotient(int64_t slot) const {
+    if (slots_ >> 31 == 0) return static_cast<uint32_t>(slot) / static_cast<uint32_t>(windows_);
+    return slot / windows_;
   }
-  static FNN_DEVICE int64_t first_of(int64_t begin, int64_t window) {
-    return (begin / kPerVector<T> + window) * kPerVector<T>;
-  }
-  FNN_DEVICE int64_t elements_before(const Leaf& leaf, const Slot& slot) const {
-    if (slot.run >= outer_) return outer_ * inner_;
-    const int64_t begin = (slot.run * channels_ + leaf.channel) * inner_;
-    const int64_t in_run = first_of(begin, slot.window) - begin;
-    return slot.run * inner_ + (in_run < 0 ? 0 : in_run > inner_ ? inner_ : in_run);
+  FNN_DEVICE int64_t elements_before(int64_t strip, int64_t slot) const {
+    const int64_t run = quotient(slot);
+    const int64_t begin = (run * channels_ + strip) * inner_;
+    const int64_t in_run = (slot - run * windows_) * kStep - (begin & (kStep - 1));
+    return run * inner_ + (in_run < 0 ? 0 : in_run > inner_ ? inner_ : in_run);
   }
 
-  int64_t outer_, channels_, inner_;
+  int64_t channels_, inner_;
   int64_t windows_;  // slots of a run
-  int64_t leaves_;
-  uint32_t reciprocal_ = 0;
+  int64_t slots_, leaves_;
+  int64_t next_window_ = 0, next_begin_ = 0;  // what the next window of a thread adds
   bool whole_;
 };
 

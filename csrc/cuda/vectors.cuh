@@ -191,16 +191,18 @@ FNN_DEVICE uint32_t chosen_of(Chosen all, int i) {
   return static_cast<uint32_t>(all >> (i * kPerVector<T>)) & kAllElements<T>;
 }
 
-// A thread's windows of kArrays arrays, window(i) for i < kCount, and what of them is chosen; zeros for the rest. `kept`: a
-// later pass reads them again. `all_chosen`: no window is partial.
-template <class T, int kCount, int kArrays, class WindowOf>
-FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const WindowOf& window, bool all_chosen, bool kept,
+// A thread's windows of kArrays arrays and what of them is chosen; zeros for the rest. `windows` is a range:
+// first() gives a cursor, at(cursor) its window, advance(cursor). `kept`: a later pass reads them again. `all_chosen`: no
+// window is partial.
+template <class T, int kCount, int kArrays, class Windows>
+FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const Windows& windows, bool all_chosen, bool kept,
                                Bytes16 (&to)[kArrays][kCount]) {
   Chosen chosen = 0;
   uint32_t rest[kArrays] = {};
+  auto cursor = windows.first();
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const Window w = window(i);
+  for (int i = 0; i < kCount; ++i, windows.advance(cursor)) {
+    const Window w = windows.at(cursor);
     chosen |= Chosen{w.chosen} << (i * kPerVector<T>);
 #pragma unroll
     for (int a = 0; a < kArrays; ++a) {
@@ -216,9 +218,10 @@ FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const WindowOf& 
 #pragma unroll
   for (int a = 0; a < kArrays; ++a) {
     // One by one, and in a loop that is not unrolled: rare or slow anyway, so let it be small.
+    cursor = windows.first();
 #pragma unroll 1
-    for (int i = 0; rest[a] != 0; ++i, rest[a] >>= 1) {
-      if (rest[a] & 1u) replace(to[a], i, from[a].read_elements(window(i)));
+    for (int i = 0; rest[a] != 0; ++i, rest[a] >>= 1, windows.advance(cursor)) {
+      if (rest[a] & 1u) replace(to[a], i, from[a].read_elements(windows.at(cursor)));
     }
     if (all_chosen) continue;
 #pragma unroll
@@ -227,24 +230,23 @@ FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const WindowOf& 
   return chosen;
 }
 
-template <class T, int kCount, class WindowOf>
-FNN_DEVICE void write_windows(const Array<T>& to, const WindowOf& window, const Bytes16 (&from)[kCount]) {
+template <class T, int kCount, class Windows>
+FNN_DEVICE void write_windows(const Array<T>& to, const Windows& windows, const Bytes16 (&from)[kCount]) {
   uint32_t rest = 0;
+  auto cursor = windows.first();
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const Window w = window(i);
+  for (int i = 0; i < kCount; ++i, windows.advance(cursor)) {
+    const Window w = windows.at(cursor);
     if (w.chosen == kAllElements<T> && to.aligned) {
       store_streaming(to.at(w.index), from[i]);
     } else if (w.chosen != 0) {
       rest |= 1u << i;
     }
   }
+  cursor = windows.first();
 #pragma unroll 1
-  for (int i = 0; rest != 0; ++i, rest >>= 1) {
-    if (rest & 1u) {
-      const Window w = window(i);
-      to.write_elements(w, picked(from, i));
-    }
+  for (int i = 0; rest != 0; ++i, rest >>= 1, windows.advance(cursor)) {
+    if (rest & 1u) to.write_elements(windows.at(cursor), picked(from, i));
   }
 }
 
