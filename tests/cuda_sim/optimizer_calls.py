@@ -1,4 +1,4 @@
-"""Optimizer steps through the C API, the same call for arrays of NumPy's and for those of the simulated device."""
+"""Optimizer steps through the C API: one call for NumPy's arrays and the simulated device's."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class _Tensors(ctypes.Structure):
     ]
 
 
-class Failed(Exception):
+class CallError(Exception):
     """A call's status and message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -100,7 +100,7 @@ def c_api() -> ctypes.CDLL:
 
 def check(status: int) -> None:
     if status != 0:
-        raise Failed(status, c_api().fnn_last_error().decode())
+        raise CallError(status, c_api().fnn_last_error().decode())
 
 
 def _pointer(array: np.ndarray | DeviceArray) -> int:
@@ -122,7 +122,7 @@ def _views(arrays: list | None, codes: int | None = None) -> Any:
 
 
 class Lists:
-    """The arrays of an optimizer: "params", "grads", states, "ema", "low_precision_copies", all by name.
+    """The arrays of an optimizer by name: params, grads, states, ema, low_precision_copies.
 
     A state whose arrays are uint8 is in codes; its scales are "<name>.scales".
     """
