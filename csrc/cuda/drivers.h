@@ -10,7 +10,7 @@ inline namespace FNN_UNIT {
 
 cudaError_t leaky_relu(const LeakyRelu& p, cudaStream_t stream);
 
-// Null lists are made; `failed` names what went wrong.
+// What the list leaves on the device from step to step is kept in *list, made where that is null.
 cudaError_t optimizer_step(const OptimizerStep& p, const fnn_device_scalars& scalars, cudaStream_t stream,
                            CudaOptimizerList** list);
 void optimizer_list_destroy(CudaOptimizerList* list);

@@ -22,6 +22,16 @@ struct LeakyReluArguments {
   void* out;  // may be `x` or `grad`: an element is read and written by one thread
 };
 
+// The windows of a thread: lanes of a warp have those that lie side by side.
+template <class T>
+struct MapWindows {
+  int64_t begin, count;
+
+  FNN_DEVICE int64_t first() const { return begin; }
+  FNN_DEVICE Window at(int64_t index) const { return {index, elements_within<T>(0, count - index)}; }
+  FNN_DEVICE void advance(int64_t& index) const { index += kMapThreads * kPerVector<T>; }
+};
+
 // Applies f(grad, x) to each element of the windows.
 template <class T, class F>
 FNN_DEVICE void map_windows(const Bytes16 (&grad)[kMapWindows], const Bytes16 (&x)[kMapWindows],
@@ -40,25 +50,26 @@ FNN_DEVICE void map_windows(const Bytes16 (&grad)[kMapWindows], const Bytes16 (&
   }
 }
 
-// A block maps kMapThreads * kMapWindows windows, a warp reads those that lie side by side.
 template <class T, bool kBackward>
 FNN_KERNEL(kMapThreads, 4)
 map_leaky_relu(const __grid_constant__ LeakyReluArguments<Compute<T>> a) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kMapThreads * kMapWindows + threadIdx.x;
-  const auto window = [&](int i) {
-    const int64_t index = (first + i * kMapThreads) * kPerVector<T>;
-    return Window{index, elements_within<T>(0, a.count - index)};
-  };
-  Bytes16 x[kMapWindows], grad[kMapWindows], out[kMapWindows];
-  read_windows(Array<T>(a.x, a.count), window, true, false, x);
+  const int64_t window = static_cast<int64_t>(blockIdx.x) * kMapThreads * kMapWindows + threadIdx.x;
+  const MapWindows<T> windows{window * kPerVector<T>, a.count};
   const Compute<T> slope = a.negative_slope;
+  const Array<T> x(a.x, a.count, false);
+  Bytes16 out[kMapWindows];
   if constexpr (kBackward) {
-    read_windows(Array<T>(a.grad, a.count), window, true, false, grad);
-    map_windows<T>(grad, x, out, [slope](auto g, auto z) { return leaky_relu_grad(g, z, slope); });
+    const Array<T> both[2] = {Array<T>(a.grad, a.count, false), x};
+    Bytes16 in[2][kMapWindows];
+    read_windows(both, windows, true, false, in);
+    map_windows<T>(in[0], in[1], out, [slope](auto g, auto z) { return leaky_relu_grad(g, z, slope); });
   } else {
-    map_windows<T>(x, x, out, [slope](auto, auto z) { return leaky_relu(z, slope); });
+    const Array<T> one[1] = {x};
+    Bytes16 in[1][kMapWindows];
+    read_windows(one, windows, true, false, in);
+    map_windows<T>(in[0], in[0], out, [slope](auto, auto z) { return leaky_relu(z, slope); });
   }
-  write_windows(Array<T>(a.out, a.count), window, out);
+  write_windows(Array<T>(a.out, a.count, false), windows, out);
 }
 
 template <class T>
