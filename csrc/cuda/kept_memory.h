@@ -26,10 +26,12 @@ class KeptMemory {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     if (const cudaError_t e = cudaStreamIsCapturing(stream, &status); e != cudaSuccess) return e;
     const bool capturing = status != cudaStreamCaptureStatusNone;
-    block_.stream = stream;
+    unsigned long long stream_id = 0;
+    if (const cudaError_t e = cudaStreamGetId(stream, &stream_id); e != cudaSuccess) return e;
+    block_.stream_id = stream_id;
     if (block_.bytes < bytes || (in_graph_ && rewritten)) {
       Block taken;
-      if (const cudaError_t e = take(bytes, stream, capturing, taken); e != cudaSuccess) return e;
+      if (const cudaError_t e = take(bytes, stream_id, capturing, taken); e != cudaSuccess) return e;
       if (block_.data != nullptr && !in_graph_) give_back(block_);
       block_ = taken;
       in_graph_ = false;
@@ -46,7 +48,7 @@ class KeptMemory {
     char* data = nullptr;
     size_t bytes = 0;
     int device = 0;
-    cudaStream_t stream = nullptr;
+    unsigned long long stream_id = 0;  // unlike a handle, no other stream's later
   };
   struct Given {
     std::mutex mutex;
@@ -65,7 +67,7 @@ class KeptMemory {
     g.blocks.push_back(block);
   }
 
-  static cudaError_t take(size_t bytes, cudaStream_t stream, bool capturing, Block& taken) {
+  static cudaError_t take(size_t bytes, unsigned long long stream_id, bool capturing, Block& taken) {
     int device = 0;
     if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return e;
     Given& g = given();
@@ -74,7 +76,7 @@ class KeptMemory {
       size_t best = g.blocks.size();
       for (size_t i = 0; i < g.blocks.size(); ++i) {
         const Block& b = g.blocks[i];
-        if (b.device != device || b.stream != stream || b.bytes < bytes) continue;
+        if (b.device != device || b.stream_id != stream_id || b.bytes < bytes) continue;
         if (best == g.blocks.size() || b.bytes < g.blocks[best].bytes) best = i;
       }
       if (best < g.blocks.size()) {
@@ -89,7 +91,7 @@ class KeptMemory {
     while (size < bytes) size *= 2;
     void* data = nullptr;
     if (const cudaError_t e = cudaMalloc(&data, size); e != cudaSuccess) return e;
-    taken = {static_cast<char*>(data), size, device, stream};
+    taken = {static_cast<char*>(data), size, device, stream_id};
     return cudaSuccess;
   }
 

@@ -3,13 +3,14 @@
 #include "runtime.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 
 #include "state.h"
 #include "stream_work.h"
 
 struct GpusimStream {
-  int unused;
+  unsigned long long id;
 };
 struct GpusimEvent {
   int unused;
@@ -147,8 +148,18 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 }
 cudaError_t cudaDeviceSynchronize() { return wait_for_device(); }
 
+// Numbers that no other stream ever has; each thread has a stream of its own behind the handle of that name.
+static unsigned long long next_stream_id() {
+  static std::atomic<unsigned long long> last{1};
+  return ++last;
+}
+cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id) {
+  thread_local const unsigned long long of_thread = next_stream_id();
+  *id = stream == nullptr || stream == cudaStreamLegacy ? 1 : stream == cudaStreamPerThread ? of_thread : stream->id;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new GpusimStream{};
+  *stream = new GpusimStream{next_stream_id()};
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
