@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,28 @@ def c_api() -> ctypes.CDLL:
 def check(status: int) -> None:
     if status != 0:
         raise CallError(status, c_api().fnn_last_error().decode())
+
+
+class _CudaSettings(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("stream", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p * 3),
+        ("spare_multiprocessors", ctypes.c_int32),
+    ]
+
+
+#: CUDA's handle of it.
+PER_THREAD_STREAM = 2
+
+
+@contextmanager
+def on_stream(stream: int) -> Iterator[None]:
+    """Calls within are given to this stream."""
+    settings = _CudaSettings(size=ctypes.sizeof(_CudaSettings), stream=stream)
+    check(c_api().fnn_cuda_set(ctypes.byref(settings)))
+    yield
+    check(c_api().fnn_cuda_set(None))
 
 
 def _pointer(array: np.ndarray | DeviceArray) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from optimizer_calls import CallError, Lists, quantized_zeros
+from optimizer_calls import PER_THREAD_STREAM, CallError, Lists, on_stream, quantized_zeros
 from simulator import SCHEDULES, Simulator, library
 
 from fusednn import _core, ops
@@ -176,6 +176,16 @@ def test_schedules(cuda, multiprocessors):
         clipped.append(gpu.values())
     for values in clipped[1:]:
         assert_same(values, clipped[0])
+
+
+def test_different_steps(cuda):
+    """Nothing but its step makes a tensor's coefficients its own, and the table follows."""
+    cpu = numpy_lists("adam", {})
+    gpu = Lists.on(cuda, cpu)
+    for steps in ([9, 1, 1, 2, 40, 3], [10, 2, 2, 3, 41, 4], [10, 2, 2, 3, 1, 1]):
+        for lists in (cpu, gpu):
+            lists.step(steps, lr=0.1)
+        assert_same(gpu.values(), cpu.values())
 
 
 def test_extreme_values(cuda):
@@ -351,6 +361,15 @@ def test_a_new_list_takes_the_memory_of_one_that_is_gone(cuda):
     before = cuda.counts.allocations
     gpu.step(1, lr=0.1)
     assert cuda.counts.allocations == before
+
+
+def test_memory_is_not_lent_to_another_stream(cuda):
+    Lists.on(cuda, numpy_lists("adam", {})).step(1, lr=0.1)
+    gpu = Lists.on(cuda, numpy_lists("adam", {}))
+    before = cuda.counts.allocations
+    with on_stream(PER_THREAD_STREAM):
+        gpu.step(1, lr=0.1)
+    assert cuda.counts.allocations == before + 1
 
 
 def test_states_that_a_step_does_not_need_stay(cuda):
