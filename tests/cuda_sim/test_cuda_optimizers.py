@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -382,23 +382,66 @@ def test_states_that_a_step_does_not_need_stay(cuda):
         assert_same(gpu.values(), cpu.values())
 
 
-def test_capture(cuda):
+def test_capture_needs_memory_of_a_step_before(cuda):
     sizes = (1,) * 1500  # more than any test before: no memory of this size is kept
     gpu = Lists.on(cuda, numpy_lists("sgd", {}, sizes))
-    cuda.set(capturing=1)
-    with pytest.raises(CallError, match="captur") as raised:
+    with cuda.capture(), pytest.raises(CallError, match="captur") as raised:
         gpu.step(1, lr=0.1)
     assert raised.value.status == FNN_ERROR_DEVICE
-    cuda.set(capturing=0)
     gpu.step(1, lr=0.1)
-    cuda.set(capturing=1)
-    gpu.step(2, lr=0.1)
-    cuda.set(capturing=0)
+    with cuda.capture():
+        gpu.step(2, lr=0.1)
     # The graph goes on to use the list's memory: nobody else may.
     del gpu
     before = cuda.counts.allocations
     Lists.on(cuda, numpy_lists("sgd", {}, sizes)).step(1, lr=0.1)
     assert cuda.counts.allocations - before > 2 * len(sizes)
+
+
+def test_replayed_steps(cuda):
+    """A captured step goes on with the device's own step and rate, whatever its list did since."""
+    options = {"max_norm_each": 64.0, "skip_nonfinite": True, "stochastic_rounding_seed": 3}
+    dtypes = {"params": BFLOAT16, "states": np.uint8}
+    cpu = numpy_lists("adam", {}, (300, 4100, 7), dtypes)
+    gpu = Lists.on(cuda, cpu)
+    scalars = {
+        "lr": cuda.array(np.zeros(1, np.float32)),
+        "step": cuda.array(np.zeros(1, np.float32)),
+        "stepped": cuda.array(np.zeros(1, np.int32)),
+    }
+
+    def both(t: int, gpu_step: Callable[[], object]) -> None:
+        lr = np.float32(0.1 / t)
+        scalars["lr"].set(np.array([lr]))
+        for lists in (cpu, gpu):
+            lists.set_grads(new_grads(cpu, t))
+        cpu.step(t, lr=lr, **options)
+        gpu_step()
+        assert_same(gpu.values(), cpu.values())
+        assert (scalars["step"].get()[0], scalars["stepped"].get()[0]) == (t, 1)
+
+    both(1, lambda: gpu.step(1, lr=99.0, scalars=scalars, **options))
+    with cuda.capture():
+        gpu.step(1, lr=99.0, scalars=scalars, **options)
+    both(2, cuda.replay)
+    both(3, cuda.replay)
+    # Other steps, hence another table, of no consequence to the graph.
+    both(4, lambda: gpu.step([1, 2, 3], lr=99.0, scalars=scalars, **options))
+    both(5, cuda.replay)
+
+
+def test_work_that_starts_late(cuda):
+    """Nothing that the host gives up at a call's end is read by the device later."""
+    cpu = numpy_lists("rmsprop", {"momentum": 0.9}, (300, 4100, 7))
+    gpu = Lists.on(cuda, cpu)
+    cuda.set(deferred=1)
+    compare_steps(cpu, gpu, lr=0.1, momentum=0.9, skip_nonfinite=True)
+    arrays = gpu.arrays["params"]
+    np.testing.assert_allclose(
+        ops.global_norm(arrays), ops.global_norm(cpu.arrays["params"]), 1e-13
+    )
+    Lists.on(cuda, cpu).step(4, lr=0.1)  # gone before it began
+    assert_same(gpu.values(), cpu.values())
 
 
 def test_failures_change_nothing(cuda):
