@@ -37,6 +37,12 @@ std::string device_name(const fnn_tensor& t) {
 
 void require_device(const Argument& a, const fnn_tensor* beside) {
   const fnn_tensor& t = *a.tensor;
+  // Codes of states are bytes.
+  const int64_t size = element_size(t.dtype);
+  if (on_cuda(t) && size > 0 && reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(size) != 0) {
+    fail_value("`" + a.name + "` must be aligned to its element size, " + std::to_string(size) +
+               ", on a GPU. Received: an address that is not a multiple of it");
+  }
   if (beside != nullptr) {
     const bool same = t.device_type == beside->device_type && (!on_cuda(t) || t.device_id == beside->device_id);
     if (!same) {

@@ -41,10 +41,40 @@ CudaOutcome run_squared_norms(const SquaredNorms& p, const CudaPlace& place) {
   return at(place, "squared_norms", [&](cudaStream_t stream) { return squared_norms(p, stream); });
 }
 
+CudaOutcome run_merge_statistics(const MergedStatistics& p, const CudaPlace& place) {
+  return at(place, "merge_statistics", [&](cudaStream_t) { return merge_statistics(p, place); });
+}
+template <BatchNormFunction BatchNormFunctions::* function>
+CudaOutcome run_batch_norm(const BatchNorm& p, const CudaPlace& place) {
+  return at(place, "batch_norm", [&](cudaStream_t) { return batch_norm(function, p, place); });
+}
+
+CudaOutcome run_describe(int32_t device, CudaDevice* description) {
+  cudaDeviceProp properties;
+  const cudaError_t e = cudaGetDeviceProperties(&properties, device);
+  if (e != cudaSuccess) return outcome(e, "cudaGetDeviceProperties");
+  snprintf(description->name, sizeof description->name, "%s", properties.name);
+  description->capability = properties.major * 10 + properties.minor;
+  description->multiprocessors = properties.multiProcessorCount;
+  description->memory = static_cast<int64_t>(properties.totalGlobalMem);
+  return outcome(cudaSuccess, "");
+}
+
 CudaBackend make() {
   CudaBackend b{};
   b.version = kCudaBackendVersion;
   b.device_count = run_device_count;
+  b.describe = run_describe;
+  b.batch_norm_forward = run_batch_norm<&BatchNormFunctions::forward>;
+  b.batch_norm_backward = run_batch_norm<&BatchNormFunctions::backward>;
+  b.batch_norm_backward_from_output = run_batch_norm<&BatchNormFunctions::backward_from_output>;
+  b.batch_norm_inference = run_batch_norm<&BatchNormFunctions::inference>;
+  b.batch_norm_inference_backward = run_batch_norm<&BatchNormFunctions::inference_backward>;
+  b.batch_norm_statistics = run_batch_norm<&BatchNormFunctions::statistics>;
+  b.batch_norm_apply = run_batch_norm<&BatchNormFunctions::apply>;
+  b.batch_norm_backward_reduce = run_batch_norm<&BatchNormFunctions::backward_reduce>;
+  b.batch_norm_backward_apply = run_batch_norm<&BatchNormFunctions::backward_apply>;
+  b.merge_statistics = run_merge_statistics;
   b.leaky_relu = run_leaky_relu;
   b.optimizer_step = run_optimizer_step;
   b.optimizer_list_destroy = optimizer_list_destroy;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/cuda_backend.h"
+#include "cuda/device.h"
 #include "cuda/launch.h"
 
 namespace fusednn {
@@ -17,6 +18,9 @@ void optimizer_list_destroy(CudaOptimizerList* list);
 
 // Waits for the stream: `p.sums` are the host's.
 cudaError_t squared_norms(const SquaredNorms& p, cudaStream_t stream);
+
+cudaError_t batch_norm(BatchNormFunction BatchNormFunctions::* function, const BatchNorm& p, const CudaPlace& place);
+cudaError_t merge_statistics(const MergedStatistics& p, const CudaPlace& place);
 
 // The update of each optimizer, by its number in FNN_OPTIMIZERS.
 struct UpdateArguments;
