@@ -1,4 +1,4 @@
-"""BatchNorm's CUDA drivers as Python functions on NumPy arrays, on a simulated device of any size."""
+"""BatchNorm's CUDA drivers as functions on NumPy arrays, on a simulated device of any size."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""BatchNorm's CUDA kernels: near the float64 reference, the same bits as the CPU element by element,
-the same bits on every device, in every order of threads and at every place in memory."""
+"""BatchNorm's CUDA kernels: near the float64 reference, the CPU's bits element by element, the
+same bits on every device, in every order of threads and at every place in memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import reference as ref
 from batch_norm_problem import LAYOUTS, Problem
 from fusednn import ops
 
-#: (outer, channels, inner): nothing, one element, one per channel, 7 x 7 images and odd channels, one
-#: channel, more channels than blocks, runs and rows over several leaves.
+#: (outer, channels, inner): nothing, one element, one per channel, 7 x 7 images and odd channels,
+#: one channel, more channels than blocks, runs and rows over several leaves.
 SHAPES = (
     *((0, 3, 7), (2, 0, 7), (1, 1, 1), (1, 5, 2), (3, 37, 1), (5, 7, 49), (2, 3, 64)),
     *((7, 1, 343), (3, 2, 2000), (2, 70, 8), (3, 2, 8193), (1, 1, 40_001)),
