@@ -40,12 +40,14 @@ struct ResidentSchedule {
   size_t shared_bytes;
 };
 
-// The blocks of a group and the leaves of a block that take the least time, in units of a leaf moved once by a
-// multiprocessor: rounds of all groups, each with what the barrier costs. More, smaller blocks are preferred: one reads
-// while another waits or writes. Two passes where nothing fits, or they take less.
+// The blocks of a group and the leaves of a block that take the least time; two passes where nothing fits, or they take
+// less. Time in units of what a multiprocessor's share of the memory takes to move 32 KiB once, on an H200 a microsecond.
+// A round is what all groups do with a unit each: move its leaves, and wait where no other block of the multiprocessor
+// moves any meanwhile.
 inline ResidentSchedule choose_schedule(const ResidentProblem& problem, const DeviceLimits& device) {
-  constexpr double kBarrier = 0.75;  // two microseconds
-  constexpr double kLaunches = 2.0;  // two more kernels
+  constexpr double kLatency = 0.8;  // of a leaf: nothing is read while it is reduced
+  constexpr double kBarrier = 1.5;
+  constexpr double kLaunches = 3.0;  // two more kernels
   ResidentSchedule best{};
   if (problem.units < 1 || problem.leaves < 1 || device.multiprocessors < 1) return best;
   const double multiprocessors = device.multiprocessors;
@@ -64,10 +66,10 @@ inline ResidentSchedule choose_schedule(const ResidentProblem& problem, const De
       const int64_t groups = resident / group < problem.units ? resident / group : problem.units;
       const int64_t rounds = (problem.units + groups - 1) / groups;
       // Few blocks have multiprocessors for themselves.
-      const double share = static_cast<double>(group * groups) / multiprocessors;
-      const double leaf = problem.resident_cost * (share < 1.0 ? 1.0 : share);
-      const double cost =
-          static_cast<double>(rounds) * (static_cast<double>(each) * leaf + (group > 1 ? kBarrier : 0.0));
+      const double sharing = static_cast<double>(group * groups) / multiprocessors;
+      const double moving = static_cast<double>(each) * problem.resident_cost * (sharing < 1.0 ? 1.0 : sharing);
+      const double waiting = static_cast<double>(each) * kLatency + (group > 1 ? kBarrier : 0.0);
+      const double cost = static_cast<double>(rounds) * (moving + waiting / static_cast<double>(blocks));
       if (cost >= least) continue;
       least = cost;
       best = {true, group, groups, each, static_cast<size_t>(problem.shared_bytes + (each - 1) * problem.leaf_bytes)};
