@@ -118,7 +118,8 @@ def peers(session: nox.Session) -> None:
     """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX."""
     install_package(session, *groups("peers"))
     # A test whose peer cannot be imported would be skipped.
-    session.run("python", "-c", "import torch, keras, jax, optax, onnx, mlx.optimizers")
+    imports = "import torch, keras, jax, optax, onnx, mlx.optimizers"
+    session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
     run_pytest(session, "tests/peers")
 
 
