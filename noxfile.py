@@ -125,7 +125,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run every case's smallest form beside all peers, answers checked, nothing timed.
+    """Run every case once in a small form beside all peers, answers checked, nothing timed.
 
     What follows ``--`` is passed to ``fusednn bench`` instead, e.g. ``-- --json results.json``.
     """

@@ -12,6 +12,7 @@ from fusednn.benchmarks.compare import changes, compare_lines
 from fusednn.benchmarks.page import page_text
 from fusednn.benchmarks.picture import draw, panels
 from fusednn.benchmarks.results import Bandwidth, CaseResult, Results, Timing
+from fusednn.benchmarks.table import case_lines
 from fusednn.benchmarks.targets import TARGETS, reached
 from fusednn.benchmarks.units import duration, size
 from fusednn.cli import main
@@ -100,6 +101,37 @@ class TestCompare:
         with pytest.raises(ValueError, match="no case in common"):
             compare_lines(results_of(), results_of(case_result(LARGE, fusednn=1.0)))
 
+    @pytest.mark.parametrize(("ours", "slower"), [(1.0, True), (0.5, False), (0.55, False)])
+    def test_another_machine_is_judged_by_ratios(self, ours: float, slower: bool) -> None:
+        old = results_of(case_result(LARGE, fusednn=1.0, roof=0.5, torch=9.0))
+        new = results_of(case_result(LARGE, fusednn=ours, roof=0.25, torch=9.0))
+        new.machine["system"] = "another kernel"
+        assert compare_lines(old, new)[1] == 0  # one machine, on which the time did not grow
+        new.machine["processor"] = "another"
+        lines, regressions = compare_lines(old, new)
+        assert lines[0].startswith("The machines differ")
+        assert regressions == int(slower)
+
+    def test_without_a_roof_peers_are_the_measure(self) -> None:
+        name = "neighbour/optimizer-adam/100x100x100/float32"
+        old = results_of(case_result(name, fusednn=1.0, torch=2.0, jax=2.0, numpy=1.0))
+        new = results_of(case_result(name, fusednn=2.0, torch=2.0, jax=8.0))
+        assert changes(old, new)[0].relative == pytest.approx(1.0)
+
+    def test_failed_and_vanished_cases_are_told(self) -> None:
+        other = LARGE.replace("forward", "both")
+        old = results_of(*(case_result(name, fusednn=1.0) for name in (LARGE, SMALL, other)))
+        new = results_of(case_result(LARGE, fusednn=1.0), CaseResult(SMALL, 2, 1))
+        new.cases[1].contenders["fusednn"] = Timing("wrong", "y is off")
+        lines, regressions = compare_lines(old, new)
+        assert regressions == 1
+        assert lines[-4:] == [
+            "no longer timed: 1 cases",
+            f"  {SMALL}, 2 threads: wrong: y is off",
+            "not in the new run: 1 cases",
+            f"  {other}, 2 threads",
+        ]
+
     def test_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         old, new = tmp_path / "old.json", tmp_path / "new.json"
         results_of(case_result(LARGE, fusednn=1.0)).write(old)
@@ -119,21 +151,53 @@ class TestReports:
         good = case_result(LARGE, fusednn=1.3, roof=2.0, roof_non_temporal=1.0, torch=13, jax=2.6)
         other = LARGE.replace("nchw-32x64x112x112", "nc-8192x1024")
         bad = case_result(other, fusednn=2.0, roof=2.0, roof_non_temporal=1.0, torch=8, jax=8)
-        small = case_result(SMALL, fusednn=9.0, roof=1.0, roof_non_temporal=1.0, torch=9.0)
+        small = case_result(SMALL, fusednn=9e-6, roof=1.0, roof_non_temporal=1.0, torch=9.0)
         found = [r for r in reached(results_of(good, bad, small)) if r.values]
         assert [(r.target.figure.name, r.values, r.met) for r in found] == [
             ("time / non-temporal copy", [2.0, 1.3], 1),
             ("x torch eager", [4.0, 10.0], 1),
             ("x the best peer", [2.0, 4.0], 1),
+            ("us a call", [9.0], 0),
         ]
         assert found[0].median == 1.65
+
+    def test_what_is_large_depends_on_the_last_cache_level(self) -> None:
+        results = results_of(case_result(LARGE, fusednn=2.0, roof=1.0, roof_non_temporal=1.0))
+        assert any(r.values for r in reached(results))
+        results.machine["caches"]["L3"] = 1 << 28
+        assert not any(r.values for r in reached(results))
+
+    def test_overhead_threads_neighbour_and_options(self) -> None:
+        middle = "batch_norm/backward/nc-256x1024/float32"
+        option = "optimizer/adam-l2/2x16M/float32"
+        one_thread = case_result(middle, fusednn=1.8, roof=1.9)
+        one_thread.threads = 1
+        roof_does_not_scale = case_result(SMALL, fusednn=1.8, roof=1.5)
+        roof_does_not_scale.threads = 1
+        cases = [
+            case_result("optimizer/adam/100x32/float32", fusednn=15e-6, roof=4e-6),
+            case_result("neighbour/optimizer-adam/100x100x100/float32", fusednn=2.0),
+            case_result(option, fusednn=4.0, fusednn_plain=3.0),
+            *(one_thread, case_result(middle, fusednn=1.0, roof=1.0)),
+            *(roof_does_not_scale, case_result(SMALL, fusednn=1.0, roof=1.0)),
+        ]
+        cases[1].contenders["fusednn-one-thread"] = timed(3.0)
+        by_figure = {r.target.figure.name: r for r in reached(results_of(*cases)) if r.values}
+        overhead = by_figure["us beyond the roof"]
+        assert overhead.values == pytest.approx([11])
+        assert overhead.met == 0
+        assert by_figure["x one thread beside the neighbour"].values == [1.5]
+        assert by_figure["x the plain optimizer"].values == [0.75]
+        threads = by_figure["x one thread / threads, where the roof's is as much"]
+        assert threads.values == [0.9]
+        assert threads.met == 1
 
     def test_targets_name_cases_that_exist(self) -> None:
         for target in TARGETS:
             cases = [
                 CaseResult(name, 2, 0)
                 for name, case in catalogue.all_cases().items()
-                if target.holds_for(CaseResult(name, 2, case.traffic))
+                if target.holds_for(CaseResult(name, 2, case.traffic), 1 << 25)
             ]
             assert cases, target
             assert {f"{case.family}/{case.variant}" for case in cases} == set(target.variants)
@@ -151,6 +215,44 @@ class TestReports:
         assert "- numpy, wrong: params is off by 1: optimizer/adam/1x1k/float32" in text
         for line in text.splitlines():
             assert not line.startswith("|") or line.endswith("|")
+
+    def test_page_says_what_must_be_known(self) -> None:
+        case = case_result(LARGE, fusednn=1.0, roof=1.0, torch=0.5, jax=2.0)
+        case.contenders["jax"] = timed(2.0, 0.5, reuses=False)
+        case.contenders["jax"].note = "a note"
+        case.contenders["onednn"] = Timing("absent", "no oneDNN")
+        case.contenders["sklearn"] = timed(0.1)
+        case.contenders["sklearn"].checked = False
+        case.disturbed = 2
+        results = results_of(case)
+        results.problems.append("what memory can do: the process ended")
+        assert case.best_peer() == ("torch", timed(0.5))
+        text = page_text(results)
+        assert "| rounds not counted, disturbed | 2 |" in text
+        assert "| 0% | 0.2 | 1.00! |" in text
+        assert "| 2.00? |" in text
+        assert "| jax | fresh | a note (batch_norm) |" in text
+        assert "| torch | reused |  |" in text
+        assert "- onednn, absent: no oneDNN: 1 cases" in text
+        assert f"- {LARGE} (2 threads): torch 2.00 x, sklearn 10.00 x" in text
+        assert "- what memory can do: the process ended" in text
+        assert "answer was checked; not always so: sklearn." in text
+        lines = list(case_lines(case))
+        assert lines[0] == f"{LARGE}, 2 threads, 2 disturbed rounds not counted"
+        assert any("  torch " in line and "2.00!" in line for line in lines)
+        assert any("  jax " in line and "25%?" in line for line in lines)
+
+    def test_what_is_little_faster_than_the_roof_is_noise(self) -> None:
+        case = case_result(LARGE, fusednn=1.0, roof=1.04)
+        assert list(case.above_roof()) == []
+        case.contenders["roof"] = timed(1.2)
+        assert dict(case.above_roof()) == {"fusednn": 1.2}
+        case.contenders["roof"] = timed(1.2, 0.4)
+        assert list(case.above_roof()) == []
+
+    def test_picture_of_another_dtype(self) -> None:
+        short = case_result(LARGE.replace("float32", "bfloat16"), fusednn=1.0, roof=1.0)
+        assert panels(results_of(short)) == {"batch norm: forward": [short]}
 
     def test_picture(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import resource
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fusednn
 from fusednn.benchmarks import bandwidth, catalogue, check, inputs, shapes, statistics
 from fusednn.benchmarks.case import Case, Stream
 from fusednn.benchmarks.library import Library, LibraryError
-from fusednn.benchmarks.machine import cache_sizes
+from fusednn.benchmarks.machine import built_from, cache_sizes
 from fusednn.benchmarks.measure import FORMS, Settings, measure
-from fusednn.benchmarks.peers import PEERS, numpy_batch_norm, select_peers
+from fusednn.benchmarks.optimizers import OPTIMIZERS
+from fusednn.benchmarks.peers import PEERS, fusednn_neighbour, numpy_batch_norm, select_peers
 from fusednn.benchmarks.results import CaseResult, Results
 from fusednn.benchmarks.table import report_lines
 from fusednn.benchmarks.workbench import Workbench
@@ -48,9 +54,17 @@ class TestCases:
             ("optimizer/adam/1x1k/float32", 7, 1024, 4),
             ("optimizer/adam-clip/1x1k/float32", 8, 1024, 4),
             ("optimizer/amsgrad/1x1k/bfloat16", 9, 1024, 2),
+            ("optimizer/adam-ema/1x1k/float32", 9, 1024, 4),
+            ("optimizer/adam-skip-nonfinite/1x1k/float32", 8, 1024, 4),
+            ("optimizer/adam-clip-value/1x1k/float32", 7, 1024, 4),
+            # States in 1 + 4/256 bytes, a copy in 2 bytes, float32 states of float16.
+            ("optimizer/adam-8bit/1x1k/float32", 3 + 4 * (1 + 1 / 64) / 4, 1024, 4),
+            ("optimizer/adam-low-precision-copy/1x1k/float32", 7 + 1, 1024, 4),
+            ("optimizer/adam/1x1k/float16", 3 + 4 * 2, 1024, 2),
+            ("neighbour/batch_norm-forward/nc-8192x1024/float32", 2, 1 << 23, 4),
         ],
     )
-    def test_traffic(self, name: str, elements_moved: int, count: int, item: int) -> None:
+    def test_traffic(self, name: str, elements_moved: float, count: int, item: int) -> None:
         assert case_named(name).traffic == elements_moved * count * item
 
     def test_resnet50_is_complete(self) -> None:
@@ -70,19 +84,55 @@ class TestCases:
             return {(c.name, n) for c, n in catalogue.select([], [], [], 2, form)}
 
         full, default, quick = names("full"), names("default"), names("quick")
-        assert full == {(name, n) for name in catalogue.all_cases() for n in (1, 2)}
+        one_too = {name for name in catalogue.all_cases() if not name.startswith("neighbour")}
+        assert full == {(n, 2) for n in catalogue.all_cases()} | {(n, 1) for n in one_too}
         assert quick < default < full
         assert all(name.endswith("/float32") and n == 2 for name, n in quick)
         assert {name.split("/")[3] for name, _ in default} == set(shapes.ITEM_SIZES)
         assert {n for _, n in default} == {1, 2}
 
-    def test_smoke_has_every_pass_optimizer_and_dtype(self) -> None:
+    def test_smoke_has_small_forms_of_all_that_a_default_run_has(self) -> None:
         def kinds(cases: Any) -> set[tuple[str, str, str]]:
             return {(c.family, c.variant, c.dtype) for c in cases}
 
         smoke = [case for case, _ in catalogue.select([], [], [], 2, "smoke")]
         assert kinds(smoke) == kinds(catalogue.all_cases().values())
-        assert max(case.traffic for case in smoke) < 1 << 20
+        assert all(case.subject.endswith(shapes.SMALL) for case in smoke)
+        assert max(case.traffic for case in smoke) < 1 << 21
+        names = {case.name.replace(shapes.SMALL, "") for case in smoke}
+        timed = {case.name for case, _ in catalogue.select([], [], [], 2, "quick")}
+        assert timed <= names
+        layouts = {case.subject for case in smoke if case.family == "batch_norm"}
+        assert {name.removesuffix(shapes.SMALL) for name in layouts} == {
+            *shapes.full_size(shapes.LAYOUTS)
+        }
+
+    def test_small_forms_keep_the_structure(self) -> None:
+        for name in shapes.full_size(shapes.LAYOUTS):
+            layout, small = shapes.LAYOUTS[name], shapes.LAYOUTS[name + shapes.SMALL]
+            assert len(small.shape) == len(layout.shape)
+            assert small.channel_axis == layout.channel_axis
+            rows = [len(s.shape) > 2 or s.shape[0] >= s.channels for s in (layout, small)]
+            assert rows[0] == rows[1]
+        for name in shapes.full_size(shapes.MODELS):
+            model, small_model = shapes.MODELS[name], shapes.MODELS[name + shapes.SMALL]
+            assert len(small_model.widths) == len(model.widths)
+            assert small_model.batch == model.batch
+        for name in shapes.full_size(shapes.LISTS):
+            ranks = [{len(s) for s in shapes.LISTS[n]} for n in (name, name + shapes.SMALL)]
+            assert ranks[0] == ranks[1]
+
+    def test_options_are_thinned_out_unless_they_are_named(self) -> None:
+        def subjects(patterns: list[str]) -> set[str]:
+            return {c.subject for c, _ in catalogue.select(patterns, [], [], 2, "quick")}
+
+        assert subjects(["optimizer/adam-ema"]) == {*shapes.full_size(shapes.LISTS)}
+        default = catalogue.select([], [], [], 2)
+        assert {c.subject for c, _ in default if c.variant == "adam-ema"} == {"2x16M", "500x32"}
+        assert {c.variant for c, _ in default if c.subject == "100x32"} == {"adam"}
+        assert {c.dtype for c, _ in default if c.variant == "adam-stochastic-rounding"} == {
+            "bfloat16"
+        }
 
     def test_what_is_said_goes_before_the_form(self) -> None:
         chosen = catalogue.select([SMALL.replace("float32", "*")], ["float64"], [1], 2, "quick")
@@ -93,6 +143,8 @@ class TestCases:
             catalogue.select(["batch_norm", "batchnorm"], [], [], 2)
         with pytest.raises(ValueError, match="no case is left"):
             catalogue.select(["step"], ["bfloat16"], [], 2)
+        with pytest.raises(KeyError):
+            catalogue.case_named("batch_norm/forward/nc-1x1/float32")
 
     def test_one_cpu_runs_each_case_once(self) -> None:
         chosen = catalogue.select([SMALL], [], [], 1)
@@ -109,7 +161,8 @@ class TestPeers:
     def test_selection(self) -> None:
         always = ["roof", "roof-non-temporal", "fusednn"]
         assert [peer.name for peer in select_peers(["numpy"])] == [*always, "numpy"]
-        assert [p.name for p in select_peers(["fusednn"], ["fusednn-fresh"])] == always
+        ours = [p.name for p in select_peers(["fusednn"], ["fusednn-fresh"])]
+        assert ours == [*always, "fusednn-plain", "fusednn-alone", "fusednn-one-thread"]
         assert {"numpy", "sklearn"} <= {peer.name for peer in select_peers([])}
 
     def test_refusals(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +170,8 @@ class TestPeers:
             select_peers(["mxnet"])
         with pytest.raises(ValueError, match=r"--without must be among .*Received: roof"):
             select_peers([], ["roof"])
+        with pytest.raises(ValueError, match="--without cannot leave out fusednn, which all"):
+            select_peers([], ["fusednn"])
         monkeypatch.setattr("fusednn.benchmarks.peers.find_spec", lambda name: None)
         with pytest.raises(ValueError, match="jax needs jax, optax, which is not installed"):
             select_peers(["jax"])
@@ -143,6 +198,10 @@ class TestInputs:
         grads = inputs.lists(case_named("optimizer/adam/1x1k/float32")).grads
         assert min(float(np.abs(grad).min()) for grad in grads) >= 0.125
 
+    def test_second_gradients_are_the_first_reversed(self) -> None:
+        grad = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.testing.assert_array_equal(inputs.turned([grad])[0], [[5, 4, 3], [2, 1, 0]])
+
 
 class InProcess(Library):
     """A library without a process: its workbench answers directly."""
@@ -163,26 +222,89 @@ BRIEF = Settings(turn=1e-4, budget=3e-4, turns=(2, 3))
 
 def measured(name: str, settings: Settings = BRIEF, *peers: str) -> CaseResult:
     chosen = select_peers(list(peers) or ["numpy", "fusednn"])
-    libraries = {peer.library: InProcess(peer.library) for peer in chosen}
-    return measure(case_named(name), chosen, libraries, settings)
+    libraries = {peer.process: InProcess(peer.library) for peer in chosen}
+    return measure(catalogue.case_named(name), chosen, libraries, settings)
 
 
 class TestMeasure:
     @pytest.mark.parametrize("variant", ["forward", "backward", "both", "inference", "in_place"])
-    @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
     def test_batch_norm_is_right(self, variant: str, dtype: str) -> None:
         result = measured(f"batch_norm/{variant}/nc-32x100/{dtype}", FORMS["smoke"])
         statuses = {timing.status for timing in result.contenders.values()}
         assert statuses <= {"right", "absent"}
         assert result.contenders["fusednn"].status == "right"
-        numpy = "absent" if variant == "in_place" or dtype == "bfloat16" else "right"
+        numpy = "absent" if variant == "in_place" or dtype.endswith("16") else "right"
         assert result.contenders["numpy"].status == numpy
 
-    @pytest.mark.parametrize("variant", list(shapes.OPTIMIZERS))
-    def test_optimizers_are_right(self, variant: str) -> None:
-        result = measured(f"optimizer/{variant}/1x1k/float32", FORMS["smoke"])
+    @pytest.mark.parametrize(
+        ("variant", "dtype"),
+        [
+            (variant, dtype)
+            for variant, optimizer in OPTIMIZERS.items()
+            for dtype in shapes.ITEM_SIZES
+            if optimizer.takes(dtype)
+        ],
+    )
+    def test_optimizers_are_right(self, variant: str, dtype: str) -> None:
+        result = measured(f"optimizer/{variant}/1x1k/{dtype}", FORMS["smoke"])
         names = {n for n, timing in result.contenders.items() if timing.status == "right"}
-        assert names == {"roof", "fusednn", "numpy"}
+        assert not [t for t in result.contenders.values() if t.status in ("wrong", "failed")]
+        optimizer = OPTIMIZERS[variant]
+        plain = {"fusednn-plain"} if optimizer.plain else set()
+        numpy = {"numpy"} if dtype in ("float32", "float64") and not optimizer.quantized else set()
+        assert names == {"roof", "fusednn", *plain, *numpy}
+
+    @pytest.mark.parametrize(
+        ("variant", "without"),
+        [
+            ("adamw", {"weight_decay": 0.0}),
+            ("adam-l2", {"weight_decay": 0.0}),
+            ("adam-l2", {"decoupled": True}),
+            ("momentum-clip", {"max_norm": None}),
+            ("momentum-clip-value", {"clip_value": None}),
+            ("momentum-grad-scale", {"grad_scale": None}),
+            ("adam-ema", {"ema_momentum": 0.0}),
+            ("momentum", {"hyperparameters": {"momentum": 0.0}}),
+        ],
+    )
+    def test_an_option_left_out_is_found(
+        self, variant: str, without: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wrong = dataclasses.replace(OPTIMIZERS[variant], **without)
+        name = "fusednn.benchmarks.peers.fusednn_optimizer.OPTIMIZERS"
+        monkeypatch.setattr(name, OPTIMIZERS | {variant: wrong})
+        result = measured(f"optimizer/{variant}/1x1k/float32", FORMS["smoke"])
+        assert result.contenders["fusednn"].status == "wrong"
+        assert result.contenders["numpy"].status == "right"
+
+    def test_a_neighbour_takes_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if len(os.sched_getaffinity(0)) < 2:
+            pytest.skip("needs two CPUs")
+        neighbours = []
+        popen = subprocess.Popen
+
+        def note(*arguments: Any, **options: Any) -> Any:
+            neighbours.append(popen(*arguments, **options))
+            return neighbours[-1]
+
+        monkeypatch.setattr("fusednn.benchmarks.peers.fusednn_neighbour.subprocess.Popen", note)
+        threads = fusednn.get_num_threads()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        with fusednn_neighbour.busy(max(os.sched_getaffinity(0)), one_thread=True):
+            assert fusednn.get_num_threads() == 1
+            assert neighbours[0].poll() is None
+            time.sleep(0.3)
+        assert neighbours[0].poll() is not None
+        assert fusednn.get_num_threads() == threads
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.1
+
+    def test_neighbour_cases_are_right(self) -> None:
+        name = "neighbour/optimizer-adam/100x100x100:small/float32"
+        contenders = measured(name, FORMS["smoke"]).contenders
+        expected = "right" if len(os.sched_getaffinity(0)) > 1 else "absent"
+        ours = ("fusednn", "fusednn-alone", "fusednn-one-thread")
+        assert {n: t.status for n, t in contenders.items()} == dict.fromkeys(ours, expected)
 
     def test_a_wrong_answer_is_told_and_not_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(numpy_batch_norm, "EPS", 0.1)
@@ -212,7 +334,8 @@ class TestMeasure:
         bench = InProcess("fusednn")
         libraries: dict[str, Library] = {"fusednn": bench, "numpy": InProcess("numpy")}
         result = measure(case_named(SMALL), chosen, libraries, BRIEF)
-        order = [name for name in bench.asked if name not in ("prepare", "release")]
+        others = ("prepare", "warm_up", "release")
+        order = [name for name in bench.asked if name not in others]
         assert order[:6] == ["roof", "roof-non-temporal", "fusednn"] * 2
         for timing in result.contenders.values():
             assert timing.timed
@@ -289,8 +412,9 @@ class TestCommand:
         cases = [SMALL, "optimizer/adam", "step", "leaky_relu/forward"]
         assert main(["bench", "--smoke", "--peers", "numpy", "--dtypes", "float32", *cases]) == 0
         said = capsys.readouterr().out
-        assert said.count("  numpy             right") == 4
-        assert said.count("  fusednn           right") == 4
+        chosen = catalogue.select(cases, ["float32"], [], len(os.sched_getaffinity(0)), "smoke")
+        assert said.count("  fusednn           right") == len(chosen)
+        assert said.count("  numpy             right") == len(chosen)
 
     def test_run_then_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
@@ -313,7 +437,9 @@ class TestCommand:
         [
             (["nothing"], "no case fits 'nothing'"),
             (["--peers", "mxnet"], "--peers must be among"),
-            (["--dtypes", "float16"], "--dtypes must be among float32, bfloat16, float64"),
+            (["--dtypes", "int8"], "--dtypes must be among float32, bfloat16, float16, float64"),
+            (["--without", "fusednn"], "--without cannot leave out fusednn"),
+            (["--smoke", "--picture", "a.png"], "--picture shows times, and --smoke takes none"),
             (["--threads", "0"], "must be from 1 to"),
             (["--threads", "4097"], "must be from 1 to"),
             (["--json", "no/such/folder/a.json"], "the folder must exist"),
@@ -354,6 +480,11 @@ def test_differences_are_found() -> None:
 
 
 class TestMachine:
+    def test_commit_of_a_build(self, tmp_path: Path) -> None:
+        (tmp_path / "commit.txt").write_text("0123456789ab+\n")
+        assert built_from(tmp_path / "commit.txt") == "0123456789ab+"
+        assert built_from(tmp_path / "no such file") == "unknown"
+
     def test_caches_as_linux_lists_them(self, tmp_path: Path) -> None:
         for index, (level, size) in enumerate([("1", "32K"), ("2", "512K"), ("3", "16384K")]):
             folder = tmp_path / f"index{index}"

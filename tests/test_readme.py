@@ -44,16 +44,24 @@ def test_command_that_ci_runs() -> None:
     ]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+        *("docs/benchmarks.md", "docs/benchmarks/results.md", "benchmarks/README.md"),
+    ],
+)
 def test_links_within_the_repository(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
+    folder = (ROOT / document).parent
     for target in re.findall(r"\]\(([^)]+)\)", text):
         path, _, anchor = target.partition("#")
         if target.startswith("http"):
             continue
-        assert (ROOT / (path or document)).exists(), target
+        linked_file = folder / path if path else ROOT / document
+        assert linked_file.exists(), target
         if anchor:
-            linked = (ROOT / (path or document)).read_text(encoding="utf-8")
+            linked = linked_file.read_text(encoding="utf-8")
             headings = re.findall(r"^#+ (.+)$", linked, re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
             assert anchor in slugs, target

@@ -28,7 +28,7 @@ SHAPES = (
 
 @pytest.fixture(scope="session")
 def batch_norm_library() -> Simulator:
-    return Simulator(library("fusednn_cuda_sim_batch_norm"))
+    return Simulator(library("fusednn_cuda_sim"))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 
@@ -36,13 +36,14 @@ class Case:
     Attributes
     ----------
     family : str
-        "batch_norm", "leaky_relu", "optimizer" or "step".
+        "batch_norm", "leaky_relu", "optimizer", "step"; or "neighbour": the work of another case
+        while a neighbour keeps a CPU busy.
     variant : str
-        The pass, or the optimizer with its options.
+        The pass, or the optimizer with its options; of "neighbour", ``family-variant``.
     subject : str
         The layout and shape, the list of tensors, or the model and batch.
     dtype : str
-        "float32", "bfloat16" or "float64".
+        "float32", "bfloat16", "float16" or "float64".
     streams : tuple of Stream
         The least traffic, pass after pass: the roof by which the case is judged. Empty where
         the roof is another: matrix products for training steps.
@@ -63,6 +64,14 @@ class Case:
     def traffic(self) -> int:
         """Bytes that must be moved."""
         return sum(stream.traffic for stream in self.streams)
+
+    @property
+    def under_test(self) -> Case:
+        """The case whose work is done: this one, or what the neighbour disturbs."""
+        if self.family != "neighbour":
+            return self
+        family, _, variant = self.variant.partition("-")
+        return replace(self, family=family, variant=variant)
 
     def matches(self, patterns: list[str]) -> bool:
         """Whether any of the shell patterns fits the name, or a leading part of it."""

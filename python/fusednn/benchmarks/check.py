@@ -16,18 +16,24 @@ from fusednn.benchmarks import reference
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.contender import Answer, as_float64
 from fusednn.benchmarks.inputs import Activations
+from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS
 
 #: Largest error allowed, relative to the largest element of the right answer, or to 1.
-TOLERANCES = {"float32": 1e-4, "float64": 1e-9, "bfloat16": 3e-2}
-#: Of an optimizer's float32 parameters, which differ by little to begin with.
-_OPTIMIZER_TOLERANCE = 1e-5
+TOLERANCES = {"float32": 1e-4, "float64": 1e-9, "bfloat16": 3e-2, "float16": 1e-2}
+#: Of an optimizer's parameters, which differ by little to begin with.
+_OPTIMIZER_TOLERANCES = TOLERANCES | {"float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
+#: Of parameters whose states are kept in 8 bits, each off by up to an eighth: learning rates.
+_QUANTIZED_TOLERANCE = 0.2
+#: Of what is rounded to bfloat16 up or down, twice.
+_COARSE_TOLERANCE = 3e-2
 #: Added to a name: how much further the answer of that name may be off, element by element.
 SLACK = " slack"
 #: Of losses: of the first step, and of those after updates, whose first directions are signs.
 LOSS_TOLERANCES = (1e-4, 1e-2, 3e-2)
 #: Elements compared at each end of an array of an optimizer.
 _ENDS = 500
-#: Updates made before parameters are compared: two, so that states count.
+#: Updates made before parameters are compared: two, so that states count, the second one with
+#: `inputs.turned` gradients.
 OPTIMIZER_STEPS = 2
 TRAINING_STEPS = len(LOSS_TOLERANCES)
 
@@ -51,9 +57,13 @@ def sample_arrays(arrays: Sequence[Any]) -> list[NDArray[Any]]:
     return kept
 
 
-def sample_params(params: Sequence[Any]) -> Answer:
-    """Keep a few elements of an optimizer's parameters."""
-    return {"params": np.concatenate(sample_arrays(params))}
+def sample_lists(**lists: Sequence[Any] | None) -> Answer:
+    """Keep a few elements of an optimizer's parameters (``params``), averages and copies."""
+    return {
+        name: np.concatenate(sample_arrays(arrays))
+        for name, arrays in lists.items()
+        if arrays is not None
+    }
 
 
 def right_answer(case: Case) -> Answer:
@@ -63,6 +73,7 @@ def right_answer(case: Case) -> Answer:
 
 def difference(case: Case, answer: Answer, right: Answer) -> str:
     """Tell how an answer differs from the right one; empty where it does not."""
+    case = case.under_test
     for name, expected in right.items():
         if name.endswith(SLACK):
             continue
@@ -73,7 +84,7 @@ def difference(case: Case, answer: Answer, right: Answer) -> str:
             return f"{name} has shape {received.shape}, not {expected.shape}"
         if not np.all(np.isfinite(received)):
             return f"{name} is not finite"
-        allowed = _allowed(case, expected) + right.get(name + SLACK, 0.0)
+        allowed = _allowed(case, name, expected) + right.get(name + SLACK, 0.0)
         error = np.abs(received - expected)
         if np.any(error > allowed):
             worst = np.argmax(error / allowed)
@@ -81,11 +92,16 @@ def difference(case: Case, answer: Answer, right: Answer) -> str:
     return ""
 
 
-def _allowed(case: Case, expected: NDArray[Any]) -> NDArray[Any]:
+def _allowed(case: Case, name: str, expected: NDArray[Any]) -> NDArray[Any]:
     if case.family == "step":
         losses: NDArray[Any] = np.array(LOSS_TOLERANCES) * np.maximum(1.0, np.abs(expected))
         return losses
     tolerance = TOLERANCES[case.dtype]
-    if case.family == "optimizer" and case.dtype == "float32":
-        tolerance = _OPTIMIZER_TOLERANCE
+    if case.family == "optimizer":
+        optimizer = OPTIMIZERS[case.variant]
+        tolerance = _OPTIMIZER_TOLERANCES[case.dtype]
+        if optimizer.quantized:
+            tolerance = max(tolerance, _QUANTIZED_TOLERANCE * LEARNING_RATES[case.dtype])
+        if optimizer.stochastic_rounding or name == "low_precision_copies":
+            tolerance = _COARSE_TOLERANCE
     return np.full(expected.shape, tolerance * float(np.max(np.abs(expected), initial=1.0)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import geometric_mean
 
 from fusednn.benchmarks.results import CaseResult, Results
 from fusednn.benchmarks.units import duration
 
 #: Runs on one machine differ by this much where nothing changed.
 _FLOOR = 0.15
+#: What tells one machine from another; its kernel and memory may change.
+_MACHINE = ("processor", "cpus", "caches")
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,12 @@ class Change:
     Attributes
     ----------
     time, relative : float
-        New time by old time: of fusednn, and of fusednn divided by the roof.
+        New time by old time: of fusednn, and of fusednn divided by the roof or, where there is
+        none, by the geometric mean of the peers that both runs timed.
     noise : float
         What either may differ from 1 without meaning anything.
+    same_machine : bool
+        Where the machines differ, only `relative` means something.
     """
 
     name: str
@@ -30,44 +37,87 @@ class Change:
     time: float
     relative: float
     noise: float
+    same_machine: bool
 
     @property
     def slower(self) -> bool:
-        """Whether the time grew, beside the roof too: the machine alone is not the cause."""
-        return min(self.time, self.relative) > 1 + self.noise
+        """Whether the time grew beside the roof and, on one machine, as such."""
+        grown = min(self.time, self.relative) if self.same_machine else self.relative
+        return grown > 1 + self.noise
 
     @property
     def faster(self) -> bool:
-        """Whether the time fell, and fell beside the roof."""
-        return max(self.time, self.relative) < 1 / (1 + self.noise)
+        """Whether the time fell beside the roof and, on one machine, as such."""
+        grown = max(self.time, self.relative) if self.same_machine else self.relative
+        return grown < 1 / (1 + self.noise)
+
+
+def same_machine(old: Results, new: Results) -> bool:
+    """Whether times of the two runs may be compared as they are."""
+    return all(old.machine.get(key) == new.machine.get(key) for key in _MACHINE)
 
 
 def changes(old: Results, new: Results) -> list[Change]:
     """Return the cases that both runs timed."""
-    before = {(case.name, case.threads): case for case in old.cases}
-    found = []
-    for case in new.cases:
-        earlier = before.get((case.name, case.threads))
-        change = None if earlier is None else _change(earlier, case)
-        if change is not None:
-            found.append(change)
-    return found
+    same = same_machine(old, new)
+    pairs = ((_found_in(old, case), case) for case in new.cases)
+    found = (None if before is None else _change(before, case, same) for before, case in pairs)
+    return [change for change in found if change is not None]
 
 
-def _change(old: CaseResult, new: CaseResult) -> Change | None:
-    ours, roofs = (old.ours, new.ours), (old.roof, new.roof)
-    if ours[0] is None or ours[1] is None:
+def _found_in(results: Results, case: CaseResult) -> CaseResult | None:
+    for other in results.cases:
+        if (other.name, other.threads) == (case.name, case.threads):
+            return other
+    return None
+
+
+def _change(old: CaseResult, new: CaseResult, same: bool) -> Change | None:
+    if old.ours is None or new.ours is None:
         return None
-    time = ours[1].seconds / ours[0].seconds
-    relative = time
-    if roofs[0] is not None and roofs[1] is not None:
-        relative = time * roofs[0].seconds / roofs[1].seconds
-    noise = _FLOOR + ours[0].spread / 2 + ours[1].spread / 2
-    return Change(new.name, new.threads, ours[0].seconds, ours[1].seconds, time, relative, noise)
+    time = new.ours.seconds / old.ours.seconds
+    beside, spread = _surroundings(old, new)
+    noise = _FLOOR + (old.ours.spread + new.ours.spread + (0 if same else spread)) / 2
+    return Change(
+        *(new.name, new.threads, old.ours.seconds, new.ours.seconds),
+        *(time, time / beside, noise, same),
+    )
+
+
+def _surroundings(old: CaseResult, new: CaseResult) -> tuple[float, float]:
+    """Return by how much the roof's time, or else the peers', grew, and how it scatters."""
+    if old.roof is not None and new.roof is not None:
+        return new.roof.seconds / old.roof.seconds, old.roof.spread + new.roof.spread
+    before = dict(old.peers())
+    pairs = [(before[name], timing) for name, timing in new.peers() if name in before]
+    if not pairs:
+        return 1.0, 0.0
+    spread = sum(a.spread + b.spread for a, b in pairs) / len(pairs)
+    return geometric_mean(b.seconds / a.seconds for a, b in pairs), spread
+
+
+def broken(old: Results, new: Results) -> Iterator[str]:
+    """Tell of what the old run timed and the new one has and did not: wrong, or failed."""
+    for case in old.cases:
+        after = _found_in(new, case)
+        if case.ours is not None and after is not None and after.ours is None:
+            timing = after.contenders.get("fusednn")
+            reason = f"{timing.status}: {timing.reason}" if timing else "without fusednn"
+            yield f"{case.name}, {case.threads} threads: {reason}"
+
+
+def vanished(old: Results, new: Results) -> Iterator[str]:
+    """Tell of what the old run timed and the new one does not have."""
+    for case in old.cases:
+        if case.ours is not None and _found_in(new, case) is None:
+            yield f"{case.name}, {case.threads} threads"
 
 
 def compare_lines(old: Results, new: Results) -> tuple[list[str], int]:
-    """Return a report and the number of regressions.
+    """Return a report, and the number of regressions: slower cases and broken ones.
+
+    Cases that the new run does not have are named but no regressions: it may have been asked for
+    less.
 
     Raises
     ------
@@ -75,18 +125,25 @@ def compare_lines(old: Results, new: Results) -> tuple[list[str], int]:
         If the runs have no case in common.
     """
     found = changes(old, new)
-    if not found:
+    lost = list(broken(old, new))
+    if not found and not lost:
         raise ValueError("the two runs have no case in common that both timed")
     lines = []
-    if old.machine != new.machine:
-        lines.append("The machines differ: only the ratios to the roof mean something.")
+    if not same_machine(old, new):
+        lines.append("The machines differ: cases are judged by ratios to the roof or to peers.")
     slower = sorted((c for c in found if c.slower), key=lambda c: -c.relative)
     faster = sorted((c for c in found if c.faster), key=lambda c: c.relative)
     for title, chosen in (("slower", slower), ("faster", faster)):
         lines += [f"{title}: {len(chosen)} of {len(found)} cases"]
         lines += [
             f"  {c.name}, {c.threads} threads: {duration(c.old)} -> {duration(c.new)}, "
-            f"x {c.time:.2f} (beside the roof x {c.relative:.2f}, noise {c.noise:.2f})"
+            f"x {c.time:.2f} (beside roof or peers x {c.relative:.2f}, noise {c.noise:.2f})"
             for c in chosen
         ]
-    return lines, len(slower)
+    for title, told in (
+        ("no longer timed", lost),
+        ("not in the new run", list(vanished(old, new))),
+    ):
+        if told:
+            lines += [f"{title}: {len(told)} cases", *(f"  {line}" for line in told)]
+    return lines, len(slower) + len(lost)

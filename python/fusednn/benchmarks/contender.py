@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ class Contender:
         Whether the answer can be compared.
     note : str
         What a reader must know.
+    surroundings : callable
+        Returns a context manager, in which the contender is warmed up and takes its turns.
     """
 
     run: Callable[[], object]
@@ -43,6 +46,7 @@ class Contender:
     finish: Callable[[], object] = _nothing
     checked: bool = True
     note: str = ""
+    surroundings: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def as_float64(array: Any) -> NDArray[np.float64]:

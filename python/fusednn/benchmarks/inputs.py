@@ -166,6 +166,15 @@ def ones(count: int, needed: int, stagger: int) -> list[Array]:
     return shared[:needed]
 
 
+def turned(grads: list[Array]) -> list[Array]:
+    """Return each array's elements in reverse: the gradients of a second step.
+
+    Equal gradients in both steps would hide what is wrong: Adam would step by signs alone.
+    """
+    copies = [aligned_copy(grad.reshape(-1)[::-1]) for grad in grads]
+    return [copy.reshape(grad.shape) for copy, grad in zip(copies, grads, strict=True)]
+
+
 def forget() -> None:
     """Free the arrays of the latest case."""
     for function in (activations, lists, training, _shared_ones):

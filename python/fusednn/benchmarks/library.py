@@ -7,9 +7,12 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
+#: Of what a process wrote to standard error, so much is told when it fails: characters.
+_TAIL = 300
 #: What keeps a library to its number of threads, beside the CPUs that its process may use.
 _THREAD_VARIABLES = (
     "FUSEDNN_NUM_THREADS",
@@ -20,7 +23,7 @@ _THREAD_VARIABLES = (
 
 
 class LibraryError(Exception):
-    """The process ended, or did not answer in time."""
+    """The process ended, or did not answer in time; the text has the end of its errors."""
 
 
 class Library:
@@ -35,6 +38,7 @@ class Library:
         self.name = name
         self.threads = threads
         self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] | None = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         # The last CPUs: the first ones tend to serve the system.
@@ -42,11 +46,12 @@ class Library:
         env = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
         env |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": self.name.rpartition("_")[2]}
         command = ["-m", "fusednn.benchmarks.worker", self.name, ",".join(map(str, cpus))]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         return subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             env=env,
         )
 
@@ -71,9 +76,11 @@ class Library:
         except BrokenPipeError:
             line = b""
         if not line:
-            self.close()
             took = "did not answer" if line is None else "ended"
-            raise LibraryError(f"the process {took} within {timeout:g} s")
+            self._end()
+            said = self._error_tail()
+            self.close()
+            raise LibraryError(f"the process {took} within {timeout:g} s{said}")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
@@ -82,12 +89,24 @@ class Library:
         """Whether there is a process."""
         return self._process is not None
 
-    def close(self) -> None:
-        """End the process."""
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+    def _error_tail(self) -> str:
+        assert self._errors is not None
+        self._errors.seek(max(self._errors.seek(0, os.SEEK_END) - 4 * _TAIL, 0))
+        text = " ".join(self._errors.read().decode(errors="replace").split())
+        return f"; it wrote: ...{text[-_TAIL:]}" if text else ""
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
 
     def __enter__(self) -> Library:
         return self

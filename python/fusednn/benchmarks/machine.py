@@ -59,7 +59,8 @@ def own_versions() -> dict[str, str]:
 def commit() -> str:
     """Return the commit of the sources that are imported, ``+`` where they were changed.
 
-    "unknown" where they are not in a git checkout.
+    Of a checkout git tells; an installed package has it from its build (`cmake/commit.cmake`).
+    "unknown" where the sources were no checkout either.
     """
     here = Path(__file__).parent
 
@@ -74,4 +75,12 @@ def commit() -> str:
         changed = git("status", "--porcelain", "--untracked-files=no", ":/csrc", ":/python")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
+        return built_from(here.parent / "commit.txt")
+
+
+def built_from(file: Path) -> str:
+    """Return the commit that a build wrote down."""
+    try:
+        return file.read_text().strip() or "unknown"
+    except OSError:
         return "unknown"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.library import Library, LibraryError
 from fusednn.benchmarks.peers import Peer
 from fusednn.benchmarks.results import CaseResult, Timing
-from fusednn.benchmarks.statistics import Pace, summarise
+from fusednn.benchmarks.statistics import Pace, summarise, undisturbed
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,14 @@ class Settings:
     turns : tuple of int
         Least and most turns; the least also where the budget is exceeded.
     prepare_timeout : float
-        Seconds within which a contender must be built and warm.
+        Seconds within which a contender must be built and answer.
     timed : bool
         Whether to time at all, after the check.
     """
 
     turn: float = 0.02
-    budget: float = 0.25
-    turns: tuple[int, int] = (4, 9)
+    budget: float = 0.2
+    turns: tuple[int, int] = (3, 7)
     prepare_timeout: float = 60.0
     timed: bool = True
 
@@ -49,6 +53,8 @@ FORMS = {
     "smoke": Settings(timed=False),
 }
 _TURN_TIMEOUT = 60.0
+#: Left when disturbed rounds are not counted; where they would be fewer, all count.
+_LEAST_TURNS = 3
 
 
 def measure(
@@ -62,13 +68,14 @@ def measure(
     peers : list of Peer
         Those that cannot do the case's family are passed over.
     libraries : mapping of str to Library
-        The processes, by the library's name, all with one number of threads.
+        The processes, by the names that peers call them, all with one number of threads.
     settings : Settings
 
     Returns
     -------
     CaseResult
     """
+    started = time.monotonic()
     threads = next(iter(libraries.values())).threads
     result = CaseResult(case.name, threads, case.traffic)
     taking_part = [peer for peer in peers if case.family in peer.families]
@@ -79,35 +86,62 @@ def measure(
         return result
     finally:
         inputs.forget()
-    paces: dict[str, Pace] = {}
     with tempfile.TemporaryDirectory() as folder:
+        replies = _prepare_all(case, taking_part, libraries, settings, folder)
         for peer in taking_part:
-            reply = _prepare(case, peer, libraries[peer.library], settings, folder)
-            timing = _judge(case, reply, right, Path(folder) / f"{peer.name}.npz")
-            result.contenders[peer.name] = timing
-            if timing.status == "right":
-                paces[peer.name] = Pace.of(
-                    reply["seconds"], settings.turn, settings.budget, settings.turns
-                )
+            answer = Path(folder) / f"{peer.name}.npz"
+            result.contenders[peer.name] = _judge(case, replies[peer.name], right, answer)
     if settings.timed:
-        _take_turns(result, [p for p in taking_part if p.name in paces], libraries, paces)
-    for library in {peer.library for peer in taking_part}:
-        if libraries[library].running:
-            libraries[library].ask("release", _TURN_TIMEOUT)
+        Turns(result, taking_part, libraries, settings).take()
+    for process in {peer.process for peer in taking_part}:
+        if libraries[process].running:
+            # What cannot even do this is ended, and started anew for the next case.
+            with suppress(LibraryError):
+                libraries[process].ask("release", _TURN_TIMEOUT)
+    result.seconds = round(time.monotonic() - started, 2)
     return result
 
 
+def _prepare_all(
+    case: Case,
+    peers: list[Peer],
+    libraries: Mapping[str, Library],
+    settings: Settings,
+    folder: str,
+) -> dict[str, dict[str, Any]]:
+    """Build all contenders, processes side by side: nothing is timed, and compiling takes long."""
+    processes = list(dict.fromkeys(peer.process for peer in peers))
+
+    def prepare(process: str) -> dict[str, dict[str, Any]]:
+        own = [peer for peer in peers if peer.process == process]
+        return _prepare(case, own, libraries[process], settings, folder)
+
+    replies: dict[str, dict[str, Any]] = {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for found in pool.map(prepare, processes):
+            replies |= found
+    return replies
+
+
 def _prepare(
-    case: Case, peer: Peer, library: Library, settings: Settings, folder: str
-) -> dict[str, Any]:
-    path = Path(folder) / f"{peer.name}.npz"
-    try:
-        return library.ask(
-            "prepare", settings.prepare_timeout, case=case.name, name=peer.name, answer=str(path)
-        )
-    except LibraryError as error:
-        # Contenders of the same library that were ready are gone with it: they fail in their turn.
-        return {"status": "failed", "reason": str(error)}
+    case: Case, peers: list[Peer], library: Library, settings: Settings, folder: str
+) -> dict[str, dict[str, Any]]:
+    """Build the contenders of one process."""
+    replies: dict[str, dict[str, Any]] = {}
+    waiting = list(peers)
+    while waiting:
+        peer = waiting.pop(0)
+        answer = str(Path(folder) / f"{peer.name}.npz")
+        try:
+            replies[peer.name] = library.ask(
+                "prepare", settings.prepare_timeout, case=case.name, name=peer.name, answer=answer
+            )
+        except LibraryError as error:
+            replies[peer.name] = {"status": "failed", "reason": str(error)}
+            # Those that were ready are gone with the process, and are built anew.
+            lost = [p for p in peers if replies.get(p.name, {}).get("status") == "ready"]
+            waiting = lost + [p for p in waiting if p not in lost]
+    return replies
 
 
 def _judge(case: Case, reply: Mapping[str, Any], right: Mapping[str, Any], path: Path) -> Timing:
@@ -118,33 +152,72 @@ def _judge(case: Case, reply: Mapping[str, Any], right: Mapping[str, Any], path:
             wrong = check.difference(case, answer, right)
         if wrong:
             return Timing("wrong", wrong)
-    return Timing("right", reuses=reply["reuses"], note=reply["note"])
+    return Timing("right", reuses=reply["reuses"], note=reply["note"], checked=reply["checked"])
 
 
-def _take_turns(
-    result: CaseResult,
-    peers: list[Peer],
-    libraries: Mapping[str, Library],
-    paces: Mapping[str, Pace],
-) -> None:
-    """Time A, B, A, B ...: what disturbs the machine for a while disturbs all alike."""
-    times: dict[str, list[list[float]]] = {peer.name: [] for peer in peers}
-    for turn in range(max((pace.turns for pace in paces.values()), default=0)):
-        for peer in peers:
-            pace = paces[peer.name]
-            timing = result.contenders[peer.name]
-            if turn >= pace.turns or timing.status == "failed":
-                continue
-            try:
-                reply = libraries[peer.library].ask(
-                    "time", _TURN_TIMEOUT, name=peer.name, calls=pace.calls, batch=pace.batch
-                )
-                times[peer.name].append(reply["seconds"])
-            except LibraryError as error:
-                timing.status, timing.reason = "failed", str(error)
-    for name, turns in times.items():
-        timing = result.contenders[name]
-        if timing.status == "right":
-            summary = summarise(turns)
-            timing.status, timing.turns = "timed", len(turns)
-            timing.seconds, timing.low, timing.high = summary.median, summary.low, summary.high
+class Turns:
+    """Times those that are right, A, B, A, B ...: what disturbs the machine disturbs all alike."""
+
+    def __init__(
+        self,
+        result: CaseResult,
+        peers: list[Peer],
+        libraries: Mapping[str, Library],
+        settings: Settings,
+    ) -> None:
+        self._result = result
+        self._libraries = libraries
+        self._settings = settings
+        self._peers = [p for p in peers if result.contenders[p.name].status == "right"]
+        self._times: dict[str, dict[int, list[float]]] = {p.name: {} for p in self._peers}
+
+    def take(self) -> None:
+        """Warm up, take turns, and write what they took into the result."""
+        paces = self._paces()
+        rounds = max((pace.turns for pace in paces.values()), default=0)
+        for i in range(rounds):
+            for peer in self._peers:
+                pace = paces.get(peer.name)
+                # The roof shows in each round how busy the machine is.
+                if pace is not None and (i < pace.turns or peer.is_roof):
+                    reply = self._ask(peer, "time", calls=pace.calls, batch=pace.batch)
+                    if reply is not None:
+                        self._times[peer.name][i] = reply["seconds"]
+        self._summarise()
+
+    def _paces(self) -> dict[str, Pace]:
+        paces = {}
+        for peer in self._peers:
+            reply = self._ask(peer, "warm_up")
+            if reply is not None:
+                s = self._settings
+                paces[peer.name] = Pace.of(reply["seconds"], s.turn, s.budget, s.turns)
+        return paces
+
+    def _ask(self, peer: Peer, do: str, **arguments: int) -> dict[str, Any] | None:
+        """Ask for something; None if the process has failed, and with it all that it had ready."""
+        if self._result.contenders[peer.name].status == "failed":
+            return None
+        try:
+            return self._libraries[peer.process].ask(do, _TURN_TIMEOUT, name=peer.name, **arguments)
+        except LibraryError as error:
+            for other in self._peers:
+                if other.process == peer.process:
+                    timing = self._result.contenders[other.name]
+                    during = "" if other is peer else f"in the turn of {peer.name}: "
+                    timing.status, timing.reason = "failed", f"{during}{error}"
+            return None
+
+    def _summarise(self) -> None:
+        probe = self._times.get("roof", {})
+        calm = undisturbed({i: float(np.median(seconds)) for i, seconds in probe.items()})
+        self._result.disturbed = len(probe) - len(calm)
+        for name, turns in self._times.items():
+            timing = self._result.contenders[name]
+            if timing.status == "right":
+                kept = [seconds for i, seconds in turns.items() if i in calm]
+                if len(kept) < min(_LEAST_TURNS, len(turns)):
+                    kept = list(turns.values())
+                summary = summarise(kept)
+                timing.status, timing.turns = "timed", len(kept)
+                timing.seconds, timing.low, timing.high = summary.median, summary.low, summary.high

@@ -19,7 +19,9 @@ Written by `fusednn bench`; what the figures mean, and how far to trust them, is
 [the notes on the method](../benchmarks.md). Ratios to a peer are the peer's time divided by
 fusednn's: above 1, fusednn is faster. "Of roof" is the time of passes over memory with the same
 traffic (for training steps: of the matrix products alone), divided by fusednn's. All ratios are of
-medians of times taken in turns in one run.
+medians of times taken in turns in one run. Marked "?" is a time whose turns differ by more than
+10 % either way, "!" a case in which something was faster than the roof. `fusednn` writes into
+buffers that exist; of the others that is said under "Contenders".
 """
 
 
@@ -36,15 +38,23 @@ def page_text(results: Results, picture: str | PathLike[str] | None = None) -> s
     if any(case.ours for case in results.cases):
         parts.append("## Targets\n")
         parts.append(
-            "With all threads. `worst` and `median` are over the cases that were measured; "
-            "`kept` counts those within the bound.\n"
+            "With all threads. Large is what moves twice the last cache level or more. `worst` and "
+            "`median` are over the cases that were measured; `kept` counts those within the bound. "
+            "The best peer is one whose answer was checked"
+            f"{_unchecked(results)}.\n"
         )
         parts.append(_targets(results))
     for title, cases in _groups(results):
         parts += [f"## {title}\n", _cases(cases)]
-    unsaid = list(_not_timed(results))
-    if unsaid:
-        parts += ["## Not timed\n", *(f"- {line}" for line in unsaid)]
+    parts += ["## Contenders\n", _contenders(results)]
+    sections = {
+        "Faster than the roof": list(_above_roof(results)),
+        "Absent": list(_reasons(results, ("absent",))),
+        "Not timed": [*_reasons(results, ("wrong", "failed")), *results.problems],
+    }
+    for title, lines in sections.items():
+        if lines:
+            parts += [f"## {title}\n", *(f"- {line}" for line in lines), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -65,6 +75,7 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
     yield "commit", results.commit
     yield "date", results.date
     yield "cases", str(len(results.cases))
+    yield "rounds not counted, disturbed", str(sum(case.disturbed for case in results.cases))
     yield "duration", f"{results.seconds / 60:.0f} min"
 
 
@@ -108,6 +119,7 @@ _TITLES = {
     "leaky_relu": "Leaky ReLU, {variant}",
     "optimizer": "Optimizers, {subject}",
     "step": "Training step",
+    "neighbour": "Beside a busy neighbour",
 }
 
 
@@ -132,26 +144,64 @@ def _cases(cases: list[CaseResult]) -> str:
         if ours is None:
             continue
         what = case.variant if case.family == "optimizer" else case.subject
+        if case.family == "neighbour":
+            what = f"{case.variant}, {case.subject}"
         row = [what if case.dtype == "float32" else f"{what}, {case.dtype}", str(case.threads)]
         row += [duration(roof.seconds) if roof else "", duration(ours.seconds)]
-        row += [f"{ours.spread / 2:.0%}"]
+        row += [f"{ours.spread / 2:.0%}{'?' if ours.uncertain else ''}"]
         row += [f"{case.traffic / ours.seconds / 1e9:.1f}" if case.traffic else ""]
-        row += [f"{roof.seconds / ours.seconds:.2f}" if roof else ""]
+        above = "!" if any(case.above_roof()) else ""
+        row += [f"{roof.seconds / ours.seconds:.2f}{above}" if roof else ""]
         for name in peers:
             timing = case.contenders.get(name)
             measured = timing is not None and timing.timed
-            row.append(f"{timing.seconds / ours.seconds:.2f}" if measured and timing else "")
+            doubt = "?" if timing is not None and timing.uncertain else ""
+            row.append(f"{timing.seconds / ours.seconds:.2f}{doubt}" if measured and timing else "")
         rows.append(row)
     return _table(head, rows)
 
 
-def _not_timed(results: Results) -> Iterator[str]:
-    """Yield what was wrong or failed, once for each reason."""
+def _unchecked(results: Results) -> str:
+    """Name the peers that are no best peer."""
+    unchecked = {n for case in results.cases for n, t in case.peers() if not t.checked}
+    names = [peer.name for peer in PEERS if peer.name in unchecked]
+    return f"; not always so: {', '.join(names)}" if names else ""
+
+
+def _contenders(results: Results) -> str:
+    """Return a table: where each contender's results went, and what else is to know."""
+    outputs: dict[str, set[str]] = {}
+    notes: dict[str, dict[str, None]] = {}
+    for case in results.cases:
+        for name, timing in case.contenders.items():
+            if timing.status in ("timed", "right") and not name.startswith("roof"):
+                outputs.setdefault(name, set()).add("reused" if timing.reuses else "fresh")
+                if timing.note:
+                    notes.setdefault(name, {})[f"{timing.note} ({case.family})"] = None
+    rows = [
+        [peer.name, " or ".join(sorted(outputs[peer.name])), "; ".join(notes.get(peer.name, ()))]
+        for peer in PEERS
+        if peer.name in outputs
+    ]
+    return _table(("contender", "output buffers", "notes"), rows)
+
+
+def _above_roof(results: Results) -> Iterator[str]:
+    """Yield the cases in which the roof was not the limit, and who was faster."""
+    for case in results.cases:
+        above = [f"{name} {ratio:.2f} x" for name, ratio in case.above_roof()]
+        if above:
+            yield f"{case.name} ({_threads(case.threads)}): {', '.join(above)}"
+
+
+def _reasons(results: Results, statuses: tuple[str, ...]) -> Iterator[str]:
+    """Yield what was not timed, once for each reason."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for case in results.cases:
         for name, timing in case.contenders.items():
-            if timing.status in ("wrong", "failed"):
+            if timing.status in statuses:
                 key = (name, timing.status, timing.reason)
                 reasons.setdefault(key, []).append(f"{case.name} ({_threads(case.threads)})")
     for (name, status, reason), cases in reasons.items():
-        yield f"{name}, {status}: {reason}: {', '.join(cases)}"
+        where = f"{len(cases)} cases" if status == "absent" else ", ".join(cases)
+        yield f"{name}, {status}: {reason}: {where}"

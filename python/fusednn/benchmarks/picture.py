@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fusednn.benchmarks.optimizers import OPTIMIZERS
 from fusednn.benchmarks.peers import PEERS
 from fusednn.benchmarks.results import CaseResult, Results
 
 _COLOURS = {
     "fusednn": "#b2182b",
     "fusednn-fresh": "#ef8a62",
+    "fusednn-plain": "#fddbc7",
     "numpy": "#4d4d4d",
     "torch": "#2166ac",
     "torch-aten": "#4393c3",
@@ -24,16 +26,28 @@ _COLOURS = {
     "sklearn": "#bf812d",
 }
 _PANEL_INCHES = (15.0, 2.7)
+#: Labels beside each other; more are turned.
+_MOST_UPRIGHT = 9
 
 
 def panels(results: Results) -> dict[str, list[CaseResult]]:
-    """Return what the picture shows: float32 with all threads, in groups of like cases."""
-    threads = max((case.threads for case in results.cases), default=0)
+    """Return what the picture shows, in groups of like cases.
+
+    All threads and float32 or, where the run has none of that, the first dtype that it has.
+    """
+    shown = [case for case in results.cases if case.ours and case.roof]
+    threads = max((case.threads for case in shown), default=0)
+    shown = [case for case in shown if case.threads == threads]
+    dtypes = [case.dtype for case in shown]
+    dtype = "float32" if "float32" in dtypes else next(iter(dtypes), "")
     groups: dict[str, list[CaseResult]] = {}
-    for case in results.cases:
-        if case.threads == threads and case.dtype == "float32" and case.ours and case.roof:
-            by_list = case.family == "optimizer"
-            title = f"{case.family}: {case.subject if by_list else case.variant}".replace("_", " ")
+    for case in shown:
+        if case.dtype == dtype:
+            title = f"{case.family}: {case.variant}"
+            if case.family == "optimizer":
+                kind = "option" if OPTIMIZERS[case.variant].plain else "optimizer"
+                title = f"{kind}: {case.subject}"
+            title = title.replace("_", " ")
             groups.setdefault(title, []).append(case)
     return groups
 
@@ -51,7 +65,7 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
 
     groups = panels(results)
     if not groups:
-        raise ValueError("there is nothing to draw: no float32 case was timed")
+        raise ValueError("there is nothing to draw: no case was timed beside a roof")
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(width, height * len(groups) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -73,7 +87,8 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         axes.axhline(1, color="black", linewidth=1)
         axes.set_xticks(range(len(cases)))
         labels = [c.variant if c.family == "optimizer" else c.subject for c in cases]
-        axes.set_xticklabels(labels, fontsize=8)
+        turned = {"rotation": 20, "ha": "right"} if len(labels) > _MOST_UPRIGHT else {}
+        axes.set_xticklabels(labels, fontsize=8, **turned)
         axes.set_ylabel("time / roof")
         axes.set_title(title, loc="left", fontsize=10)
         axes.grid(axis="y", alpha=0.3)

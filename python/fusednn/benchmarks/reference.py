@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from fusednn.benchmarks import check, inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.contender import Answer, as_float64
+from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.plain_network import PlainNetwork
-from fusednn.benchmarks.shapes import EPS, LEARNING_RATES, MODELS, NEGATIVE_SLOPE, OPTIMIZERS
+from fusednn.benchmarks.shapes import EPS, MODELS, NEGATIVE_SLOPE
 
 Array = NDArray[Any]
 
 # The largest error of what is activated: some sum NHWC channels one element after the other.
-_UNDECIDED = {"float32": 2e-4, "bfloat16": 2e-4, "float64": 1e-12}
+_UNDECIDED = {"float32": 2e-4, "bfloat16": 2e-4, "float16": 2e-4, "float64": 1e-12}
 
 
 def _batch_norm(case: Case) -> Answer:
@@ -76,16 +77,40 @@ def _optimizer(case: Case) -> Answer:
     data = inputs.lists(case)
     optimizer = OPTIMIZERS[case.variant]
     p = np.concatenate(check.sample_arrays(data.params))
-    g = np.concatenate(check.sample_arrays(data.grads))
+    parts = check.sample_arrays(data.grads)
+    g = _prepared(np.concatenate(parts), data, optimizer)
+    # A sample is two ends of one length: reversed, it is the sample of the reversed array.
+    turned = _prepared(np.concatenate([part[::-1] for part in parts]), data, optimizer)
+    lr = LEARNING_RATES[case.dtype]
+    states = [np.zeros_like(p) for _ in range(3)]
+    ema = p
+    for step, grad in enumerate((g, turned), 1):
+        if optimizer.decoupled:
+            p = p * (1 - lr * optimizer.weight_decay)
+        else:
+            grad = grad + optimizer.weight_decay * p
+        p = p - lr * _DIRECTIONS[optimizer.kind](grad, states, step, optimizer.hyperparameters)
+        if optimizer.ema_momentum is not None:
+            momentum = optimizer.ema_momentum if step > 1 else 0.0
+            ema = momentum * ema + (1 - momentum) * p
+    answer = {"params": p}
+    if optimizer.ema_momentum is not None:
+        answer["ema"] = ema
+    if optimizer.low_precision_copy:
+        answer["low_precision_copies"] = p
+    return answer
+
+
+def _prepared(g: Array, data: inputs.Lists, optimizer: Optimizer) -> Array:
+    """Unscale and clip a part of the gradients."""
+    if optimizer.grad_scale is not None:
+        g = g / optimizer.grad_scale
+    if optimizer.clip_value is not None:
+        g = np.clip(g, -optimizer.clip_value, optimizer.clip_value)
     if optimizer.max_norm is not None:
         squares = sum(float(np.sum(np.square(as_float64(grad)))) for grad in data.grads)
         g = g * min(1.0, optimizer.max_norm / (squares**0.5 + 1e-6))
-    lr = LEARNING_RATES[case.dtype]
-    states = [np.zeros_like(p) for _ in range(3)]
-    for step in range(1, check.OPTIMIZER_STEPS + 1):
-        p = p * (1 - lr * optimizer.weight_decay)
-        p = p - lr * _DIRECTIONS[optimizer.kind](g, states, step, optimizer.hyperparameters)
-    return {"params": p}
+    return g
 
 
 def _sgd(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
@@ -133,7 +158,12 @@ def _step(case: Case) -> Answer:
     return {"losses": np.array([network.step() for _ in range(check.TRAINING_STEPS)])}
 
 
+def _neighbour(case: Case) -> Answer:
+    return ANSWERS[case.under_test.family](case.under_test)
+
+
 ANSWERS: dict[str, Callable[[Case], Answer]] = {
+    "neighbour": _neighbour,
     "batch_norm": _batch_norm,
     "leaky_relu": _leaky_relu,
     "optimizer": _optimizer,

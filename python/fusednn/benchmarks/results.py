@@ -11,6 +11,10 @@ from typing import Any
 
 #: Of the file; raised when its meaning changes.
 FORMAT = 1
+#: What is as many times as fast as the roof, beyond both spreads, is named: the roof is too low.
+ABOVE_ROOF = 1.05
+#: "+-" from which a time is marked as uncertain.
+UNCERTAIN = 0.1
 
 
 @dataclass
@@ -27,9 +31,12 @@ class Timing:
     seconds, low, high : float
         Of one run: the median over turns, and the quartiles. 0 where not timed.
     turns : int
+        That the median is over.
     reuses : bool
         Whether results go into buffers that exist.
     note : str
+    checked : bool
+        Whether the answer was compared; what does other work cannot be, and is no best peer.
     """
 
     status: str
@@ -40,6 +47,7 @@ class Timing:
     turns: int = 0
     reuses: bool = False
     note: str = ""
+    checked: bool = True
 
     @property
     def timed(self) -> bool:
@@ -51,15 +59,34 @@ class Timing:
         """Distance of the quartiles, relative to the median."""
         return (self.high - self.low) / self.seconds if self.seconds else 0.0
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether the turns differ by more than a ratio of this time may be trusted with."""
+        return self.spread / 2 > UNCERTAIN
+
 
 @dataclass
 class CaseResult:
-    """One case with one number of threads: its contenders, the roof among them."""
+    """One case with one number of threads: its contenders, the roof among them.
+
+    Attributes
+    ----------
+    name : str
+    threads : int
+    traffic : int
+    contenders : dict of str to Timing
+    disturbed : int
+        Rounds of turns that were not counted: the roof took another time in them.
+    seconds : float
+        That the case took as a whole.
+    """
 
     name: str
     threads: int
     traffic: int
     contenders: dict[str, Timing] = field(default_factory=dict)
+    disturbed: int = 0
+    seconds: float = 0.0
 
     @property
     def family(self) -> str:
@@ -100,8 +127,18 @@ class CaseResult:
                 yield name, timing
 
     def best_peer(self) -> tuple[str, Timing] | None:
-        """Return the fastest peer."""
-        return min(self.peers(), key=lambda peer: peer[1].seconds, default=None)
+        """Return the fastest peer that does the same work."""
+        same = (peer for peer in self.peers() if peer[1].checked)
+        return min(same, key=lambda peer: peer[1].seconds, default=None)
+
+    def above_roof(self) -> Iterator[tuple[str, float]]:
+        """Yield what was faster than the roof by more than the noise, and how many times."""
+        roof = self.roof
+        for name, timing in self.contenders.items():
+            if roof is not None and timing.timed and not name.startswith("roof"):
+                ratio = roof.seconds / timing.seconds
+                if ratio > ABOVE_ROOF + (roof.spread + timing.spread) / 2:
+                    yield name, ratio
 
 
 @dataclass
@@ -117,7 +154,7 @@ class Bandwidth:
 
 @dataclass
 class Results:
-    """A whole run."""
+    """A whole run, or what there is of one: `problems` says what was lost besides contenders."""
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -127,11 +164,14 @@ class Results:
     seconds: float = 0.0
     bandwidths: list[Bandwidth] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the results as JSON."""
+        """Write the results as JSON: the whole file or, if that fails, nothing."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n")
+        unfinished = Path(f"{os.fspath(path)}.unfinished")
+        unfinished.write_text(text + "\n")
+        unfinished.replace(path)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Results:

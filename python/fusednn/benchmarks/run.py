@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 from fusednn.benchmarks import bandwidth
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.library import Library
+from fusednn.benchmarks.library import Library, LibraryError
 from fusednn.benchmarks.machine import cache_sizes, commit, machine, own_versions
 from fusednn.benchmarks.measure import Settings, measure
 from fusednn.benchmarks.peers import Peer
-from fusednn.benchmarks.results import Bandwidth, CaseResult, Results
+from fusednn.benchmarks.results import Bandwidth, Results
 from fusednn.benchmarks.statistics import Pace, summarise
 
 _TIMEOUT = 60.0
@@ -26,7 +26,7 @@ def run(
     settings: Settings,
     *,
     form: str = "default",
-    on_case: Callable[[CaseResult], Any] | None = None,
+    on_case: Callable[[Results], Any] | None = None,
 ) -> Results:
     """Run cases and return everything that was found.
 
@@ -39,7 +39,7 @@ def run(
     form : str
         Written into the results.
     on_case : callable, optional
-        Called with each case's result as soon as it is there.
+        Called after each case with all results so far, the latest last.
     """
     started = time.monotonic()
     results = Results(
@@ -53,21 +53,38 @@ def run(
     for threads in sorted({count for _, count in chosen}):
         with ExitStack() as stack:
             libraries = {
-                peer.library: stack.enter_context(Library(peer.library, threads)) for peer in peers
+                peer.process: stack.enter_context(Library(peer.library, threads)) for peer in peers
             }
             if settings.timed:
-                results.bandwidths += _bandwidths(libraries["fusednn"], settings)
+                _add_bandwidths(results, libraries["fusednn"], settings)
+            known: set[str] = set()
             for case, count in chosen:
                 if count == threads:
-                    result = measure(case, peers, libraries, settings)
-                    results.cases.append(result)
+                    results.cases.append(measure(case, peers, libraries, settings))
+                    _add_versions(results, libraries, known)
+                    results.seconds = round(time.monotonic() - started, 1)
                     if on_case is not None:
-                        on_case(result)
-            for library in libraries.values():
-                if library.running:
-                    results.versions |= library.ask("versions", _TIMEOUT)
-    results.seconds = round(time.monotonic() - started, 1)
+                        on_case(results)
     return results
+
+
+def _add_versions(results: Results, libraries: Mapping[str, Library], known: set[str]) -> None:
+    """Ask for the versions of libraries that were not asked before."""
+    for name, library in libraries.items():
+        if library.running and name not in known:
+            known.add(name)
+            try:
+                results.versions |= library.ask("versions", _TIMEOUT)
+            except LibraryError as error:
+                results.problems.append(f"versions of {name}: {error}")
+
+
+def _add_bandwidths(results: Results, library: Library, settings: Settings) -> None:
+    """Measure what memory can do; a run goes on without it."""
+    try:
+        results.bandwidths += _bandwidths(library, settings)
+    except LibraryError as error:
+        results.problems.append(f"what memory can do, {library.threads} threads: {error}")
 
 
 def _bandwidths(library: Library, settings: Settings) -> list[Bandwidth]:

@@ -1,14 +1,21 @@
-"""What the cases are about: layouts, lists of arrays, models, optimizers with their options."""
+"""What the cases are about: layouts, lists of arrays, models; each also in a small form.
+
+The small form of a subject, ``NAME:small``, has its structure (layout, order of sizes, number of
+layers) and hardly any elements: for checking answers, not for timing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from math import prod
 
 Shape = tuple[int, ...]
 
 #: Bytes of an element.
-ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float64": 8}
+ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+#: At the end of the name of a small form.
+SMALL = ":small"
 
 
 @dataclass(frozen=True)
@@ -33,38 +40,43 @@ class Layout:
         return tuple(n if i == self.channel_axis else 1 for i, n in enumerate(self.shape))
 
 
-def _images(*shape: int) -> dict[str, Layout]:
+def _images(shape: Shape, small: Shape) -> dict[str, Layout]:
+    """Return an image's layouts; `shape` and `small` are (N, C, H, W)."""
+    layouts = {}
     n, c, h, w = shape
-    return {
-        f"nchw-{n}x{c}x{h}x{w}": Layout((n, c, h, w), 1),
-        f"nhwc-{n}x{h}x{w}x{c}": Layout((n, h, w, c), 3),
-    }
+    for suffix, (n_, c_, h_, w_) in (("", shape), (SMALL, small)):
+        layouts[f"nchw-{n}x{c}x{h}x{w}{suffix}"] = Layout((n_, c_, h_, w_), 1)
+        layouts[f"nhwc-{n}x{h}x{w}x{c}{suffix}"] = Layout((n_, h_, w_, c_), 3)
+    return layouts
 
 
-def _rows(n: int, c: int) -> dict[str, Layout]:
-    return {f"nc-{n}x{c}": Layout((n, c), 1)}
+def _rows(shape: Shape, small: Shape) -> dict[str, Layout]:
+    name = f"nc-{shape[0]}x{shape[1]}"
+    return {name: Layout(shape, 1), f"{name}{SMALL}": Layout(small, 1)}
 
 
 LAYOUTS: dict[str, Layout] = (
-    _images(32, 64, 112, 112)
-    | _images(32, 256, 56, 56)
-    | _images(32, 256, 14, 14)
-    | _rows(32, 100)
-    | _rows(256, 1024)
-    | _rows(8192, 1024)
-    | _rows(65536, 256)
+    _images((32, 64, 112, 112), small=(4, 8, 14, 14))
+    | _images((32, 256, 56, 56), small=(4, 32, 7, 7))
+    | _images((32, 256, 14, 14), small=(4, 32, 3, 3))
+    | _rows((32, 100), small=(32, 100))
+    | _rows((256, 1024), small=(64, 128))
+    | _rows((8192, 1024), small=(512, 64))
+    | _rows((65536, 256), small=(2048, 16))
+    | _rows((32, 65536), small=(8, 2048))
+    | _rows((64, 32768), small=(16, 1024))
 )
 
 
-def _resnet50() -> list[Shape]:
-    """Parameters of ResNet-50 (He et al. 2016): 161 arrays, 25.6 million numbers."""
+def _resnet50(stem: int, stages: tuple[tuple[int, int], ...], classes: int) -> list[Shape]:
+    """Parameters of ResNet (He et al. 2016) of bottleneck blocks; `stages`: width, blocks."""
 
     def convolution(outputs: int, inputs: int, size: int) -> list[Shape]:
         return [(outputs, inputs, size, size), (outputs,), (outputs,)]
 
-    shapes = convolution(64, 3, 7)
-    inputs = 64
-    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+    shapes = convolution(stem, 3, 7)
+    inputs = stem
+    for width, blocks in stages:
         for block in range(blocks):
             shapes += convolution(width, inputs, 1)
             shapes += convolution(width, width, 3)
@@ -72,15 +84,25 @@ def _resnet50() -> list[Shape]:
             if block == 0:
                 shapes += convolution(4 * width, inputs, 1)
             inputs = 4 * width
-    return [*shapes, (1000, inputs), (1000,)]
+    return [*shapes, (classes, inputs), (classes,)]
 
 
 LISTS: dict[str, list[Shape]] = {
     "2x16M": [(1 << 24,)] * 2,
-    "resnet50": _resnet50(),
+    # 161 arrays, 25.6 million numbers.
+    "resnet50": _resnet50(64, ((64, 3), (128, 4), (256, 6), (512, 3)), 1000),
     "100x100x100": [(100, 100), (100,)] * 100,
     "500x32": [(32,)] * 500,
+    "100x32": [(32,)] * 100,
     "1x1k": [(1024,)],
+}
+LISTS |= {
+    f"2x16M{SMALL}": [(1 << 14,)] * 2,
+    f"resnet50{SMALL}": _resnet50(4, ((4, 1), (8, 1)), 10),
+    f"100x100x100{SMALL}": [(40, 40), (40,)] * 5,
+    f"500x32{SMALL}": [(32,)] * 25,
+    f"100x32{SMALL}": [(32,)] * 5,
+    f"1x1k{SMALL}": [(1024,)],
 }
 
 
@@ -103,60 +125,24 @@ MODELS: dict[str, Model] = {
     "3072-20x100-10-batch32": Model((3072, *[100] * 20, 10), 32),
     "784-4x1024-10-batch256": Model((784, *[1024] * 4, 10), 256),
 }
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """An optimizer with options, in PyTorch's formula.
-
-    Attributes
-    ----------
-    kind : str
-        "sgd", "adagrad", "rmsprop" or "adam".
-    states : tuple of str
-        Its states, as ``fusednn.ops`` names them.
-    hyperparameters : dict
-        Besides the learning rate, as ``fusednn.ops`` names them.
-    weight_decay : float
-        Decoupled.
-    max_norm : float or None
-        The global norm that gradients are clipped to before.
-    """
-
-    kind: str
-    states: tuple[str, ...]
-    hyperparameters: dict[str, float | bool] = field(default_factory=dict)
-    weight_decay: float = 0.0
-    max_norm: float | None = None
-
-
-_ADAM = ("exp_avgs", "exp_avg_sqs")
-
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer("sgd", ()),
-    "momentum": Optimizer("sgd", ("momentum_buffers",), {"momentum": 0.9}),
-    "nesterov": Optimizer("sgd", ("momentum_buffers",), {"momentum": 0.9, "nesterov": True}),
-    "adagrad": Optimizer("adagrad", ("sums",), {"eps": 1e-8}),
-    "rmsprop": Optimizer("rmsprop", ("square_avgs",), {"rho": 0.99, "eps": 1e-8}),
-    "rmsprop-centered": Optimizer(
-        "rmsprop", ("square_avgs", "grad_avgs"), {"rho": 0.99, "eps": 1e-8, "centered": True}
-    ),
-    "rmsprop-momentum": Optimizer(
-        "rmsprop", ("square_avgs", "momentum_buffers"), {"rho": 0.99, "eps": 1e-8, "momentum": 0.9}
-    ),
-    "adam": Optimizer("adam", _ADAM, {"eps": 1e-8}),
-    "amsgrad": Optimizer("adam", (*_ADAM, "max_exp_avg_sqs"), {"eps": 1e-8, "amsgrad": True}),
-    "adamw": Optimizer("adam", _ADAM, {"eps": 1e-8}, weight_decay=0.01),
-    "adam-clip": Optimizer("adam", _ADAM, {"eps": 1e-8}, max_norm=1.0),
+MODELS |= {
+    f"784-300-100-10-batch32{SMALL}": Model((784, 30, 10, 10), 32),
+    f"784-300-100-10-batch256{SMALL}": Model((784, 30, 10, 10), 256),
+    f"3072-20x100-10-batch32{SMALL}": Model((3072, *[32] * 20, 10), 32),
+    f"784-4x1024-10-batch256{SMALL}": Model((784, *[64] * 4, 10), 256),
 }
+
+
+def full_size(subjects: Iterable[str]) -> list[str]:
+    """Return the names that are no small forms."""
+    return [name for name in subjects if not name.endswith(SMALL)]
+
 
 #: Slope of every leaky ReLU, and what is added to every variance.
 NEGATIVE_SLOPE = 0.1
 EPS = 1e-5
 #: Of BatchNorm, as PyTorch means it.
 MOMENTUM = 0.1
-#: Of every optimizer; larger for bfloat16, in which a step of 0.01 would mostly round away.
-LEARNING_RATES = {"float32": 0.01, "float64": 0.01, "bfloat16": 0.1}
 STEP_LEARNING_RATE = 0.001
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,20 @@ def summarise(turns: Sequence[Sequence[float]]) -> Summary:
     medians = [float(np.median(turn)) for turn in turns]
     low, median, high = np.percentile(medians, [25, 50, 75])
     return Summary(float(median), float(low), float(high))
+
+
+def undisturbed(probe: Mapping[int, float], tolerance: float = 0.25) -> set[int]:
+    """Return the rounds in which the probe took about as long as usual.
+
+    Parameters
+    ----------
+    probe : mapping of int to float
+        Seconds of one and the same work in each round.
+    tolerance : float
+        How much they may differ from their median, relative to it.
+    """
+    usual = float(np.median(list(probe.values()))) if probe else 0.0
+    return {i for i, seconds in probe.items() if abs(seconds - usual) <= tolerance * usual}
 
 
 @dataclass(frozen=True)

@@ -13,26 +13,31 @@ HEADER = f"{'':20}{'time':>10} {'+-':>5} {'GB/s':>7} {'of roof':>8} {'fusednn is
 def case_lines(case: CaseResult) -> Iterator[str]:
     """Yield the lines of a case.
 
-    "of roof" is the roof's time divided by the contender's; "fusednn is" how many times as fast
-    fusednn is as the contender.
+    "of roof" is the roof's time divided by the contender's, marked "!" where it is above 1 by more
+    than the noise; "fusednn is" how many times as fast fusednn is as the contender; a "+-" above
+    10 % is marked "?".
     """
     threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
-    yield f"{case.name}, {threads}"
+    disturbed = f", {case.disturbed} disturbed rounds not counted" if case.disturbed else ""
+    yield f"{case.name}, {threads}{disturbed}"
     for name, timing in case.contenders.items():
         if timing.status != "absent":
-            yield f"  {name:18}" + _columns(case, timing)
+            yield f"  {name:18}" + _columns(case, name, timing)
 
 
-def _columns(case: CaseResult, timing: Timing) -> str:
+def _columns(case: CaseResult, name: str, timing: Timing) -> str:
     if not timing.timed:
         return f"{timing.status}: {timing.reason}" if timing.reason else timing.status
     roof, ours = case.roof, case.ours
     rate = f"{case.traffic / timing.seconds / 1e9:.1f}" if case.traffic else ""
-    fraction = f"{roof.seconds / timing.seconds:.2f}" if roof else ""
+    above = "!" if name in dict(case.above_roof()) else ""
+    fraction = f"{roof.seconds / timing.seconds:.2f}{above}" if roof else ""
+    doubt = "?" if timing.uncertain else ""
     ratio = times(timing.seconds / ours.seconds) if ours else ""
+    spread = f"{timing.spread / 2:.0%}{doubt}"
     output = "reused" if timing.reuses else "fresh"
     return (
-        f"{duration(timing.seconds):>10} {timing.spread / 2:5.0%} {rate:>7} {fraction:>8} "
+        f"{duration(timing.seconds):>10} {spread:>5} {rate:>7} {fraction:>8} "
         f"{ratio:>11}  {output}" + (f"; {timing.note}" if timing.note else "")
     )
 

@@ -7,48 +7,80 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fusednn.benchmarks.results import CaseResult, Results
-from fusednn.benchmarks.shapes import ITEM_SIZES, LAYOUTS, LISTS, size_of
 
-#: Arrays from here on do not fit in caches together: bytes.
-_LARGE = 1 << 24
+#: A case is large if it moves this many times the last cache level.
+_LARGE = 2
+#: Of the number of threads, the least speed-up wanted; and that the roof must have to compare.
+_SCALING = 0.85
 
-Value = Callable[[CaseResult], float | None]
+
+@dataclass(frozen=True)
+class Measured:
+    """A case with all threads, and with one where the run has that too."""
+
+    case: CaseResult
+    alone: CaseResult | None = None
+
+
+Value = Callable[[Measured], float | None]
 
 
 def _against(*names: str) -> Value:
-    """How many times as fast fusednn is as the fastest of these peers."""
+    """How many times as fast fusednn is as the fastest of these."""
 
-    def value(case: CaseResult) -> float | None:
-        seconds = [t.seconds for name, t in case.peers() if name in names]
+    def value(measured: Measured) -> float | None:
+        case = measured.case
+        found = (case.contenders.get(name) for name in names)
+        seconds = [timing.seconds for timing in found if timing and timing.timed]
         return min(seconds) / case.ours.seconds if seconds and case.ours else None
 
     return value
 
 
-def _against_best(case: CaseResult) -> float | None:
+def _against_best(measured: Measured) -> float | None:
+    case = measured.case
     best = case.best_peer()
     return best[1].seconds / case.ours.seconds if best and case.ours else None
 
 
-def _over_roof(case: CaseResult) -> float | None:
+def _over_roof(measured: Measured) -> float | None:
+    case = measured.case
     return case.ours.seconds / case.roof.seconds if case.ours and case.roof else None
 
 
-def _over_non_temporal(case: CaseResult) -> float | None:
+def _over_non_temporal(measured: Measured) -> float | None:
+    case = measured.case
     roof = case.contenders.get("roof-non-temporal")
     timed = case.ours and roof and roof.timed
     return case.ours.seconds / roof.seconds if timed and case.ours and roof else None
 
 
-def _of_roof(case: CaseResult) -> float | None:
-    return case.roof.seconds / case.ours.seconds if case.ours and case.roof else None
+def _of_roof(measured: Measured) -> float | None:
+    over = _over_roof(measured)
+    return None if over is None else 1 / over
 
 
-def _is_large(case: CaseResult) -> bool:
-    if case.family == "optimizer":
-        return size_of(LISTS[case.subject]) * ITEM_SIZES[case.dtype] >= _LARGE
-    layout = LAYOUTS[case.subject]
-    return size_of([layout.shape]) * ITEM_SIZES[case.dtype] >= _LARGE
+def _microseconds(measured: Measured) -> float | None:
+    ours = measured.case.ours
+    return ours.seconds * 1e6 if ours else None
+
+
+def _overhead(measured: Measured) -> float | None:
+    """Microseconds beyond those of the bytes alone."""
+    ours, roof = measured.case.ours, measured.case.roof
+    return (ours.seconds - roof.seconds) * 1e6 if ours and roof else None
+
+
+def _scaling(measured: Measured) -> float | None:
+    """How many times as fast all threads are as one, by their number, where the roof scales."""
+    case, alone = measured.case, measured.alone
+    if alone is None or alone.ours is None or case.ours is None:
+        return None
+    if alone.roof is None or case.roof is None:
+        return None
+    threads = case.threads / alone.threads
+    roof = alone.roof.seconds / case.roof.seconds / threads
+    return alone.ours.seconds / case.ours.seconds / threads if roof >= _SCALING else None
 
 
 @dataclass(frozen=True)
@@ -83,6 +115,8 @@ class Target:
     subjects : tuple of str
         Of the cases; empty: the large ones.
     dtype : str
+    any_subject : bool
+        Whether all subjects are meant.
     """
 
     about: str
@@ -91,12 +125,15 @@ class Target:
     bound: float
     subjects: tuple[str, ...] = ()
     dtype: str = "float32"
+    any_subject: bool = False
 
-    def holds_for(self, case: CaseResult) -> bool:
-        """Whether this case is meant."""
+    def holds_for(self, case: CaseResult, last_cache: int) -> bool:
+        """Whether this case is meant, on a machine with so many bytes of its last cache level."""
         if f"{case.family}/{case.variant}" not in self.variants or case.dtype != self.dtype:
             return False
-        return case.subject in self.subjects if self.subjects else _is_large(case)
+        if self.any_subject or self.subjects:
+            return self.any_subject or case.subject in self.subjects
+        return case.traffic >= _LARGE * last_cache
 
     def kept_by(self, value: float) -> bool:
         """Whether a figure is within the bound."""
@@ -142,6 +179,11 @@ _FOREACH = Figure("x torch foreach", _against("torch-foreach"))
 _CLIPPED = Figure("x torch clip_grad_norm_ and fused", _against("torch-fused"))
 _JAX = Figure("x JAX", _against("jax", "keras-jax"))
 _TORCH = Figure("x torch", _against("torch", "torch-fused", "torch-compile"))
+_CALL = Figure("us a call", _microseconds, at_least=False)
+_OVERHEAD = Figure("us beyond the roof", _overhead, at_least=False)
+_THREADS = Figure("x one thread / threads, where the roof's is as much", _scaling)
+_NEIGHBOUR = Figure("x one thread beside the neighbour", _against("fusednn-one-thread"))
+_PLAIN = Figure("x the plain optimizer", _against("fusednn-plain"))
 
 
 def _variants(family: str, *names: str) -> tuple[str, ...]:
@@ -156,6 +198,10 @@ _ADAM = _variants("optimizer", "adam")
 _CLIP = _variants("optimizer", "adam-clip")
 _RMSPROP = _variants("optimizer", "rmsprop", "rmsprop-centered", "rmsprop-momentum")
 _STEP = _variants("step", "adam")
+_CALLS = _variants("batch_norm", "forward", "backward", "inference") + _variants(
+    "leaky_relu", "forward", "backward"
+)
+_FREE_OPTIONS = _variants("optimizer", "adamw", "adam-l2", "adam-clip-value", "adam-grad-scale")
 
 _BN = "BatchNorm + leaky ReLU"
 _LARGE_STREAMED = "Adam, AdaGrad, momentum, Nesterov, large"
@@ -182,6 +228,23 @@ TARGETS: tuple[Target, ...] = (
     Target("Adam, 100 arrays of 100 x 100 and 100", _ADAM, _FUSED, 4, _MIDDLE),
     Target("RMSProp, 100 arrays of 100 x 100 and 100", _RMSPROP, _FOREACH, 10, _MIDDLE),
     Target("Adam with clipping by global norm, large", _CLIP, _CLIPPED, 2),
+    Target("Options that move no more bytes, large", _FREE_OPTIONS, _PLAIN, 0.95),
+    Target("A call on a (32, 100) array", _CALLS, _CALL, 3, ("nc-32x100",)),
+    Target("Adam, 100 arrays of 32", _ADAM, _OVERHEAD, 10, ("100x32",)),
+    Target(
+        "Threads",
+        _FORWARD + _BACKWARD + _variants("leaky_relu", "forward") + _ADAM + _RMSPROP[:1] + _STEP,
+        _THREADS,
+        _SCALING,
+        any_subject=True,
+    ),
+    Target(
+        "A busy neighbour",
+        tuple(f"neighbour/{variant}" for variant in ("batch_norm-forward", "optimizer-adam")),
+        _NEIGHBOUR,
+        0.95,
+        any_subject=True,
+    ),
     Target("Training step", _STEP, _BEST, 2, ("784-300-100-10-batch32",)),
     Target("Training step", _STEP, _BEST, 2, ("3072-20x100-10-batch32",)),
     Target("Training step", _STEP, _BEST, 1.2, ("784-300-100-10-batch256",)),
@@ -193,10 +256,12 @@ TARGETS: tuple[Target, ...] = (
 def reached(results: Results) -> list[Reached]:
     """Return what a run reached of each target, with all threads that it used."""
     threads = max((case.threads for case in results.cases), default=0)
-    cases = [case for case in results.cases if case.threads == threads]
+    one = {case.name: case for case in results.cases if case.threads == 1 < threads}
+    cases = [Measured(c, one.get(c.name)) for c in results.cases if c.threads == threads]
+    last_cache = int(results.machine["caches"]["L3"])
     found = []
     for target in TARGETS:
-        values = [target.figure.of(case) for case in cases if target.holds_for(case)]
+        values = [target.figure.of(m) for m in cases if target.holds_for(m.case, last_cache)]
         worst_last = not target.figure.at_least
         known = sorted((v for v in values if v is not None), reverse=worst_last)
         found.append(Reached(target, known))

@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 
 from fusednn.benchmarks import bandwidth, inputs
-from fusednn.benchmarks.catalogue import all_cases
+from fusednn.benchmarks.catalogue import case_named
 from fusednn.benchmarks.contender import Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.peers import PEERS
 
 #: Runs beyond this are not repeated to warm up.
 _SLOW = 0.02
+#: Seconds that a turn begins with, not counted, where runs are long; runs beyond the second number
+#: are so long that it does not matter.
+_AWAKE, _VERY_SLOW = 0.05, 0.25
+#: Bytes; less may wait for Python's own collection: one beside large libraries takes 0.1 s.
+_WORTH_COLLECTING = 1 << 24
 #: Threads that still spin for work are waited for, so long at most.
 _LONGEST_SPIN = 0.2
 
@@ -29,23 +34,24 @@ class Workbench:
         self.library = library
         self.contenders: dict[str, Contender] = {}
         self.seconds: dict[str, float] = {}
+        self._traffic = 0
 
     def prepare(self, case: str, name: str, answer: str) -> dict[str, Any]:
-        """Build a contender, write its answer to the file `answer`, and warm it up.
+        """Build a contender, and write its answer to the file `answer`.
 
         Returns
         -------
         dict
             ``status``: "ready", "absent" or "failed"; ``reason`` for the latter two, else
-            ``seconds`` of one run, ``reuses``, ``checked`` and ``note``.
+            ``reuses``, ``checked`` and ``note``.
         """
-        chosen = all_cases()[case]
+        chosen = case_named(case)
+        self._traffic = chosen.traffic
         try:
             module = import_module(f"fusednn.benchmarks.peers.{self.library}_{chosen.family}")
             contender: Contender = module.build(chosen, name)
             arrays: dict[str, Any] = dict(contender.answer())
             np.savez(answer, **arrays)
-            seconds = self._warm_up(contender)
         except UnavailableError as reason:
             return {"status": "absent", "reason": str(reason)}
         except Exception as error:
@@ -54,12 +60,11 @@ class Workbench:
             return {"status": "failed", "reason": f"{type(error).__name__}: {text[:300]}"}
         # What only the answer needed is freed; inputs too, where no other contender shares them.
         self.contenders[name] = replace(contender, answer=dict)
-        self.seconds[name] = seconds
-        if sum(peer.library == self.library for peer in PEERS) == 1:
+        process = next(peer.process for peer in PEERS if peer.name == name)
+        if sum(peer.process == process for peer in PEERS) == 1:
             inputs.forget()
         return {
             "status": "ready",
-            "seconds": seconds,
             "reuses": contender.reuses,
             "checked": contender.checked,
             "note": contender.note,
@@ -68,32 +73,52 @@ class Workbench:
     def prepare_pass(self, name: str, size: int) -> dict[str, Any]:
         """Build and warm up a pass over memory; returns ``seconds`` of one run."""
         self.contenders[name] = bandwidth.build(name, size)
-        self.seconds[name] = self._warm_up(self.contenders[name])
-        return {"seconds": self.seconds[name]}
+        self._traffic = size
+        return self.warm_up(name)
 
-    @staticmethod
-    def _warm_up(contender: Contender) -> float:
+    def warm_up(self, name: str) -> dict[str, Any]:
+        """Run a contender until its times settle; returns ``seconds`` of one run."""
+        contender = self.contenders[name]
         seconds = float("inf")
-        for runs in (1, 1, 10, 100):
-            if runs * seconds > _SLOW and runs > 1:
-                break
-            start = time.perf_counter()
-            for _ in range(runs):
-                contender.run()
-            contender.finish()
-            seconds = min(seconds, (time.perf_counter() - start) / runs)
-        return seconds
+        with contender.surroundings():
+            for runs in (1, 1, 10, 100):
+                if runs * seconds > _SLOW and runs > 1:
+                    break
+                start = time.perf_counter()
+                for _ in range(runs):
+                    contender.run()
+                contender.finish()
+                seconds = min(seconds, (time.perf_counter() - start) / runs)
+        self._settle()
+        self.seconds[name] = seconds
+        return {"seconds": seconds}
 
     def time(self, name: str, calls: int, batch: int) -> dict[str, Any]:
         """Take a turn: `calls` times the seconds per run, each over `batch` runs."""
         contender = self.contenders[name]
+        gc.disable()
+        try:
+            with contender.surroundings():
+                seconds = self._turn(contender, calls, batch, self.seconds[name])
+        finally:
+            gc.enable()
+        self._settle()
+        return {"seconds": seconds}
+
+    @staticmethod
+    def _turn(contender: Contender, calls: int, batch: int, expected: float) -> list[float]:
         run, finish = contender.run, contender.finish
         clock = time.perf_counter
-        gc.disable()
-        if self.seconds[name] < _SLOW:
-            for _ in range(min(batch, 10)):  # brings code, data and threads back; not counted
+        # Brings code, data and threads back, not counted. Threads that slept may all wake on one
+        # CPU, and it takes the system 50 ms to spread them: the first one to run would pay for it.
+        end = clock() + _AWAKE
+        if expected < _VERY_SLOW:
+            for _ in range(min(batch, 10)):
                 run()
             finish()
+            while batch == 1 and clock() < end:
+                run()
+                finish()
         seconds = []
         for _ in range(calls):
             start = clock()
@@ -101,9 +126,7 @@ class Workbench:
                 run()
             finish()
             seconds.append((clock() - start) / batch)
-        gc.enable()
-        self._settle()
-        return {"seconds": seconds}
+        return seconds
 
     @staticmethod
     def _settle() -> None:
@@ -118,8 +141,10 @@ class Workbench:
     def release(self) -> dict[str, Any]:
         """Forget the contenders and their arrays."""
         self.contenders.clear()
+        self.seconds.clear()
         inputs.forget()
-        gc.collect()
+        if self._traffic > _WORTH_COLLECTING:
+            gc.collect()
         return {}
 
     def versions(self) -> dict[str, str]:

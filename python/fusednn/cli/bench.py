@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fusednn.benchmarks.case import Case
-    from fusednn.benchmarks.results import CaseResult, Results
+    from fusednn.benchmarks.results import Results
 
 _FORMS = ("quick", "full", "smoke")
 
@@ -127,7 +127,11 @@ def _measure(arguments: argparse.Namespace) -> None:
     bar = tqdm(total=len(chosen), unit="case", file=sys.stderr, disable=None)
     tqdm.write(HEADER, file=sys.stdout)
 
-    def on_case(result: CaseResult) -> None:
+    def on_case(results: Results) -> None:
+        result = results.cases[-1]
+        # At once: a run that is interrupted keeps what it has.
+        if arguments.json is not None:
+            results.write(arguments.json)
         bar.update()
         bar.set_postfix_str(result.name, refresh=False)
         tqdm.write("\n" + "\n".join(case_lines(result)), file=sys.stdout)
@@ -137,8 +141,8 @@ def _measure(arguments: argparse.Namespace) -> None:
         results = run_cases(
             chosen, peers, FORMS[arguments.form], form=arguments.form, on_case=on_case
         )
-    if arguments.json is not None:
-        results.write(arguments.json)
+    for problem in results.problems:
+        print(f"not measured: {problem}", file=sys.stderr)
     _write_reports(results, arguments)
     if arguments.form == "smoke":
         _refuse_wrong_answers(results)
@@ -156,6 +160,8 @@ def _refuse_wrong_answers(results: Results) -> None:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
+    if arguments.picture is not None and arguments.form == "smoke":
+        raise ValueError("--picture shows times, and --smoke takes none")
     for path in (arguments.json, arguments.picture, arguments.page):
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"{path}: the folder must exist")
@@ -175,7 +181,7 @@ def _compare(files: list[str]) -> None:
     lines, regressions = compare_lines(old, new)
     print("\n".join(lines))
     if regressions:
-        raise ValueError(f"{regressions} cases are slower than before, beyond the noise")
+        raise ValueError(f"{regressions} cases are slower than before, beyond the noise, or failed")
 
 
 def _report_on(files: list[str], arguments: argparse.Namespace) -> None:
@@ -191,7 +197,11 @@ def _write_reports(results: Results, arguments: argparse.Namespace) -> None:
     if arguments.picture is not None:
         from fusednn.benchmarks.picture import draw
 
-        draw(results, arguments.picture)
+        try:
+            draw(results, arguments.picture)
+        except ValueError as error:
+            # What was measured is worth more than its picture.
+            print(f"no picture was written: {error}", file=sys.stderr)
     if arguments.page is not None:
         from fusednn.benchmarks.page import page_text
 

@@ -29,14 +29,23 @@ class Peer:
     ----------
     name : str
     library : str
-        Whose process it runs in.
+        Whose modules build it.
     families : tuple of str
         Which cases it can do at all.
+    apart : bool
+        Whether it has a process of its own: what may take too long, and is ended then, must not
+        take the library's other contenders with it.
     """
 
     name: str
     library: str
     families: tuple[str, ...]
+    apart: bool = False
+
+    @property
+    def process(self) -> str:
+        """Name of the process that it runs in."""
+        return self.name if self.apart else self.library
 
     @property
     def is_roof(self) -> bool:
@@ -59,14 +68,17 @@ _OPS = ("batch_norm", "leaky_relu")
 PEERS: tuple[Peer, ...] = (
     Peer("roof", "fusednn", (*_OPS, "optimizer", "step")),
     Peer("roof-non-temporal", "fusednn", _OPS),
-    Peer("fusednn", "fusednn", (*_OPS, "optimizer", "step")),
+    Peer("fusednn", "fusednn", (*_OPS, "optimizer", "step", "neighbour")),
     Peer("fusednn-fresh", "fusednn", _OPS),
+    Peer("fusednn-plain", "fusednn", ("optimizer",)),
+    Peer("fusednn-alone", "fusednn", ("neighbour",)),
+    Peer("fusednn-one-thread", "fusednn", ("neighbour",)),
     Peer("numpy", "numpy", (*_OPS, "optimizer", "step")),
     Peer("torch", "torch", (*_OPS, "optimizer", "step")),
     Peer("torch-aten", "torch", _OPS),
     Peer("torch-foreach", "torch", ("optimizer",)),
     Peer("torch-fused", "torch", ("optimizer", "step")),
-    Peer("torch-compile", "torch", (*_OPS, "optimizer", "step")),
+    Peer("torch-compile", "torch", (*_OPS, "optimizer", "step"), apart=True),
     Peer("onednn", "torch", ("batch_norm",)),
     Peer("jax", "jax", (*_OPS, "optimizer", "step")),
     Peer("keras-torch", "keras_torch", ("batch_norm", "optimizer", "step")),
@@ -100,6 +112,11 @@ def select_peers(names: list[str], without: list[str] | None = None) -> list[Pee
     if not names:
         chosen.update(peer for peer in PEERS if not peer.missing)
     for name in without or ():
+        if name == "fusednn":
+            raise ValueError(
+                "--without cannot leave out fusednn, which all others are compared with; "
+                "--without fusednn-fresh leaves out its runs with new output buffers"
+            )
         chosen.difference_update(_named(name, "--without"))
     return [peer for peer in PEERS if peer in chosen]
 

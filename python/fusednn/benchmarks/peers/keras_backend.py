@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -60,6 +61,71 @@ class Pure:
     def result(self) -> Any:
         """Return the latest output."""
         return self._latest[0]
+
+    def wait(self) -> None:
+        """Wait for it."""
+        wait_for(self._latest)
+
+
+class Gradients:
+    """A model's pass back to its input and weights, alone or after the forward pass.
+
+    On JAX a pure function by ``jax.vjp``, jitted, which Keras' documentation shows for training
+    loops; on torch autograd. Alone it starts from what one forward pass left.
+    """
+
+    _call: Callable[[], Any]
+
+    def __init__(self, model: Any, x: Any, grad: Any, *, alone: bool) -> None:
+        self._grad = grad
+        self._latest: tuple[Any, Any] = (None, None)
+        if ON_JAX:
+            self._prepare_jax(model, x, alone=alone)
+        else:
+            self._prepare_torch(model, x, alone=alone)
+
+    def _prepare_jax(self, model: Any, x: Any, *, alone: bool) -> None:
+        trainable = [v.value for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+
+        def forward(trainable: Any, x: Any) -> Any:
+            return model.stateless_call(trainable, others, x, training=True)
+
+        def both(trainable: Any, x: Any, grad: Any) -> Any:
+            pull: Any
+            y, pull, moved = jax.vjp(forward, trainable, x, has_aux=True)
+            return y, pull(grad), moved
+
+        if alone:
+            linearised = jitted(lambda t, x: jax.vjp(forward, t, x, has_aux=True)[1])
+            pull: Any = linearised(trainable, x)
+            back: Any = jitted(lambda pull, grad: pull(grad))
+            self._call = lambda: (None, back(pull, self._grad))
+        else:
+            whole = jitted(both)
+            self._call = lambda: whole(trainable, x, self._grad)[:2]
+
+    def _prepare_torch(self, model: Any, x: Any, *, alone: bool) -> None:
+        x.requires_grad_()
+        leaves = [*(v.value for v in model.trainable_variables), x]
+        kept = model(x, training=True) if alone else None
+
+        def call() -> Any:
+            y = model(x, training=True) if kept is None else kept
+            *weights, grad_x = torch.autograd.grad(y, leaves, self._grad, retain_graph=alone)
+            return y.detach(), (weights, grad_x)
+
+        self._call = call
+
+    def run(self) -> None:
+        """Compute y, unless alone, and the gradients."""
+        self._latest = self._call()
+
+    def results(self) -> dict[str, Any]:
+        """Return what was computed."""
+        y, ((grad_gamma, grad_beta), grad_x) = self._latest
+        names = {"y": y, "grad_x": grad_x, "grad_gamma": grad_gamma, "grad_beta": grad_beta}
+        return {name: value for name, value in names.items() if value is not None}
 
     def wait(self) -> None:
         """Wait for it."""

@@ -8,28 +8,38 @@ import keras
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import OPTIMIZER_STEPS, sample_params
+from fusednn.benchmarks.check import OPTIMIZER_STEPS, sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
+from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.keras_backend import ON_JAX, jitted, to_tensor, wait_for
-from fusednn.benchmarks.shapes import LEARNING_RATES, OPTIMIZERS, Optimizer
 
 
 def build(case: Case, name: str) -> Contender:
     """Return the contender."""
     if case.dtype != "float32":
-        raise UnavailableError("Keras rounds hyper-parameters to bfloat16, or float64's to float32")
+        raise UnavailableError("Keras rounds hyper-parameters to short types and to float32")
+    chosen = OPTIMIZERS[case.variant]
+    if chosen.lacking_in_peers or chosen.skip_nonfinite or chosen.low_precision_copy:
+        raise UnavailableError("Keras has no such option")
+    if chosen.weight_decay and not chosen.decoupled:
+        raise UnavailableError("Keras' decay is decoupled")
     data = inputs.lists(case)
-    optimizer = make_optimizer(OPTIMIZERS[case.variant], LEARNING_RATES[case.dtype])
+    optimizer = make_optimizer(chosen, LEARNING_RATES[case.dtype])
     variables = [keras.Variable(to_tensor(p), dtype=case.dtype) for p in data.params]
     grads = [to_tensor(g) for g in data.grads]
+    turned = [to_tensor(g) for g in inputs.turned(data.grads)]
     optimizer.build(variables)
+    averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not ON_JAX:
-        return Contender(
-            lambda: optimizer.apply(grads, variables),
-            lambda: _answer(lambda: optimizer.apply(grads, variables), lambda: variables),
-            reuses=True,
-        )
+
+        def answer() -> Answer:
+            optimizer.apply(grads, variables)
+            optimizer.apply(turned, variables)
+            turned.clear()
+            return _sampled(variables, averages if chosen.ema_momentum is not None else None)
+
+        return Contender(lambda: optimizer.apply(grads, variables), answer, reuses=True)
 
     step = jitted(optimizer.stateless_apply, donated=(0, 2))
     # Copies: what is donated must not be what the variables hold.
@@ -38,18 +48,26 @@ def build(case: Case, name: str) -> Contender:
         [keras.ops.copy(v.value) for v in optimizer.variables],
     ]
 
-    def run() -> None:
+    def run(grads: Any = grads) -> None:
         latest[:] = step(latest[1], grads, latest[0])
 
-    return Contender(
-        run, lambda: _answer(run, lambda: latest[0]), reuses=True, finish=lambda: wait_for(latest)
-    )
-
-
-def _answer(run: Any, params: Any) -> Answer:
-    for _ in range(OPTIMIZER_STEPS):
+    def answer_on_jax() -> Answer:
         run()
-    return sample_params([keras.ops.convert_to_numpy(p) for p in params()])
+        run(turned)
+        turned.clear()
+        if chosen.ema_momentum is None:
+            return _sampled(latest[0], None)
+        places = {id(v): i for i, v in enumerate(optimizer.variables)}
+        return _sampled(latest[0], [latest[1][places[id(v)]] for v in averages or ()])
+
+    return Contender(run, answer_on_jax, reuses=True, finish=lambda: wait_for(latest))
+
+
+def _sampled(params: Any, ema: Any) -> Answer:
+    return sample_lists(
+        params=[keras.ops.convert_to_numpy(p) for p in params],
+        ema=None if ema is None else [keras.ops.convert_to_numpy(e) for e in ema],
+    )
 
 
 def make_optimizer(optimizer: Optimizer, lr: float) -> Any:
@@ -70,6 +88,12 @@ def make_optimizer(optimizer: Optimizer, lr: float) -> Any:
         options["weight_decay"] = optimizer.weight_decay
     if optimizer.max_norm is not None:
         options["global_clipnorm"] = optimizer.max_norm
+    if optimizer.clip_value is not None:
+        options["clipvalue"] = optimizer.clip_value
+    if optimizer.grad_scale is not None:
+        options["loss_scale_factor"] = optimizer.grad_scale
+    if optimizer.ema_momentum is not None:
+        options |= {"use_ema": True, "ema_momentum": optimizer.ema_momentum}
     names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
     chosen = getattr(keras.optimizers, names[optimizer.kind])
     return chosen(learning_rate=lr, **options)

@@ -12,13 +12,13 @@ from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
+from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE
 
 
 def build(case: Case, name: str) -> Contender:
     """Return the contender."""
-    if case.dtype == "bfloat16":
-        raise UnavailableError("NumPy's arithmetic has no bfloat16")
+    refuse_short(case)
     if case.variant == "in_place":
         raise UnavailableError("in place is fusednn's own form")
     plain = PlainBatchNorm(inputs.activations(case))

@@ -8,14 +8,13 @@ from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
-from fusednn.benchmarks.inputs import UnavailableError
+from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 
 def build(case: Case, name: str) -> Contender:
     """Return the contender."""
-    if case.dtype == "bfloat16":
-        raise UnavailableError("NumPy's arithmetic has no bfloat16")
+    refuse_short(case)
     data = inputs.activations(case)
     out = inputs.aligned_empty(data.x.shape, data.x.dtype)
     slope = data.x.dtype.type(NEGATIVE_SLOPE)

@@ -11,48 +11,77 @@ from numpy.typing import NDArray
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import OPTIMIZER_STEPS, sample_params
+from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
-from fusednn.benchmarks.shapes import LEARNING_RATES, OPTIMIZERS
+from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
+from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
 
 Array = NDArray[Any]
-Scratch = tuple[Array, Array]
+Scratch = list[Array]
 
 
 def build(case: Case, name: str) -> Contender:
     """Return the contender."""
-    if case.dtype == "bfloat16":
-        raise UnavailableError("NumPy's arithmetic has no bfloat16")
+    refuse_short(case)
     optimizer = OPTIMIZERS[case.variant]
+    if optimizer.lacking_in_peers:
+        raise UnavailableError(f"NumPy has no {optimizer.lacking_in_peers}")
     data = inputs.lists(case)
     params = [inputs.aligned_copy(p) for p in data.params]
     states = [[np.zeros_like(p) for _ in optimizer.states] for p in params]
-    scratch = {p.shape: (np.empty_like(p), np.empty_like(p)) for p in params}
-    update = _UPDATES[optimizer.kind]
-    lr, decay = LEARNING_RATES[case.dtype], 1 - LEARNING_RATES[case.dtype] * optimizer.weight_decay
+    buffers = {p.shape: (np.empty_like(p), np.empty_like(p), np.empty_like(p)) for p in params}
+    ema = None if optimizer.ema_momentum is None else [p.copy() for p in params]
+    copies = None
+    if optimizer.low_precision_copy:
+        copies = [np.empty(p.shape, inputs.numpy_dtype("bfloat16")) for p in params]
+    update, lr = _UPDATES[optimizer.kind], LEARNING_RATES[case.dtype]
     step = 0
 
-    def run() -> None:
+    def run(grads: list[Array] = data.grads) -> None:
         nonlocal step
         step += 1
-        factor = 1.0
-        if optimizer.max_norm is not None:
-            norm = sqrt(sum(float(np.vdot(g, g)) for g in data.grads))
-            factor = min(1.0, optimizer.max_norm / (norm + 1e-6))
-        for p, g, s in zip(params, data.grads, states, strict=True):
-            if factor != 1.0:
-                g = g * factor
-            if decay != 1.0:
-                p *= decay
-            p -= update(g, s, scratch[p.shape], step, lr, optimizer.hyperparameters)
+        if optimizer.skip_nonfinite and not all(np.isfinite(g).all() for g in grads):
+            return
+        factor = _norm_factor(grads, optimizer)
+        for p, g, s in zip(params, grads, states, strict=True):
+            *scratch, own = buffers[p.shape]
+            g = _prepared(g, p, own, factor, optimizer)
+            if optimizer.decoupled:
+                p *= 1 - lr * optimizer.weight_decay
+            p -= update(g, s, scratch, step, lr, optimizer.hyperparameters)
+        for p, average in zip(params, ema or (), strict=bool(ema)):
+            _average(average, p, (optimizer.ema_momentum or 0) * (step > 1), buffers[p.shape][0])
+        for p, copy in zip(params, copies or (), strict=bool(copies)):
+            copy[...] = p
 
     def answer() -> Answer:
-        for _ in range(OPTIMIZER_STEPS):
-            run()
-        return sample_params(params)
+        run()
+        run(inputs.turned(data.grads))
+        return sample_lists(params=params, ema=ema, low_precision_copies=copies)
 
     return Contender(run, answer, reuses=True)
+
+
+def _norm_factor(grads: list[Array], optimizer: Optimizer) -> float:
+    """Return what gradients are multiplied by before they are used."""
+    factor = 1.0 if optimizer.grad_scale is None else 1 / optimizer.grad_scale
+    if optimizer.max_norm is not None:
+        norm = sqrt(sum(float(np.vdot(g, g)) for g in grads))
+        factor *= min(1.0, optimizer.max_norm / (norm + 1e-6))
+    return factor
+
+
+def _prepared(g: Array, p: Array, own: Array, factor: float, optimizer: Optimizer) -> Array:
+    """Unscale and clip a gradient and add the decay to it; `own` is for the result."""
+    if factor != 1.0:
+        g = np.multiply(g, factor, out=own)
+    if optimizer.clip_value is not None:
+        g = np.clip(g, -optimizer.clip_value, optimizer.clip_value, out=own)
+    if optimizer.weight_decay and not optimizer.decoupled:
+        np.multiply(p, optimizer.weight_decay, out=own)
+        g = np.add(own, g, out=own)
+    return g
 
 
 def _sgd(g: Array, s: list[Array], t: Scratch, step: int, lr: float, h: dict[str, Any]) -> Array:

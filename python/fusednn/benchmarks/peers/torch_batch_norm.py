@@ -203,4 +203,11 @@ def _onednn(case: Case, t: Tensors) -> tuple[Callable[[], Results], bool, str]:
         z = t.normalised(x, t.gamma, t.beta, training=training)
         return {"y": aten.leaky_relu_(z.to_dense(), NEGATIVE_SLOPE)}
 
-    return forward, False, "oneDNN's BatchNorm; leaky ReLU is ATen's, after a copy out of oneDNN"
+    try:
+        forward()
+    except RuntimeError as error:
+        raise UnavailableError(f"oneDNN has no BatchNorm of {case.dtype} here") from error
+    note = "oneDNN's BatchNorm; leaky ReLU is ATen's, after a copy out of oneDNN"
+    if case.subject.startswith("nhwc"):
+        note += "; torch gives oneDNN images as NCHW: x was copied before, y is NCHW"
+    return forward, False, note

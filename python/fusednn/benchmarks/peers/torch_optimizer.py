@@ -8,11 +8,12 @@ import torch
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import OPTIMIZER_STEPS, sample_params
+from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
-from fusednn.benchmarks.inputs import UnavailableError, aligned_copy
+from fusednn.benchmarks.inputs import Array, UnavailableError, aligned_copy
+from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.torch_arrays import array_of, compiled, tensor_of
-from fusednn.benchmarks.shapes import LEARNING_RATES, LISTS, OPTIMIZERS, Optimizer
+from fusednn.benchmarks.shapes import LISTS
 
 #: Compiling a loop over more arrays takes minutes.
 _MOST_COMPILED = 8
@@ -21,35 +22,101 @@ _MOST_COMPILED = 8
 def build(case: Case, name: str) -> Contender:
     """Return the contender."""
     optimizer = OPTIMIZERS[case.variant]
-    data = inputs.lists(case)
-    params = [tensor_of(aligned_copy(p)).requires_grad_() for p in data.params]
-    # Clipping, and Nesterov by foreach, overwrite the gradients.
-    spoilt = optimizer.max_norm is not None or bool(optimizer.hyperparameters.get("nesterov"))
-    for p, g in zip(params, data.grads, strict=True):
-        p.grad = tensor_of(aligned_copy(g) if spoilt else g)
+    if optimizer.lacking_in_peers:
+        raise UnavailableError(f"torch has no {optimizer.lacking_in_peers}")
     if name == "torch-compile" and len(LISTS[case.subject]) > _MOST_COMPILED:
         raise UnavailableError("compiling a loop over so many arrays takes minutes")
-    if name == "torch-fused" and optimizer.kind == "sgd" and case.dtype == "bfloat16":
-        raise UnavailableError("torch's fused SGD leaves bfloat16 parameters unchanged (2.13, CPU)")
+    if name == "torch-fused":
+        _refuse_if_idle(optimizer, case)
     how = {"torch-foreach": {"foreach": True}, "torch-fused": {"fused": True}}.get(name, {})
-    chosen = make_optimizer(optimizer, params, LEARNING_RATES[case.dtype], how)
-
-    def step() -> None:
-        if optimizer.max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(params, optimizer.max_norm)
-        chosen.step()
-
-    run = compiled(step) if name == "torch-compile" else step
+    steps = Steps(optimizer, case, how)
+    run = compiled(steps.run) if name == "torch-compile" else steps.run
 
     def answer() -> Answer:
-        for _ in range(OPTIMIZER_STEPS):
-            if spoilt:
-                for p, g in zip(params, data.grads, strict=True):
-                    p.grad.copy_(tensor_of(g))
-            run()
-        return sample_params([array_of(p) for p in params])
+        steps.take(steps.data.grads)
+        run()
+        steps.take(inputs.turned(steps.data.grads))
+        run()
+        steps.take(steps.data.grads)
+        return sample_lists(
+            **{
+                list_name: None if tensors is None else [array_of(t) for t in tensors]
+                for list_name, tensors in steps.results().items()
+            }
+        )
 
     return Contender(run, answer, reuses=True)
+
+
+class Steps:
+    """An optimizer's steps with one option, as one writes them in PyTorch."""
+
+    def __init__(self, optimizer: Optimizer, case: Case, how: dict[str, Any]) -> None:
+        self._optimizer = optimizer
+        self.data = inputs.lists(case)
+        self._params = [tensor_of(aligned_copy(p)).requires_grad_() for p in self.data.params]
+        # Some options, and Nesterov by foreach, overwrite the gradients.
+        self._scaled: list[Any] = []
+        for p, g in zip(self._params, self.data.grads, strict=True):
+            p.grad = tensor_of(aligned_copy(g))
+            if optimizer.grad_scale is not None:
+                self._scaled.append(tensor_of(aligned_copy(g)))
+        self._chosen = make_optimizer(optimizer, self._params, LEARNING_RATES[case.dtype], how)
+        self._ema = self._copies = None
+        if optimizer.ema_momentum is not None:
+            self._ema = [p.detach().clone() for p in self._params]
+        if optimizer.low_precision_copy:
+            self._copies = [p.detach().to(torch.bfloat16) for p in self._params]
+        self._averaged = False
+
+    def take(self, grads: list[Array]) -> None:
+        """Let these be the gradients."""
+        targets = self._scaled or [p.grad for p in self._params]
+        for target, grad in zip(targets, grads, strict=True):
+            target.copy_(tensor_of(grad))
+
+    def run(self) -> None:
+        """Make a step."""
+        o, params = self._optimizer, self._params
+        if o.grad_scale is not None:
+            for p, scaled in zip(params, self._scaled, strict=True):
+                torch.mul(scaled, 1 / o.grad_scale, out=p.grad)
+        if o.skip_nonfinite:
+            finite = torch.stack([torch.isfinite(p.grad).all() for p in params])
+            if not bool(finite.all()):
+                return
+        if o.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(params, o.clip_value)
+        if o.max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(params, o.max_norm)
+        self._chosen.step()
+        with torch.no_grad():
+            if self._ema is not None and o.ema_momentum is not None:
+                weight = 1 - o.ema_momentum if self._averaged else 1.0
+                torch._foreach_lerp_(self._ema, params, weight)
+                self._averaged = True
+            if self._copies is not None:
+                torch._foreach_copy_(self._copies, params)
+
+    def results(self) -> dict[str, list[Any] | None]:
+        """Return everything that was written."""
+        return {
+            "params": self._params,
+            "ema": self._ema,
+            "low_precision_copies": self._copies,
+        }
+
+
+def _refuse_if_idle(optimizer: Optimizer, case: Case) -> None:
+    """Refuse a fused optimizer that leaves parameters as they are: 2.13's SGD in bfloat16."""
+    dtype = getattr(torch, case.dtype)
+    probe = torch.ones(64, dtype=dtype, requires_grad=True)
+    probe.grad = torch.ones(64, dtype=dtype)
+    make_optimizer(optimizer, [probe], 0.5, {"fused": True}).step()
+    if bool((probe == 1).all()):
+        raise UnavailableError(
+            f"torch's fused {optimizer.kind} leaves {case.dtype} parameters unchanged"
+        )
 
 
 def make_optimizer(optimizer: Optimizer, params: Any, lr: float, how: dict[str, Any]) -> Any:
@@ -66,8 +133,10 @@ def make_optimizer(optimizer: Optimizer, params: Any, lr: float, how: dict[str, 
     if optimizer.weight_decay:
         options["weight_decay"] = optimizer.weight_decay
     names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
-    name = "AdamW" if optimizer.weight_decay else names[optimizer.kind]
+    name = "AdamW" if optimizer.decoupled else names[optimizer.kind]
     try:
         return getattr(torch.optim, name)(params, lr=lr, **options, **how)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
+        if not how.get("fused"):
+            raise
         raise UnavailableError(f"torch has no fused {name}") from error
