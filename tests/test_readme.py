@@ -48,7 +48,12 @@ def test_command_that_ci_runs() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-        *("docs/benchmarks.md", "docs/benchmarks/results.md", "benchmarks/README.md"),
+        *(
+            "docs/benchmarks.md",
+            "docs/benchmarks/results.md",
+            "benchmarks/README.md",
+            "docs/cuda.md",
+        ),
     ],
 )
 def test_links_within_the_repository(document: str) -> None:
