@@ -1,10 +1,11 @@
 """Plant bugs in the simulated kernels, one at a time, and see whether tests notice.
 
-``python tests/cuda_sim/mutations.py [--short] [--only WORD] [--jobs N]``: reads `mutations.toml`,
-needs the simulator built (`nox -s mutations` does both). Each mutation is made in a copy of the
-kernels; the units it names are compiled as CMake compiled them and linked with the other objects;
-the tests it names run against that library. A mutation that no test notices is a survivor: it is
-an error, unless the list says with `survives` why nothing can notice it; then being noticed is one.
+``python tests/cuda_sim/mutations.py [--short] [--only WORD] [--jobs N]``: reads
+`mutations_<family>.toml`, needs the simulator built (`nox -s mutations` does both). Each mutation is
+made in a copy of the kernels; the units it names are compiled as CMake compiled them and linked with
+the other objects; the tests it names run against that library. A mutation that no test notices is a
+survivor: it is an error, unless the list says with `survives` why nothing can notice it; then being
+noticed is one.
 """
 
 from __future__ import annotations
@@ -96,6 +97,10 @@ def read(path: Path) -> list[Mutation]:
     ]
 
 
+def lists() -> list[Path]:
+    return sorted(HERE.glob("mutations_*.toml"))
+
+
 class Builder:
     """Compiles units as the build in `folder` did, from a copy of their sources."""
 
@@ -165,7 +170,7 @@ def plant(mutation: Mutation, copy: Path) -> str:
 
 def run_tests(tests: list[str], libraries: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-    paths = [str(HERE / test) if not test.startswith("-") else test for test in tests]
+    paths = [str(HERE / test) if test.endswith(".py") else test for test in tests]
     env = {**os.environ, "FUSEDNN_CUDA_SIM": str(libraries)}
     return subprocess.run(
         [*command, *paths],
@@ -206,7 +211,7 @@ def try_mutation(mutation: Mutation, builder: Builder) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--list", type=Path, default=HERE / "mutations.toml")
+    parser.add_argument("--list", type=Path, action="append", help="instead of all lists")
     parser.add_argument("--build", type=Path, default=ROOT / "build/cuda_sim")
     parser.add_argument("--short", action="store_true", help="those marked `short` only")
     parser.add_argument("--only", default="", help="those whose file or reason has this in it")
@@ -214,18 +219,22 @@ def main() -> None:
     arguments = parser.parse_args()
     mutations = [
         m
-        for m in read(arguments.list)
+        for path in arguments.list or lists()
+        for m in read(path)
         if (m.short or not arguments.short) and arguments.only in m.name
     ]
     if not mutations:
         sys.exit("no mutation is chosen")
     builder = Builder(arguments.build.absolute())
-    # Tests that fail without a bug would notice everything.
-    tests = sorted({test for m in mutations for test in m.tests if not test.startswith("-")})
-    sound = run_tests(tests, builder.folder / "tests/cuda_sim")
-    if sound.returncode != 0:
-        sys.exit(f"the tests fail without a bug:\n{sound.stdout}")
+    libraries = builder.folder / "tests/cuda_sim"
     with ThreadPoolExecutor(arguments.jobs) as pool:
+        # Tests that fail without a bug would notice everything.
+        choices = sorted({tuple(m.tests) for m in mutations})
+        for chosen, done in zip(
+            choices, pool.map(lambda c: run_tests([*c], libraries), choices), strict=True
+        ):
+            if done.returncode != 0:
+                sys.exit(f"{chosen} fails without a bug:\n{done.stdout}")
         results = []
         for result in pool.map(lambda m: try_mutation(m, builder), mutations):
             print(result, flush=True)

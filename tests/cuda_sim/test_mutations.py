@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mutations import HERE, TARGETS, Builder, Mutation, Result, plant, read, try_mutation
+from mutations import HERE, TARGETS, Builder, Mutation, Result, lists, plant, read, try_mutation
 from simulator import Simulator
 
 
@@ -59,10 +59,8 @@ def test_a_survivor_that_is_noticed_is_an_error():
     assert Result(listed).is_good
 
 
-def test_every_mutation_of_the_list_can_be_made(tmp_path: Path):
-    path = HERE / "mutations.toml"
-    if not path.exists():
-        pytest.skip("there are no kernels yet")
+@pytest.mark.parametrize("path", lists(), ids=lambda path: path.stem)
+def test_every_mutation_of_the_lists_can_be_made(tmp_path: Path, path: Path):
     for i, mutation in enumerate(read(path)):
         assert plant(mutation, tmp_path / str(i)) == "", mutation.name
         sources = TARGETS[mutation.target].sources
