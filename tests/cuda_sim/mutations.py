@@ -1,11 +1,11 @@
 """Plant bugs in the simulated kernels, one at a time, and see whether tests notice.
 
 ``python tests/cuda_sim/mutations.py [--short] [--only WORD] [--jobs N]``: reads
-`mutations_<family>.toml`, needs the simulator built (`nox -s mutations` does both). Each mutation is
-made in a copy of the kernels; the units it names are compiled as CMake compiled them and linked with
-the other objects; the tests it names run against that library. A mutation that no test notices is a
-survivor: it is an error, unless the list says with `survives` why nothing can notice it; then being
-noticed is one.
+`mutations_<family>.toml`, needs the simulator built (`nox -s mutations` does both). Each mutation
+is made in a copy of the kernels; the units it names are compiled as CMake compiled them and
+linked with the other objects; the tests it names run against that library. A mutation that no
+test notices is a survivor: it is an error, unless the list says with `survives` why nothing can
+notice it; then being noticed is one.
 """
 
 from __future__ import annotations
