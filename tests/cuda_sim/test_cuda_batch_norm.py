@@ -176,9 +176,10 @@ def test_staged_reductions(make, device, dtype, layout, shape):
 
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_running_statistics(make, device, layout, unbiased):
-    p = Problem(make, (3, 5, 98), np.float32, layout)
-    running = make.normal((5,)), make.uniform((5,))
+@pytest.mark.parametrize("shape", [(3, 5, 98), (7, 3, 8193)], ids=shape_id)
+def test_running_statistics(make, device, shape, layout, unbiased):
+    p = Problem(make, shape, np.float32, layout)
+    running = make.normal((shape[1],)), make.uniform((shape[1],))
     _, _, _, *got = device.forward(
         p.x, None, None, running=running, momentum=0.3, unbiased_running_var=unbiased, **p.how
     )
@@ -217,6 +218,8 @@ def test_variance_is_accurate_far_from_zero(make, device, layout, shape, outlier
 CASES = (
     *(("NCHW", (5, 7, 49)), ("NCHW", (3, 2, 8193)), ("NCHW", (2, 40, 16))),
     *(("NHWC", (2, 12, 700)), ("NHWC", (3, 5, 343)), ("NHWC", (1, 130, 77))),
+    # Groups of blocks that hold one channel or strip after the other, the last block fewer leaves.
+    *(("NCHW", (7, 3, 8193)), ("NHWC", (20, 136, 77))),
 )
 each_case = pytest.mark.parametrize(
     ("layout", "shape"), CASES, ids=lambda v: v if isinstance(v, str) else shape_id(v)
