@@ -39,17 +39,17 @@ _OTHER_DTYPES = {
 _ONE_THREAD = {
     "batch_norm": {"forward", "backward"},
     "leaky_relu": {"forward"},
-    "optimizer": {"adam", "rmsprop"},
+    "optimizer": {"adam"},
     "step": {"adam"},
     "neighbour": set[str](),
 }
 _FEW_SUBJECTS = {
-    *("nchw-32x64x112x112", "nhwc-32x112x112x64", "nc-8192x1024", "nc-32x100"),
+    *("nchw-32x64x112x112", "nc-8192x1024", "nc-32x100"),
     *("2x16M", "500x32"),
     *MODELS,
 }
 # What an option costs shows where memory decides, and where calls do.
-_OPTION_SUBJECTS = {"2x16M", "500x32"}
+_OPTION_SUBJECTS = {"2x4M", "100x32"}
 # Global clipping is an algorithm of its own: it needs all gradients before any update.
 _LIKE_PLAIN = {"adam-clip"}
 # Of the smoke form, in which not every variant meets every dtype in every subject.
@@ -196,24 +196,26 @@ def _of_dtype(case: Case, form: str) -> bool:
         return case.variant in _FIRST_VARIANTS or case.subject in _FIRST_SUBJECTS
     if form != "default":
         return False
-    if case.dtype == "bfloat16" and case.variant.endswith("-stochastic-rounding"):
-        return True
+    if case.family == "optimizer" and OPTIMIZERS[case.variant].stochastic_rounding:
+        return True  # it has no other dtype
     if case.variant not in _OTHER_DTYPES[case.family]:
         return False
-    return case.dtype == "bfloat16" or case.subject in _FEW_SUBJECTS
+    if case.dtype == "bfloat16" and case.family != "optimizer":
+        return True
+    return case.subject in _FEW_SUBJECTS
 
 
 def _of_form(case: Case, form: str) -> bool:
     """Whether a form that thins out options and lists has the case."""
     if case.family != "optimizer" or form == "full":
         return True
-    if (
-        form != "smoke" and case.subject == "100x32"
-    ):  # the overhead of a list, whichever the optimizer
-        return case.variant == "adam" and case.dtype == "float32"
-    option = OPTIMIZERS[case.variant].plain is not None and case.variant not in _LIKE_PLAIN
-    few = _OPTION_SUBJECTS | (_FIRST_SUBJECTS if form == "smoke" else set())
-    return not option or case.subject in few
+    if OPTIMIZERS[case.variant].plain is not None and case.variant not in _LIKE_PLAIN:
+        few = _OPTION_SUBJECTS | (_FIRST_SUBJECTS if form == "smoke" else set())
+        return case.subject in few
+    # These lists are about options, and what a list costs as such, which one optimizer tells.
+    return case.subject not in _OPTION_SUBJECTS or (
+        case.variant == "adam" and case.dtype == "float32"
+    )
 
 
 def _with_one_thread(case: Case, form: str) -> bool:

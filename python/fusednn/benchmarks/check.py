@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fusednn.benchmarks import reference
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.contender import Answer, as_float64
-from fusednn.benchmarks.inputs import Activations
+from fusednn.benchmarks.inputs import ENDS, Activations
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS
 
 #: Largest error allowed, relative to the largest element of the right answer, or to 1.
@@ -30,8 +30,6 @@ _COARSE_TOLERANCE = 3e-2
 SLACK = " slack"
 #: Of losses: of the first step, and of those after updates, whose first directions are signs.
 LOSS_TOLERANCES = (1e-4, 1e-2, 3e-2)
-#: Elements compared at each end of an array of an optimizer.
-_ENDS = 500
 #: Updates made before parameters are compared: two, so that states count, the second one with
 #: `inputs.turned` gradients.
 OPTIMIZER_STEPS = 2
@@ -53,7 +51,7 @@ def sample_arrays(arrays: Sequence[Any]) -> list[NDArray[Any]]:
     kept = []
     for i in sorted({0, len(arrays) // 2, len(arrays) - 1}):
         flat = np.asarray(arrays[i]).reshape(-1)
-        kept.append(as_float64(np.concatenate([flat[:_ENDS], flat[-_ENDS:]])))
+        kept.append(as_float64(np.concatenate([flat[:ENDS], flat[-ENDS:]])))
     return kept
 
 

@@ -40,8 +40,8 @@ class Settings:
     """
 
     turn: float = 0.02
-    budget: float = 0.2
-    turns: tuple[int, int] = (3, 7)
+    budget: float = 0.15
+    turns: tuple[int, int] = (3, 5)
     prepare_timeout: float = 60.0
     timed: bool = True
 
@@ -93,13 +93,19 @@ def measure(
             result.contenders[peer.name] = _judge(case, replies[peer.name], right, answer)
     if settings.timed:
         Turns(result, taking_part, libraries, settings).take()
-    for process in {peer.process for peer in taking_part}:
-        if libraries[process].running:
-            # What cannot even do this is ended, and started anew for the next case.
-            with suppress(LibraryError):
-                libraries[process].ask("release", _TURN_TIMEOUT)
+    _release([libraries[process] for process in {peer.process for peer in taking_part}])
     result.seconds = round(time.monotonic() - started, 2)
     return result
+
+
+def _release(libraries: list[Library]) -> None:
+    def release(library: Library) -> None:
+        # What cannot even do this is ended, and started anew for the next case.
+        with suppress(LibraryError):
+            library.ask("release", _TURN_TIMEOUT)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(release, (library for library in libraries if library.running)))
 
 
 def _prepare_all(

@@ -89,6 +89,7 @@ def _resnet50(stem: int, stages: tuple[tuple[int, int], ...], classes: int) -> l
 
 LISTS: dict[str, list[Shape]] = {
     "2x16M": [(1 << 24,)] * 2,
+    "2x4M": [(1 << 22,)] * 2,
     # 161 arrays, 25.6 million numbers.
     "resnet50": _resnet50(64, ((64, 3), (128, 4), (256, 6), (512, 3)), 1000),
     "100x100x100": [(100, 100), (100,)] * 100,
@@ -98,6 +99,7 @@ LISTS: dict[str, list[Shape]] = {
 }
 LISTS |= {
     f"2x16M{SMALL}": [(1 << 14,)] * 2,
+    f"2x4M{SMALL}": [(1 << 13,)] * 2,
     f"resnet50{SMALL}": _resnet50(4, ((4, 1), (8, 1)), 10),
     f"100x100x100{SMALL}": [(40, 40), (40,)] * 5,
     f"500x32{SMALL}": [(32,)] * 25,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fusednn.benchmarks.results import CaseResult, Timing
 from fusednn.benchmarks.units import duration, times
 
-HEADER = f"{'':20}{'time':>10} {'+-':>5} {'GB/s':>7} {'of roof':>8} {'fusednn is':>11}  output"
+HEADER = f"{'':22}{'time':>10} {'+-':>5} {'GB/s':>7} {'of roof':>8} {'fusednn is':>11}  output"
 
 
 def case_lines(case: CaseResult) -> Iterator[str]:
@@ -22,7 +22,7 @@ def case_lines(case: CaseResult) -> Iterator[str]:
     yield f"{case.name}, {threads}{disturbed}"
     for name, timing in case.contenders.items():
         if timing.status != "absent":
-            yield f"  {name:18}" + _columns(case, name, timing)
+            yield f"  {name:20}" + _columns(case, name, timing)
 
 
 def _columns(case: CaseResult, name: str, timing: Timing) -> str:

@@ -39,14 +39,15 @@ def build(case: Case, name: str) -> Contender:
     step_function: Any = partial(getattr(ops, f"{optimizer.kind}_step"), params, **options)
     step = 0
 
-    def run(grads: list[Array] = data.grads) -> None:
+    def run() -> None:
         nonlocal step
         step += 1
-        step_function(grads, step=step)
+        step_function(data.grads, step=step)
 
     def answer() -> Answer:
         run()
-        run(inputs.turned(data.grads))
+        with inputs.turned(data.grads):
+            run()
         copies = options.get("low_precision_copies")
         return sample_lists(params=params, ema=options.get("ema"), low_precision_copies=copies)
 

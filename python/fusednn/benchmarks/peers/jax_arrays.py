@@ -18,6 +18,7 @@ def use_dtype(case: Case) -> None:
 
 def device_array(array: Array) -> Any:
     """Return a copy that JAX owns."""
+    # JAX may take the memory of what it is given for its own: here of a copy.
     return jax.device_put(np.array(array), jax.devices("cpu")[0]).block_until_ready()
 
 

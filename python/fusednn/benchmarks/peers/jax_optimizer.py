@@ -60,7 +60,9 @@ def build(case: Case, name: str) -> Contender:
 
     def answer() -> Answer:
         run()
-        latest.result = jitted(latest.result, [device_array(g) for g in inputs.turned(data.grads)])
+        with inputs.turned(data.grads):
+            turned = [device_array(g) for g in data.grads]
+        latest.result = jitted(latest.result, turned)
         names = ("params", "ema", "low_precision_copies")
         lists = {n: latest.result[n] for n in names if n in latest.result}
         return sample_lists(**{n: [np.asarray(a) for a in arrays] for n, arrays in lists.items()})

@@ -21,6 +21,7 @@ else:
 def to_tensor(array: Array) -> Any:
     """Return the backend's own copy of an array."""
     if ON_JAX:
+        # JAX may take the memory of what it is given for its own: here of a copy.
         return jax.device_put(np.array(array), jax.devices("cpu")[0])
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)

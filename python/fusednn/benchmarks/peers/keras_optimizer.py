@@ -28,7 +28,8 @@ def build(case: Case, name: str) -> Contender:
     optimizer = make_optimizer(chosen, LEARNING_RATES[case.dtype])
     variables = [keras.Variable(to_tensor(p), dtype=case.dtype) for p in data.params]
     grads = [to_tensor(g) for g in data.grads]
-    turned = [to_tensor(g) for g in inputs.turned(data.grads)]
+    with inputs.turned(data.grads):
+        turned = [to_tensor(g) for g in data.grads]
     optimizer.build(variables)
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not ON_JAX:

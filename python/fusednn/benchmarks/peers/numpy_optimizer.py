@@ -38,7 +38,9 @@ def build(case: Case, name: str) -> Contender:
     update, lr = _UPDATES[optimizer.kind], LEARNING_RATES[case.dtype]
     step = 0
 
-    def run(grads: list[Array] = data.grads) -> None:
+    grads = data.grads
+
+    def run() -> None:
         nonlocal step
         step += 1
         if optimizer.skip_nonfinite and not all(np.isfinite(g).all() for g in grads):
@@ -57,7 +59,8 @@ def build(case: Case, name: str) -> Contender:
 
     def answer() -> Answer:
         run()
-        run(inputs.turned(data.grads))
+        with inputs.turned(grads):
+            run()
         return sample_lists(params=params, ema=ema, low_precision_copies=copies)
 
     return Contender(run, answer, reuses=True)

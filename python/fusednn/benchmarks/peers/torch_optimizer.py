@@ -10,7 +10,7 @@ from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
-from fusednn.benchmarks.inputs import Array, UnavailableError, aligned_copy
+from fusednn.benchmarks.inputs import UnavailableError, aligned_copy
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.torch_arrays import array_of, compiled, tensor_of
 from fusednn.benchmarks.shapes import LISTS
@@ -33,11 +33,12 @@ def build(case: Case, name: str) -> Contender:
     run = compiled(steps.run) if name == "torch-compile" else steps.run
 
     def answer() -> Answer:
-        steps.take(steps.data.grads)
+        steps.take_gradients()
         run()
-        steps.take(inputs.turned(steps.data.grads))
-        run()
-        steps.take(steps.data.grads)
+        with inputs.turned(steps.data.grads):
+            steps.take_gradients()
+            run()
+        steps.take_gradients()
         return sample_lists(
             **{
                 list_name: None if tensors is None else [array_of(t) for t in tensors]
@@ -56,11 +57,12 @@ class Steps:
         self.data = inputs.lists(case)
         self._params = [tensor_of(aligned_copy(p)).requires_grad_() for p in self.data.params]
         # Some options, and Nesterov by foreach, overwrite the gradients.
-        self._scaled: list[Any] = []
-        for p, g in zip(self._params, self.data.grads, strict=True):
-            p.grad = tensor_of(aligned_copy(g))
-            if optimizer.grad_scale is not None:
-                self._scaled.append(tensor_of(aligned_copy(g)))
+        self._spoilt = any(
+            (optimizer.max_norm, optimizer.clip_value, optimizer.hyperparameters.get("nesterov"))
+        )
+        self._grads = [tensor_of(g) for g in self.data.grads]
+        for p, g in zip(self._params, self._grads, strict=True):
+            p.grad = torch.clone(g) if self._spoilt or optimizer.grad_scale is not None else g
         self._chosen = make_optimizer(optimizer, self._params, LEARNING_RATES[case.dtype], how)
         self._ema = self._copies = None
         if optimizer.ema_momentum is not None:
@@ -69,17 +71,17 @@ class Steps:
             self._copies = [p.detach().to(torch.bfloat16) for p in self._params]
         self._averaged = False
 
-    def take(self, grads: list[Array]) -> None:
-        """Let these be the gradients."""
-        targets = self._scaled or [p.grad for p in self._params]
-        for target, grad in zip(targets, grads, strict=True):
-            target.copy_(tensor_of(grad))
+    def take_gradients(self) -> None:
+        """Have the gradients as they are in the inputs."""
+        if self._spoilt:
+            for p, g in zip(self._params, self._grads, strict=True):
+                p.grad.copy_(g)
 
     def run(self) -> None:
         """Make a step."""
         o, params = self._optimizer, self._params
         if o.grad_scale is not None:
-            for p, scaled in zip(params, self._scaled, strict=True):
+            for p, scaled in zip(params, self._grads, strict=True):
                 torch.mul(scaled, 1 / o.grad_scale, out=p.grad)
         if o.skip_nonfinite:
             finite = torch.stack([torch.isfinite(p.grad).all() for p in params])
