@@ -112,11 +112,21 @@ class TestCompare:
         assert lines[0].startswith("The machines differ")
         assert regressions == int(slower)
 
-    def test_without_a_roof_peers_are_the_measure(self) -> None:
+    def test_without_a_roof_the_others_are_the_measure(self) -> None:
         name = "neighbour/optimizer-adam/100x100x100/float32"
-        old = results_of(case_result(name, fusednn=1.0, torch=2.0, jax=2.0, numpy=1.0))
-        new = results_of(case_result(name, fusednn=2.0, torch=2.0, jax=8.0))
+        old = results_of(case_result(name, fusednn=1.0, fusednn_alone=2.0, fusednn_one_thread=2.0))
+        new = results_of(case_result(name, fusednn=2.0, fusednn_alone=2.0, fusednn_one_thread=8.0))
         assert changes(old, new)[0].relative == pytest.approx(1.0)
+        new.machine["processor"] = "another"
+        assert compare_lines(old, new)[1] == 0
+
+    def test_absolute_times_of_two_machines_are_not_compared(self) -> None:
+        other = LARGE.replace("forward", "both")
+        old = results_of(case_result(LARGE, fusednn=1.0), case_result(other, fusednn=1.0, roof=1.0))
+        new = results_of(case_result(LARGE, fusednn=9.0), case_result(other, fusednn=1.0, roof=1.0))
+        assert [change.name for change in changes(old, new)] == [LARGE, other]
+        new.machine["processor"] = "another"
+        assert [change.name for change in changes(old, new)] == [other]
 
     def test_failed_and_vanished_cases_are_told(self) -> None:
         other = LARGE.replace("forward", "both")

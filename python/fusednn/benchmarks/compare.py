@@ -23,7 +23,7 @@ class Change:
     ----------
     time, relative : float
         New time by old time: of fusednn, and of fusednn divided by the roof or, where there is
-        none, by the geometric mean of the peers that both runs timed.
+        none, by the geometric mean of what else both runs timed.
     noise : float
         What either may differ from 1 without meaning anything.
     same_machine : bool
@@ -58,7 +58,7 @@ def same_machine(old: Results, new: Results) -> bool:
 
 
 def changes(old: Results, new: Results) -> list[Change]:
-    """Return the cases that both runs timed."""
+    """Return the cases that both runs timed; on two machines those with something beside them."""
     same = same_machine(old, new)
     pairs = ((_found_in(old, case), case) for case in new.cases)
     found = (None if before is None else _change(before, case, same) for before, case in pairs)
@@ -76,7 +76,10 @@ def _change(old: CaseResult, new: CaseResult, same: bool) -> Change | None:
     if old.ours is None or new.ours is None:
         return None
     time = new.ours.seconds / old.ours.seconds
-    beside, spread = _surroundings(old, new)
+    surroundings = _surroundings(old, new)
+    if surroundings is None and not same:
+        return None
+    beside, spread = surroundings or (1.0, 0.0)
     noise = _FLOOR + (old.ours.spread + new.ours.spread + (0 if same else spread)) / 2
     return Change(
         *(new.name, new.threads, old.ours.seconds, new.ours.seconds),
@@ -84,14 +87,18 @@ def _change(old: CaseResult, new: CaseResult, same: bool) -> Change | None:
     )
 
 
-def _surroundings(old: CaseResult, new: CaseResult) -> tuple[float, float]:
-    """Return by how much the roof's time, or else the peers', grew, and how it scatters."""
+def _surroundings(old: CaseResult, new: CaseResult) -> tuple[float, float] | None:
+    """Return by how much the roof's time, or else the others', grew, and how it scatters."""
     if old.roof is not None and new.roof is not None:
         return new.roof.seconds / old.roof.seconds, old.roof.spread + new.roof.spread
-    before = dict(old.peers())
-    pairs = [(before[name], timing) for name, timing in new.peers() if name in before]
+    # fusednn beside a neighbour has only its other forms beside it.
+    before, after = (
+        {n: t for n, t in case.contenders.items() if t.timed and n != "fusednn"}
+        for case in (old, new)
+    )
+    pairs = [(before[name], timing) for name, timing in after.items() if name in before]
     if not pairs:
-        return 1.0, 0.0
+        return None
     spread = sum(a.spread + b.spread for a, b in pairs) / len(pairs)
     return geometric_mean(b.seconds / a.seconds for a, b in pairs), spread
 
@@ -130,14 +137,16 @@ def compare_lines(old: Results, new: Results) -> tuple[list[str], int]:
         raise ValueError("the two runs have no case in common that both timed")
     lines = []
     if not same_machine(old, new):
-        lines.append("The machines differ: cases are judged by ratios to the roof or to peers.")
+        lines.append(
+            "The machines differ: cases are judged beside the roof, or what else was timed."
+        )
     slower = sorted((c for c in found if c.slower), key=lambda c: -c.relative)
     faster = sorted((c for c in found if c.faster), key=lambda c: c.relative)
     for title, chosen in (("slower", slower), ("faster", faster)):
         lines += [f"{title}: {len(chosen)} of {len(found)} cases"]
         lines += [
             f"  {c.name}, {c.threads} threads: {duration(c.old)} -> {duration(c.new)}, "
-            f"x {c.time:.2f} (beside roof or peers x {c.relative:.2f}, noise {c.noise:.2f})"
+            f"x {c.time:.2f} (beside the roof or others x {c.relative:.2f}, noise {c.noise:.2f})"
             for c in chosen
         ]
     for title, told in (
