@@ -35,6 +35,7 @@ class Workbench:
         self.contenders: dict[str, Contender] = {}
         self.seconds: dict[str, float] = {}
         self._traffic = 0
+        self._modules: dict[str, Any] = {}
 
     def prepare(self, case: str, name: str, answer: str) -> dict[str, Any]:
         """Build a contender, and write its answer to the file `answer`.
@@ -48,7 +49,7 @@ class Workbench:
         chosen = case_named(case)
         self._traffic = chosen.traffic
         try:
-            module = import_module(f"fusednn.benchmarks.peers.{self.library}_{chosen.family}")
+            module = self._module(chosen.family)
             contender: Contender = module.build(chosen, name)
             arrays: dict[str, Any] = dict(contender.answer())
             np.savez(answer, **arrays)
@@ -69,6 +70,16 @@ class Workbench:
             "checked": contender.checked,
             "note": contender.note,
         }
+
+    def _module(self, family: str) -> Any:
+        name = f"fusednn.benchmarks.peers.{self.library}_{family}"
+        if name not in self._modules:
+            self._modules[name] = import_module(name)
+            if not self.contenders:
+                # What libraries bring stays: collecting after each case need not look through it.
+                gc.collect()
+                gc.freeze()
+        return self._modules[name]
 
     def prepare_pass(self, name: str, size: int) -> dict[str, Any]:
         """Build and warm up a pass over memory; returns ``seconds`` of one run."""
