@@ -61,6 +61,8 @@ GPUSIM_INTERNAL int lane();
 GPUSIM_INTERNAL void spin_pause(Site site = Site::current());
 // Lets the schedule put another thread before what follows: before each atomic operation.
 GPUSIM_INTERNAL void may_switch(Site site);
+// After a counter has changed that others may wait for.
+GPUSIM_INTERNAL void counter_changed();
 // Reports a thread's error and ends the launch.
 [[noreturn]] GPUSIM_INTERNAL void fail(const char* message, Site site = Site::current());
 // A full fence, in a form that the thread sanitizer understands.
@@ -76,7 +78,9 @@ inline uint32_t load_acquire(const uint32_t* p, Site site = Site::current()) {
 }
 inline uint32_t add_acquire_release(uint32_t* p, uint32_t value, Site site = Site::current()) {
   may_switch(site);
-  return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
+  const uint32_t old = __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
+  counter_changed();
+  return old;
 }
 
 // The types that CUDA shuffles without conversion.

@@ -25,6 +25,14 @@ void swap_ranks(int a, int b) {
 
 Thread* choose(Warp& warp, int bit) { return &warp.threads[static_cast<uint32_t>(bit) ^ device.flip]; }
 
+void wake_spinning() {
+  for (Warp* warp : device.by_rank) {
+    if (warp->spinning == 0) continue;
+    make_ready(*warp, warp->spinning);
+    warp->spinning = 0;
+  }
+}
+
 Thread* next_thread() {
   ++device.switches;
   int rank = 0;
@@ -52,11 +60,7 @@ Thread* next_thread() {
   }
   if (rank < 0) {
     // Only spinning threads are left: let them look again.
-    for (Warp* warp : device.by_rank) {
-      if (warp->spinning == 0) continue;
-      make_ready(*warp, warp->spinning);
-      warp->spinning = 0;
-    }
+    wake_spinning();
     rank = device.ready.next(0);
     if (rank < 0) fail_launch("deadlock:" + waiting_threads());
   }
@@ -237,10 +241,17 @@ void spin_pause(Site site) {
                 waiting_threads());
   }
   if (settings.order == Order::starve) {
-    // Looks again when nobody else can run.
+    // Looks again when a counter has changed or nobody else can run.
     make_unready(*t.warp, bit_of(t));
     t.warp->spinning |= bit_of(t);
   }
+  yield();
+}
+
+void counter_changed() {
+  if (settings.order != Order::starve) return;
+  // Whoever waits for it may go on before the rest of the block that changed it.
+  wake_spinning();
   yield();
 }
 

@@ -219,7 +219,7 @@ CASES = (
     *(("NCHW", (5, 7, 49)), ("NCHW", (3, 2, 8193)), ("NCHW", (2, 40, 16))),
     *(("NHWC", (2, 12, 700)), ("NHWC", (3, 5, 343)), ("NHWC", (1, 130, 77))),
     # Groups of blocks that hold one channel or strip after the other, the last block fewer leaves.
-    *(("NCHW", (7, 3, 8193)), ("NHWC", (20, 136, 77))),
+    *(("NCHW", (7, 3, 8193)), ("NCHW", (9, 1, 8193)), ("NHWC", (20, 136, 77))),
 )
 each_case = pytest.mark.parametrize(
     ("layout", "shape"), CASES, ids=lambda v: v if isinstance(v, str) else shape_id(v)

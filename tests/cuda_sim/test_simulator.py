@@ -196,14 +196,15 @@ def test_shared_memory_reused_too_early_shows_in_some_order(selftest):
     assert any(wrong)
 
 
-def test_a_missing_barrier_of_the_grid_shows_in_some_order(selftest):
+@pytest.mark.parametrize("name", ["no_grid_barrier", "arrives_too_early"])
+def test_a_missing_barrier_of_the_grid_shows_in_some_order(selftest, name):
     if selftest.sanitizer == "thread":
         pytest.skip("a test of its own is about what the thread sanitizer says of races")
     shows = False
     for schedule in SCHEDULES:
         selftest.schedule(*schedule)
         brought, out, arrivals = selftest.empty(8), selftest.empty(8), counter(selftest)
-        run_grid = selftest.functions.selftest_no_grid_barrier
+        run_grid = getattr(selftest.functions, f"selftest_{name}")
         assert run_grid(brought.address, out.address, arrivals.address, 8) == 0, selftest.report
         shows |= bool(np.isnan(out.get()).any())
     assert shows

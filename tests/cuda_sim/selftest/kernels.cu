@@ -120,6 +120,22 @@ FNN_KERNEL(kThreads, 1) grid_barrier_kernel(float* brought, float* out, uint32_t
   out[b] = sum;
 }
 
+// As above, but a block arrives before its last warp has written.
+FNN_KERNEL(kThreads, 1) arrives_too_early_kernel(float* brought, float* out, uint32_t* arrivals) {
+  const int b = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
+  __syncthreads();
+  if (threadIdx.x == kThreads - 1) brought[b] = static_cast<float>(b + 1);
+  if (threadIdx.x == 0) {
+    add_acquire_release(arrivals, 1);
+    while (load_acquire(arrivals) != gridDim.x) spin_pause();
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  float sum = 0.f;
+  for (int i = 0; i < blocks; ++i) sum += brought[i];
+  out[b] = sum;
+}
+
 // As above, but read before all have arrived.
 FNN_KERNEL(kThreads, 1) no_grid_barrier_kernel(float* brought, float* out, uint32_t* arrivals) {
   const int b = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
@@ -204,6 +220,10 @@ SELFTEST selftest_livelock(uint32_t* arrivals, int blocks) {
 }
 SELFTEST selftest_grid_barrier(float* brought, float* out, uint32_t* arrivals, int blocks) {
   return launch(grid_barrier_kernel, {static_cast<unsigned>(blocks), kThreads, 0, true}, nullptr, brought, out,
+                arrivals);
+}
+SELFTEST selftest_arrives_too_early(float* brought, float* out, uint32_t* arrivals, int blocks) {
+  return launch(arrives_too_early_kernel, {static_cast<unsigned>(blocks), kThreads, 0, true}, nullptr, brought, out,
                 arrivals);
 }
 SELFTEST selftest_no_grid_barrier(float* brought, float* out, uint32_t* arrivals, int blocks) {
