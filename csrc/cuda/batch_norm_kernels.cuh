@@ -154,7 +154,8 @@ FNN_DEVICE void finish_tables(const Work<Geometry>& w, int64_t strip, bool write
   if (column < Geometry::kColumns) {  // of all lanes of a warp, or of none
     const int64_t at = w.geometry.index(strip, column);
     const bool exists = at < w.geometry.width();
-    const int64_t channel = exists ? w.geometry.channel(at) : 0;
+    // In place of one that is not there another of the strip: those of other strips may still be written.
+    const int64_t channel = w.geometry.channel(exists ? at : w.geometry.index(strip, 0));
     const auto total = merged<kLanes>(w.parts, channel, lane, typename Pass::Total{});
     if (lane == 0) {
       shared.tables[Geometry::place(column)] =
