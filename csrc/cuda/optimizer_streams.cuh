@@ -206,6 +206,7 @@ FNN_DEVICE void store_codes(const DeviceStream& s, float* scales, const LanePlac
     largest = other > largest ? other : largest;
   }
   const uint32_t scale = scale_of(largest);
+  __syncwarp();  // all lanes have read the scale of before
   // The first element is the unit's.
   if (threadIdx.x % kWarp == 0 && at.valid[0] > 0) scales[at.unit / kCodeBlock] = bit_cast<float>(scale);
   const bool coded = scale != 0 && scale <= 0x7f800000u;
