@@ -5,7 +5,6 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from test_cuda_optimizers import cuda, cuda_library  # noqa: F401
 
 from fusednn import ops
 
@@ -29,8 +28,8 @@ def assert_same_numbers(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 @pytest.mark.parametrize("slope", [0.01, 0.0, 1.0, -0.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
-def test_forward_and_backward(cuda, dtype, slope, schedule):  # noqa: F811
-    cuda.schedule(*schedule)
+def test_forward_and_backward(gpu, dtype, slope, schedule):
+    gpu.schedule(*schedule)
     for size in SIZES:
         x, grad = values(size, dtype, 1), values(size, dtype, 2)[::-1].copy()
         y, grad_x = np.empty_like(x), np.empty_like(x)
@@ -38,7 +37,7 @@ def test_forward_and_backward(cuda, dtype, slope, schedule):  # noqa: F811
         ops.leaky_relu_backward(grad, x, slope, out=grad_x)
         for offset in (0, 1):
             at = offset * x.dtype.itemsize
-            dx, dgrad, out = cuda.array(x, offset=at), cuda.array(grad), cuda.empty(size, dtype, at)
+            dx, dgrad, out = gpu.array(x, offset=at), gpu.array(grad), gpu.empty(size, dtype, at)
             ops.leaky_relu(dx, slope, out=out)
             assert_same_numbers(out.get(), y)
             ops.leaky_relu_backward(dgrad, dx, slope, out=out)
@@ -47,13 +46,13 @@ def test_forward_and_backward(cuda, dtype, slope, schedule):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
-def test_in_place(cuda, dtype):  # noqa: F811
+def test_in_place(gpu, dtype):
     x, grad = values(5001, dtype, 1), values(5001, dtype, 2)
     expected = ops.leaky_relu_backward(grad, x, 0.1)
     for target in (0, 1):
-        dgrad, dx = cuda.array(grad), cuda.array(x)
+        dgrad, dx = gpu.array(grad), gpu.array(x)
         ops.leaky_relu_backward(dgrad, dx, 0.1, out=(dgrad, dx)[target])
         assert_same_numbers((dgrad, dx)[target].get(), expected)
-    dx = cuda.array(x)
+    dx = gpu.array(x)
     ops.leaky_relu(dx, 0.1, out=dx)
     assert_same_numbers(dx.get(), ops.leaky_relu(x, 0.1))
