@@ -11,7 +11,8 @@
 //   conflict         a sentence about hyper-parameters that exclude one another, or null
 //   prepare          everything that is constant over a tensor, computed in double, rounded once to C
 //   update           one element; conventions differ only in coefficients, so that this is written once. Flags in it
-//                    are 1 or 0 in C: a compiler makes vectors of comparisons of C, not of bools
+//                    are 1 or 0 in C, and choices are between values that are there already: a compiler makes vectors
+//                    of comparisons of C, not of bools, and not of branches that compute
 #pragma once
 
 #include "math/quantize.h"
@@ -204,10 +205,12 @@ struct Rmsprop {
     s[0] = k.rho * s[0] + k.one_minus_rho * (g * g);
     s[2] = k.rho * s[2] + k.one_minus_rho * g;
     // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
-    const C variance = s[0] - s[2] * s[2];
-    const C spread = k.centered != C(0) ? (variance < C(0) ? C(0) : variance) : s[0];
+    const C difference = s[0] - s[2] * s[2];
+    const C variance = difference < C(0) ? C(0) : difference;
+    const C spread = k.centered != C(0) ? variance : s[0];
     const C scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
-    s[1] = k.plain != C(0) ? scaled : k.momentum * s[1] + scaled;
+    const C carried = k.momentum * s[1] + scaled;
+    s[1] = k.plain != C(0) ? scaled : carried;
     p += k.step * s[1];
   }
 };
