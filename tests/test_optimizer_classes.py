@@ -8,7 +8,7 @@ import pytest
 import reference as ref
 from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from fusednn.variable import Variable
-from optimizer_variables import SHAPES, make_gradients, make_variables, values
+from optimizer_variables import SHAPES, assert_resumes, make_gradients, make_variables, values
 
 # Class, its own options; the reference's row, the same options and states by its names.
 CASES = [
@@ -350,20 +350,7 @@ def test_bad_calls_name_what_is_wrong(rng):
 
 
 def test_states_and_iterations_resume_a_run(rng):
-    variables = make_variables(rng)
-    first = Adam(0.01, amsgrad=True)
-    steps = [make_gradients(rng, variables) for _ in range(6)]
-    for grads in steps[:3]:
-        first.apply(grads, variables)
-    second = Adam.from_config(first.get_config())
-    copies = [Variable(v.numpy()) for v in variables]
-    second.build(copies)
-    second.iterations = first.iterations
-    for name, arrays in first.states.items():
-        for mine, theirs in zip(second.states[name], arrays, strict=True):
-            mine[...] = theirs
-    for grads in steps[3:]:
-        first.apply(grads, variables)
-        second.apply(grads, copies)
-    for a, b in zip(variables, copies, strict=True):
-        np.testing.assert_array_equal(a.value, b.value)
+    def copy(mine, theirs):
+        mine[...] = theirs
+
+    assert_resumes(rng, Adam(0.01, amsgrad=True), copy)

@@ -87,16 +87,6 @@ class Workspace {
   cudaError_t error_ = cudaSuccess;
 };
 
-const BatchNormFunctions& functions_of(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:  return batch_norm_float64;
-    case DType::kFloat16:  return batch_norm_float16;
-    case DType::kBFloat16: return batch_norm_bfloat16;
-    case DType::kFloat32:  break;
-  }
-  return batch_norm_float32;
-}
-
 // A part's statistics, for kernels.
 struct alignas(16) MergedPart {
   const void* mean;
@@ -140,7 +130,7 @@ cudaError_t batch_norm(BatchNormFunction BatchNormFunctions::* function, const B
   if (limits.multiprocessors < 1) limits.multiprocessors = 1;
   Workspace workspace(place);
   Device device(static_cast<cudaStream_t>(place.stream), limits, &Workspace::allocate, &workspace);
-  const cudaError_t e = (functions_of(p.dtype).*function)(p, device);
+  const cudaError_t e = (batch_norm_functions(p.dtype).*function)(p, device);
   return workspace.error() != cudaSuccess ? workspace.error() : e;
 }
 

@@ -175,7 +175,7 @@ FNN_DEVICE void put_part(const Work<Geometry>& w, int64_t strip, int64_t part, c
 
 // Reduces parts. kMaps: and maps each leaf while it is there, by a formula that does not wait for the sums.
 template <class Pass, bool kMaps>
-FNN_KERNEL(kThreads, 2)
+FNN_KERNEL(kThreads, kMaps ? 1 : 2)
 reduce_parts(const __grid_constant__ Work<typename Pass::Geometry> w) {
   using Geometry = typename Pass::Geometry;
   auto& shared = *reinterpret_cast<LeafMemory<Geometry>*>(shared_memory());

@@ -39,5 +39,15 @@ struct BatchNormFunctions {
 };
 extern const BatchNormFunctions batch_norm_float32, batch_norm_float64, batch_norm_float16, batch_norm_bfloat16;
 
+inline const BatchNormFunctions& batch_norm_functions(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:  return batch_norm_float64;
+    case DType::kFloat16:  return batch_norm_float16;
+    case DType::kBFloat16: return batch_norm_bfloat16;
+    case DType::kFloat32:  break;
+  }
+  return batch_norm_float32;
+}
+
 }  // namespace FNN_UNIT
 }  // namespace fusednn

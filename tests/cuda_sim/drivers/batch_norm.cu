@@ -16,23 +16,13 @@ struct Workspace {
   ~Workspace() { cudaFree(memory); }
 };
 
-const BatchNormFunctions& functions_of(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:  return batch_norm_float64;
-    case DType::kFloat16:  return batch_norm_float16;
-    case DType::kBFloat16: return batch_norm_bfloat16;
-    case DType::kFloat32:  break;
-  }
-  return batch_norm_float32;
-}
-
 }  // namespace
 
 // `function`: its number in BatchNormFunctions. Returns the cudaError_t.
 EXPORT int simulated_batch_norm(int function, const BatchNorm* problem, const DeviceLimits* limits) {
   Workspace workspace;
   Device device(nullptr, *limits, Workspace::allocate, &workspace);
-  const BatchNormFunctions& all = functions_of(problem->dtype);
+  const BatchNormFunctions& all = batch_norm_functions(problem->dtype);
   const BatchNormFunction functions[] = {all.forward,   all.backward,           all.backward_from_output,
                                          all.inference, all.inference_backward, all.statistics,
                                          all.apply,     all.backward_reduce,    all.backward_apply};
