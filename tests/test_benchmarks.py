@@ -24,7 +24,7 @@ from fusednn.benchmarks.measure import FORMS, Settings, measure
 from fusednn.benchmarks.optimizers import OPTIMIZERS
 from fusednn.benchmarks.peers import fusednn_neighbour, numpy_batch_norm, select_peers
 from fusednn.benchmarks.results import CaseResult, Results
-from fusednn.benchmarks.table import report_lines
+from fusednn.benchmarks.table import case_lines
 from fusednn.benchmarks.workbench import Workbench
 from fusednn.cli import main
 
@@ -71,8 +71,10 @@ class TestMeasure:
         statuses = {timing.status for timing in result.contenders.values()}
         assert statuses <= {"right", "absent"}
         assert result.contenders["fusednn"].status == "right"
+        told = [line for line in case_lines(result) if line.startswith("  absent: numpy: ")]
         numpy = "absent" if variant == "in_place" or dtype.endswith("16") else "right"
         assert result.contenders["numpy"].status == numpy
+        assert len(told) == (numpy == "absent")
 
     @pytest.mark.parametrize(
         ("variant", "dtype"),
@@ -152,7 +154,7 @@ class TestMeasure:
         assert timing.seconds == 0
         assert result.best_peer() is None
         assert result.contenders["fusednn"].timed
-        assert any("wrong: y is off by" in line for line in report_lines([result]))
+        assert any("wrong: y is off by" in line for line in case_lines(result))
 
     def test_a_wrong_optimizer_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         name = "fusednn.benchmarks.peers.numpy_optimizer.LEARNING_RATES"
@@ -173,7 +175,7 @@ class TestMeasure:
         result = measure(case_named(SMALL), chosen, libraries, BRIEF)
         others = ("prepare", "warm_up", "release")
         order = [name for name in bench.asked if name not in others]
-        assert order[:6] == ["roof", "roof-non-temporal", "fusednn"] * 2
+        assert order[:8] == ["roof", "roof-non-temporal", "fusednn", "fusednn-fresh"] * 2
         for timing in result.contenders.values():
             assert timing.timed
             assert 2 <= timing.turns <= 3
@@ -277,9 +279,11 @@ class TestCommand:
             (["--dtypes", "int8"], "--dtypes must be among float32, bfloat16, float16, float64"),
             (["--without", "fusednn"], "--without cannot leave out fusednn"),
             (["--smoke", "--picture", "a.png"], "--picture shows times, and --smoke takes none"),
-            (["--threads", "0"], "must be from 1 to"),
-            (["--threads", "4097"], "must be from 1 to"),
+            (["--threads", "0"], "must be numbers from 1 to"),
+            (["--threads", "two"], "with commas between them. Received: 'two'"),
+            (["--threads", "4097"], "must be numbers from 1 to"),
             (["--json", "no/such/folder/a.json"], "the folder must exist"),
+            (["--json", "."], "must be a file. Received: a folder"),
             (["page", "a.json"], "page takes one file, and --page or --picture"),
         ],
     )

@@ -88,8 +88,9 @@ def update_streams(optimizer: Optimizer, subject: str, dtype: str) -> tuple[Stre
         count * 4 if dtype == "float16" else count + count // 64 if optimizer.quantized else size
     )
     beside = len(optimizer.states) + (optimizer.ema_momentum is not None)
-    reads = (optimizer.max_norm is not None) + optimizer.skip_nonfinite
-    passes = [Stream(1, 0, 0, size)] * reads
+    # One read of the gradients finds their norm and whether all are finite.
+    looks_first = optimizer.max_norm is not None or optimizer.skip_nonfinite
+    passes = [Stream(1, 0, 0, size)] * looks_first
     if state == size:
         passes.append(Stream(1, 1 + beside, 0, size))
     else:

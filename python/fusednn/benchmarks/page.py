@@ -10,7 +10,7 @@ from fusednn.benchmarks import bandwidth
 from fusednn.benchmarks.peers import PEERS
 from fusednn.benchmarks.results import CaseResult, Results
 from fusednn.benchmarks.targets import reached
-from fusednn.benchmarks.units import duration, size
+from fusednn.benchmarks.units import duration, size, threads
 
 _INTRODUCTION = """\
 # Measured results
@@ -45,7 +45,8 @@ def page_text(results: Results, picture: str | PathLike[str] | None = None) -> s
         )
         parts.append(_targets(results))
     for title, cases in _groups(results):
-        parts += [f"## {title}\n", _cases(cases)]
+        if any(case.ours for case in cases):
+            parts += [f"## {title}\n", _cases(cases)]
     parts += ["## Contenders\n", _contenders(results)]
     sections = {
         "Faster than the roof": list(_above_roof(results)),
@@ -82,20 +83,16 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
 def _bandwidths(results: Results) -> str:
     rates = {(b.pass_name, b.level, b.threads): b for b in results.bandwidths}
     columns = [
-        (level, threads)
-        for threads in sorted({b.threads for b in results.bandwidths})
+        (level, count)
+        for count in sorted({b.threads for b in results.bandwidths})
         for level in bandwidth.LEVELS
     ]
-    head = ["pass", *(f"{level}, {_threads(threads)}" for level, threads in columns)]
+    head = ["pass", *(f"{level}, {threads(count)}" for level, count in columns)]
     rows = []
     for name in bandwidth.PASSES:
         found = [rates.get((name, *column)) for column in columns]
         rows.append([name, *(f"{b.gigabytes_per_second:.1f}" if b else "" for b in found)])
     return _table(head, rows)
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _targets(results: Results) -> str:
@@ -191,7 +188,7 @@ def _above_roof(results: Results) -> Iterator[str]:
     for case in results.cases:
         above = [f"{name} {ratio:.2f} x" for name, ratio in case.above_roof()]
         if above:
-            yield f"{case.name} ({_threads(case.threads)}): {', '.join(above)}"
+            yield f"{case.name} ({threads(case.threads)}): {', '.join(above)}"
 
 
 def _reasons(results: Results, statuses: tuple[str, ...]) -> Iterator[str]:
@@ -201,7 +198,7 @@ def _reasons(results: Results, statuses: tuple[str, ...]) -> Iterator[str]:
         for name, timing in case.contenders.items():
             if timing.status in statuses:
                 key = (name, timing.status, timing.reason)
-                reasons.setdefault(key, []).append(f"{case.name} ({_threads(case.threads)})")
+                reasons.setdefault(key, []).append(f"{case.name} ({threads(case.threads)})")
     for (name, status, reason), cases in reasons.items():
         where = f"{len(cases)} cases" if status == "absent" else ", ".join(cases)
         yield f"{name}, {status}: {reason}: {where}"

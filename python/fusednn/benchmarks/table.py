@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fusednn.benchmarks.results import CaseResult, Timing
-from fusednn.benchmarks.units import duration, times
+from fusednn.benchmarks.units import duration, threads, times
 
 HEADER = f"{'':22}{'time':>10} {'+-':>5} {'GB/s':>7} {'of roof':>8} {'fusednn is':>11}  output"
 
@@ -17,12 +17,18 @@ def case_lines(case: CaseResult) -> Iterator[str]:
     than the noise; "fusednn is" how many times as fast fusednn is as the contender; a "+-" above
     10 % is marked "?".
     """
-    threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
     disturbed = f", {case.disturbed} disturbed rounds not counted" if case.disturbed else ""
-    yield f"{case.name}, {threads}{disturbed}"
+    yield f"{case.name}, {threads(case.threads)}{disturbed}"
     for name, timing in case.contenders.items():
         if timing.status != "absent":
             yield f"  {name:20}" + _columns(case, name, timing)
+    reasons: dict[str, list[str]] = {}
+    for name, timing in case.contenders.items():
+        # A form of our own is absent where it would be the same as fusednn.
+        if timing.status == "absent" and not name.startswith("fusednn-"):
+            reasons.setdefault(timing.reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"  absent: {', '.join(names)}: {reason}"
 
 
 def _columns(case: CaseResult, name: str, timing: Timing) -> str:
@@ -40,11 +46,3 @@ def _columns(case: CaseResult, name: str, timing: Timing) -> str:
         f"{duration(timing.seconds):>10} {spread:>5} {rate:>7} {fraction:>8} "
         f"{ratio:>11}  {output}" + (f"; {timing.note}" if timing.note else "")
     )
-
-
-def report_lines(cases: list[CaseResult]) -> Iterator[str]:
-    """Yield the whole table."""
-    yield HEADER
-    for case in cases:
-        yield ""
-        yield from case_lines(case)

@@ -20,6 +20,11 @@ def times(ratio: float) -> str:
     return f"{_digits(ratio)} x"
 
 
+def threads(count: int) -> str:
+    """Return a number of threads: ``2 threads``."""
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def size(count: float) -> str:
     """Return a number of bytes: ``1.5 MiB``."""
     for limit, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):

@@ -69,11 +69,14 @@ def _words(text: str) -> list[str]:
 
 
 def _counts(text: str) -> list[int]:
-    counts = [int(word) for word in _words(text)]
+    words = _words(text)
     available = len(os.sched_getaffinity(0))
-    if not counts or not all(1 <= count <= available for count in counts):
-        raise argparse.ArgumentTypeError(f"must be from 1 to {available}, the CPUs of this process")
-    return counts
+    if not words or not all(w.isdecimal() and 1 <= int(w) <= available for w in words):
+        raise argparse.ArgumentTypeError(
+            f"must be numbers from 1 to {available}, the CPUs of this process, with commas between "
+            f"them. Received: {text!r}"
+        )
+    return [int(word) for word in words]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -133,7 +136,7 @@ def _measure(arguments: argparse.Namespace) -> None:
         if arguments.json is not None:
             results.write(arguments.json)
         bar.update()
-        bar.set_postfix_str(result.name, refresh=False)
+        bar.set_postfix_str(f"last: {result.name}", refresh=False)
         tqdm.write("\n" + "\n".join(case_lines(result)), file=sys.stdout)
         sys.stdout.flush()
 
@@ -165,6 +168,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     for path in (arguments.json, arguments.picture, arguments.page):
         if path is not None and not path.absolute().parent.is_dir():
             raise ValueError(f"{path}: the folder must exist")
+        if path is not None and path.is_dir():
+            raise ValueError(f"{path}: must be a file. Received: a folder")
     if arguments.picture is not None:
         from fusednn.cli.plot import check
 

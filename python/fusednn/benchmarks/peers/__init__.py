@@ -88,7 +88,7 @@ PEERS: tuple[Peer, ...] = (
 
 
 def select_peers(names: list[str], without: list[str] | None = None) -> list[Peer]:
-    """Return the peers to run, the roof and fusednn itself always among them.
+    """Return the peers to run, the roof and fusednn's own forms always among them.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def select_peers(names: list[str], without: list[str] | None = None) -> list[Pee
     ValueError
         If a name is unknown, or a chosen peer is not installed.
     """
-    chosen = {peer for peer in PEERS if peer.is_roof or peer.name == "fusednn"}
+    chosen = {peer for peer in PEERS if peer.is_roof or peer.is_ours}
     for name in names:
         found = _named(name, "--peers")
         missing = sorted({package for peer in found for package in peer.missing})

@@ -26,6 +26,8 @@ def build(case: Case, name: str) -> Contender:
         raise UnavailableError(f"torch has no {optimizer.lacking_in_peers}")
     if name == "torch-compile" and len(LISTS[case.subject]) > _MOST_COMPILED:
         raise UnavailableError("compiling a loop over so many arrays takes minutes")
+    if name == "torch-compile" and optimizer.kind == "adam" and case.dtype == "float64":
+        raise UnavailableError("compiled, torch's Adam corrects the bias in float32")
     if name == "torch-fused":
         _refuse_if_idle(optimizer, case)
     how = {"torch-foreach": {"foreach": True}, "torch-fused": {"fused": True}}.get(name, {})
