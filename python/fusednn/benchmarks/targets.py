@@ -201,6 +201,8 @@ _STEP = _variants("step", "adam")
 _CALLS = _variants("batch_norm", "forward", "backward", "inference") + _variants(
     "leaky_relu", "forward", "backward"
 )
+_LOW_PRECISION = _variants("optimizer", "adam", "momentum", "rmsprop")
+_EIGHT_BIT = _variants("optimizer", "adam-8bit", "momentum-8bit", "rmsprop-8bit")
 _FREE_OPTIONS = _variants("optimizer", "adamw", "adam-l2", "adam-clip-value", "adam-grad-scale")
 
 _BN = "BatchNorm + leaky ReLU"
@@ -228,6 +230,13 @@ TARGETS: tuple[Target, ...] = (
     Target("Adam, 100 arrays of 100 x 100 and 100", _ADAM, _FUSED, 4, _MIDDLE),
     Target("RMSProp, 100 arrays of 100 x 100 and 100", _RMSPROP, _FOREACH, 10, _MIDDLE),
     Target("Adam with clipping by global norm, large", _CLIP, _CLIPPED, 2),
+    Target(
+        "Adam, momentum, RMSProp, large, bfloat16", _LOW_PRECISION, _OF_ROOF, 0.85, dtype="bfloat16"
+    ),
+    Target(
+        "Adam, momentum, RMSProp, large, float16", _LOW_PRECISION, _OF_ROOF, 0.85, dtype="float16"
+    ),
+    Target("Adam, momentum, RMSProp, 8-bit states, large", _EIGHT_BIT, _OF_ROOF, 0.85),
     Target("Options that move no more bytes, large", _FREE_OPTIONS, _PLAIN, 0.95),
     Target("A call on a (32, 100) array", _CALLS, _CALL, 3, ("nc-32x100",)),
     Target("Adam, 100 arrays of 32", _ADAM, _OVERHEAD, 10, ("100x32",)),
