@@ -113,8 +113,8 @@ def test_fork(lists):
         try:
             for _ in range(5):
                 lists.step()
-            lists.m[0] = lists.m[0].astype(np.float16)
-            lists.fails(TypeError, "float32 or bfloat16")
+            lists.m[0] = lists.m[0].astype(np.float64)
+            lists.fails(TypeError, "float32, bfloat16 or float16")
             status = 0
         finally:
             os._exit(status)

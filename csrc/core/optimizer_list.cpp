@@ -113,8 +113,8 @@ void require_codes_fit(const State& state, const Argument& a, const Argument& pa
               "` is float64. Received: " + kind_name(is_signed));
   }
   if (state.codes == Codes::kNone) {
-    fail_type("`" + a.name +
-              "` must be float32 or bfloat16: 8-bit codes are too coarse for it. Received: " + kind_name(is_signed));
+    fail_type("`" + a.name + "` must be float32, bfloat16 or float16: 8-bit codes are too coarse for it. Received: " +
+              kind_name(is_signed));
   }
   if ((state.codes == Codes::kSigned) != is_signed) {
     fail_type("`" + a.name + "` must be a quantized state with signed=" + (is_signed ? "False" : "True") +
@@ -147,9 +147,8 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
       t.states[s] = check.codes(states, list.state_scales[s], i, param);
       t.state_scales[s] = list.state_scales[s][i].data;
     } else {
-      const bool fits =
-          in_double ? is(states, i, FNN_FLOAT64) : is(states, i, FNN_FLOAT32) || is(states, i, FNN_BFLOAT16);
-      t.states[s] = check(states, i, param, fits, in_double ? "float64" : "float32 or bfloat16");
+      const bool fits = is(states, i, FNN_FLOAT64) == in_double;
+      t.states[s] = check(states, i, param, fits, in_double ? "float64" : "float32, bfloat16 or float16");
     }
   }
   if (list.ema != nullptr) {
@@ -215,7 +214,7 @@ void OptimizerList::require_states(const OptimizerStep& step) const {
     }
     const bool exact = state.exact_for != kNever && step.hyperparameters[state.exact_for] != 0.0;
     if (exact && given_[s] && first_codes_[s] >= 0) {
-      fail_type("`" + Name(state.name, first_codes_[s]) + "` must be float32 or bfloat16 where `" +
+      fail_type("`" + Name(state.name, first_codes_[s]) + "` must be float32, bfloat16 or float16 where `" +
                 table_.hyperparameters[state.exact_for].name +
                 "` is used: 8-bit codes are too coarse for it. Received: " + kind_name(state.codes == Codes::kSigned));
     }

@@ -225,8 +225,7 @@ FNN_DEVICE void store_codes(const DeviceStream& s, float* scales, const LanePlac
   store_vectors<1>(s, at, raw);
 }
 
-// kFloat16: whether the stream may be float16.
-template <Codes kCodes, bool kFloat16, class C>
+template <Codes kCodes, class C>
 FNN_DEVICE void store_stream(const DeviceStream& s, [[maybe_unused]] float* scales, const LanePlace& at,
                              const C (&from)[kLaneElements], [[maybe_unused]] const Rounding& rounding) {
   Raw<C> raw{};
@@ -240,8 +239,8 @@ FNN_DEVICE void store_stream(const DeviceStream& s, [[maybe_unused]] float* scal
 #pragma unroll
       for (int e = 0; e < kLaneElements; ++e) raw.word[e / kPerLane][e % kPerLane] = bit_cast<uint32_t>(from[e]);
       store_vectors<4>(s, at, raw);
-    } else if (storage == Storage::kBFloat16 || (kFloat16 && storage == Storage::kFloat16)) {
-      if (kFloat16 && storage == Storage::kFloat16) {
+    } else if (storage == Storage::kBFloat16 || storage == Storage::kFloat16) {
+      if (storage == Storage::kFloat16) {
 #pragma unroll
         for (int e = 0; e < kLaneElements; e += 2) {
           raw.word[e / kPerLane][e % kPerLane / 2] = narrow_float16_pair(from[e], from[e + 1]);

@@ -144,15 +144,15 @@ class LaneUpdate {
       widen_stream<Codes::kNone>(t_.ema, grad_, 0.0f, ema);
 #pragma unroll
       for (int e = 0; e < kLaneElements; ++e) ema[e] = ema_updated(common, ema[e], p[e]);
-      store_stream<Codes::kNone, true>(t_.ema, nullptr, at_, ema, {stochastic, k.tensor_key, kEmaStream});
+      store_stream<Codes::kNone>(t_.ema, nullptr, at_, ema, {stochastic, k.tensor_key, kEmaStream});
     }
     // Made anew from the parameters at each step, so that no error adds up: to nearest.
-    store_stream<Codes::kNone, true>(t_.low_precision_copy, nullptr, at_, p, to_nearest);
-    store_stream<Codes::kNone, true>(t_.param, nullptr, at_, p, {stochastic, k.tensor_key, kParamStream});
+    store_stream<Codes::kNone>(t_.low_precision_copy, nullptr, at_, p, to_nearest);
+    store_stream<Codes::kNone>(t_.param, nullptr, at_, p, {stochastic, k.tensor_key, kParamStream});
     for_states<kStates>([&](auto index) {
       constexpr int s = decltype(index)::value;
-      store_stream<codes_of<s>(), false>(t_.states[s], t_.state_scales[s], at_, states[s],
-                                         {stochastic, k.tensor_key, kFirstState + s});
+      store_stream<codes_of<s>()>(t_.states[s], t_.state_scales[s], at_, states[s],
+                                  {stochastic, k.tensor_key, kFirstState + s});
     });
   }
 

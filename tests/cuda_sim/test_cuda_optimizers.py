@@ -38,6 +38,7 @@ STORAGE = [
     {"params": np.float32, "grads": np.float16, "low_precision_copies": np.float16},
     {"params": BFLOAT16, "grads": BFLOAT16, "states": BFLOAT16, "ema": np.float16},
     {"params": np.float16, "grads": np.float32, "ema": np.float32},
+    {"params": np.float16, "grads": np.float16, "states": np.float16, "ema": np.float32},
     {"params": BFLOAT16, "grads": np.float32, "states": np.uint8},
     {"params": np.float32, "grads": np.float16, "states": np.uint8, "ema": BFLOAT16},
 ]

@@ -43,9 +43,9 @@ stochastic_rounding_seed : int in [0, 2**64) or None
     None: to nearest, ties to even. (torch has no such option.)
 
 Parameters are float32, float64, float16 or bfloat16; gradients the same, or any of the three
-shorter types; states are float32 or bfloat16, all float64 for float64 parameters, or where it says
-so :class:`QuantizedState`, 8 bits. The arithmetic is
-float32 (float64 for float64). Parameters, states, averages and copies must be
+shorter types; states are float32, bfloat16 or float16 (squares of small gradients vanish in
+float16), all float64 for float64 parameters, or where it says so :class:`QuantizedState`, 8 bits.
+The arithmetic is float32 (float64 for float64). Parameters, states, averages and copies must be
 dense in memory; no two written arrays may overlap.
 """
 
