@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import reference
-from fusednn import utils
 from fusednn.layers import (
     Activation,
     BatchNormalization,
@@ -21,14 +20,12 @@ from fusednn.layers import (
     LeakyReLU,
     ReLU,
 )
+from fusednn.layers.dense import DenseStep
 from fusednn.models import Sequential
 from fusednn.optimizers import SGD
+from gradient_check import check_stack, normal
 
-BATCH, FEATURES = 6, 5
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape)
+FEATURES = 5
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -226,45 +223,22 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
 }
 
 
-def compiled(stack: list[Layer], sample: tuple[int, ...], loss: str = "mse") -> Sequential:
-    """A float64 model around the layers, with weights away from 0, whose steps change nothing."""
-    utils.set_random_seed(1)
-    model = Sequential(
-        [Input(sample), Dense(4, dtype="float64"), *stack, Dense(3, "tanh", dtype="float64")]
-    )
-    for i, variable in enumerate(model.weights):
-        spread = 0.1 if variable.name == "moving_mean" else 0.5
-        offset = 1.0 if variable.name in ("gamma", "moving_variance") else 0.0
-        variable.assign(offset + spread * normal(*variable.shape, seed=i).clip(-1.5, 1.5))
-    model.compile(SGD(0.0), loss)
-    return model
-
-
 @pytest.mark.parametrize("name", STACKS)
 def test_gradients_of_every_weight(name: str) -> None:
-    sample = (2, FEATURES) if name == "dense_3d" else (FEATURES,)
-    model = compiled(STACKS[name](), sample)
-    x, y = normal(BATCH, *sample, seed=5), normal(BATCH, 3, seed=6)
+    check_stack(STACKS[name], (2, FEATURES) if name == "dense_3d" else (FEATURES,))
 
-    def loss() -> float:
-        utils.set_random_seed(2)  # the same dropout mask every time
-        value = model.train_on_batch(x, y)
-        assert isinstance(value, float)
-        return value
 
-    loss()
-    gradients = [variable.grad.copy() for variable in model.trainable_weights]
-    step = 1e-6
-    for variable, gradient in zip(model.trainable_weights, gradients, strict=True):
-        numeric = np.empty_like(gradient)
-        for index in np.ndindex(*variable.shape):
-            value = variable.value[index]
-            variable.value[index] = value + step
-            above = loss()
-            variable.value[index] = value - step
-            numeric[index] = (above - loss()) / (2 * step)
-            variable.value[index] = value
-        np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8, err_msg=variable.path)
+def test_wrong_gradients_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = DenseStep.backward
+
+    def wrong(self: DenseStep, grad: np.ndarray) -> np.ndarray:
+        grad = backward(self, grad)
+        self.kernel.grad[0, 0] *= 1.001
+        return grad
+
+    monkeypatch.setattr(DenseStep, "backward", wrong)
+    with pytest.raises(AssertionError, match=r"dense.*/kernel"):
+        check_stack(lambda: [], (FEATURES,))
 
 
 def test_dense_gradient_formula() -> None:

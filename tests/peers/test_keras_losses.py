@@ -1,4 +1,4 @@
-"""Losses, their gradients, metrics, initializers and activations against real Keras."""
+"""Losses, their gradients, metrics and initializers against real Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from fusednn import activations, initializers, losses, metrics
+from fusednn import initializers, losses, metrics
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="compares with Keras")
@@ -196,12 +196,3 @@ def test_initializer_defaults():
         assert mine == {k: v for k, v in peer.items() if k in mine}, name
         unknown = set(peer) - set(mine)
         assert unknown <= {"input_axes", "output_axes"}, name
-
-
-@pytest.mark.parametrize(
-    "name", ["linear", "relu", "leaky_relu", "sigmoid", "tanh", "softmax", "elu", "selu"]
-)
-def test_activation(rng, name):
-    x = (4 * rng.standard_normal((31, 9))).astype(np.float32)
-    mine = getattr(activations, name)(x)
-    np.testing.assert_allclose(mine, numpy(getattr(keras.activations, name)(x)), **TOLERANCE)

@@ -10,7 +10,6 @@ import numpy as np
 
 from fusednn import activations
 from fusednn._arguments import check_number, check_optional_number
-from fusednn._serialization import serialize
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
@@ -38,7 +37,7 @@ class Activation(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
-        return super().get_config() | {"activation": serialize(self.activation)}
+        return super().get_config() | {"activation": activations.serialize(self.activation)}
 
 
 class LeakyReLU(Layer):
@@ -68,6 +67,56 @@ class LeakyReLU(Layer):
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
         return super().get_config() | {"negative_slope": self.negative_slope}
+
+
+class ELU(Layer):
+    """``y = x if x > 0 else alpha * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    alpha : float
+        At least 0; 1 by default, as in PyTorch.
+    **kwargs
+        Of `Layer`.
+    """
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = check_number("alpha", alpha, minimum=0)
+
+    def steps(self, *, training: bool, trainable: bool) -> list[Step]:
+        """One step."""
+        return [ActivationStep(activations.ELU(self.alpha))]
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal layer."""
+        return super().get_config() | {"alpha": self.alpha}
+
+
+class Softmax(Layer):
+    """``y = exp(x) / sum(exp(x))`` over the last axis.
+
+    Parameters
+    ----------
+    axis : int
+        Must be -1.
+    **kwargs
+        Of `Layer`.
+    """
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        if axis != -1:
+            raise ValueError(f"`axis` must be -1, the last one. Received: axis={axis}")
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def steps(self, *, training: bool, trainable: bool) -> list[Step]:
+        """One step."""
+        return [ActivationStep(activations.softmax)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal layer."""
+        return super().get_config() | {"axis": self.axis}
 
 
 class ReLU(Layer):
@@ -125,14 +174,19 @@ def activation_steps(activation: activations.Activation) -> list[Step]:
 class ActivationStep(Step):
     """An activation object on preallocated arrays.
 
-    Derivatives read the output only, so a plan sets `in_place` where the step before does not
-    need what it returned: then y overwrites x.
+    Most derivatives read the output only, so a plan sets `in_place` where `can_overwrite` and the
+    step before does not need what it returned: then y overwrites x.
     """
 
     in_place = False
 
     def __init__(self, activation: activations.Activation) -> None:
         self.activation = activation
+
+    @property
+    def can_overwrite(self) -> bool:
+        """Whether the derivative is known without x."""
+        return not self.activation.needs_input
 
     @property
     def negative_slope(self) -> float | None:
@@ -152,20 +206,21 @@ class ActivationStep(Step):
             self._grad_x = buffers.gradient(input_shape)
         self._forward = self.activation.forward
         self._backward = self.activation.backward
-        if self.activation.needs_work:
-            work = buffers.temporary(input_shape)
+        if self.activation.work_arrays:
+            work = np.empty((self.activation.work_arrays, *input_shape), buffers.dtype)
             self._forward = partial(self._forward, work=work)
             self._backward = partial(self._backward, work=work)
 
     def forward(self, x: Array) -> Array:
         """Return activation(x)."""
+        self._x = x
         self._y = x if self._own_y is None else self._own_y
         return self._forward(x, out=self._y)
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x."""
         out = grad if self._grad_x is None else self._grad_x
-        return self._backward(grad, None, self._y, out=out)
+        return self._backward(grad, self._x, self._y, out=out)
 
 
 class BoundedRectifierStep(Step):

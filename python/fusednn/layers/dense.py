@@ -101,7 +101,7 @@ class Dense(Layer):
         """Arguments that make an equal, unbuilt layer."""
         return super().get_config() | {
             "units": self.units,
-            "activation": serialize(self.activation),
+            "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": serialize(self.kernel_initializer),
             "bias_initializer": serialize(self.bias_initializer),

@@ -132,7 +132,7 @@ def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Sh
             if rectifier and isinstance(before, NormStep) and before.negative_slope is None:
                 before.negative_slope = step.negative_slope
                 continue
-            step.in_place = isinstance(before, (DenseStep, NormStep))
+            step.in_place = step.can_overwrite and isinstance(before, (DenseStep, NormStep))
         elif (
             isinstance(step, BatchNormStep)
             and isinstance(before, DenseStep)

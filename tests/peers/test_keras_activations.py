@@ -1,0 +1,56 @@
+"""Activations and their gradients against real Keras, differentiated by JAX."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fusednn import activations
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="compares with Keras")
+jax = pytest.importorskip("jax", reason="differentiates Keras' functions")
+
+NAMES = sorted(
+    name
+    for name in activations.__all__
+    if isinstance(getattr(activations, name), activations.Activation)
+)
+OPTIONS = [
+    ("leaky_relu", {"negative_slope": 0.05}),
+    ("relu", {"negative_slope": 0.1, "max_value": 2.0, "threshold": 0.5}),
+    ("elu", {"alpha": 0.5}),
+    ("celu", {"alpha": 0.5}),
+    ("gelu", {"approximate": True}),
+    ("squareplus", {"b": 1.0}),
+    ("hard_shrink", {"threshold": 1.0}),
+    ("soft_shrink", {"threshold": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), [(name, {}) for name in NAMES] + OPTIONS)
+def test_values_and_gradients(rng, name, options):
+    x = (4 * rng.standard_normal((31, 9))).astype(np.float32)
+    grad = rng.standard_normal((31, 9)).astype(np.float32)
+    function = getattr(keras.activations, name)
+    expected, pull_back = jax.vjp(lambda z: function(z, **options), x)
+    activation = getattr(activations, name)
+    np.testing.assert_allclose(activation(x, **options), expected, rtol=1e-5, atol=1e-6)
+    if name != "relu" or not options:  # the layer has its derivative
+        made = type(activation)(**options)
+        y = made.forward(x)
+        gradient = made.backward(grad, x, y)
+        # Of the approximate GELU on the left side, 1 + tanh cancels in theirs.
+        atol = 1e-5 if options == {"approximate": True} else 2e-6
+        np.testing.assert_allclose(gradient, pull_back(grad)[0], rtol=1e-5, atol=atol)
+
+
+def test_names_and_serialized_forms():
+    missing = {"get", "deserialize", "serialize", "threshold", "sparsemax", "glu"}
+    theirs = {name for name in dir(keras.activations) if not name.startswith("_")}
+    assert theirs - missing == set(NAMES)
+    for name in NAMES:
+        function = getattr(keras.activations, name)
+        assert activations.serialize(activations.get(name)) == keras.activations.serialize(function)
