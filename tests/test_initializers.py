@@ -15,9 +15,11 @@ from fusednn.initializers import (
     GlorotUniform,
     HeNormal,
     HeUniform,
+    Identity,
     LecunNormal,
     LecunUniform,
     Ones,
+    Orthogonal,
     RandomNormal,
     RandomUniform,
     TruncatedNormal,
@@ -189,3 +191,31 @@ def test_configs_of_keras():
     for wrong in ("he", None, 3):
         with pytest.raises(ValueError, match="`initializer` must be an initializer object"):
             initializers.get(wrong)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (9, 4), (4, 9), (3, 3, 2, 5), (2, 2, 1, 9)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_orthogonal(shape, dtype):
+    w = Orthogonal(gain=2.0, seed=1)(shape, dtype)
+    assert w.shape == shape
+    assert w.dtype == dtype
+    assert w.flags.c_contiguous
+    flat = w.reshape(-1, shape[-1])
+    product = flat.T @ flat if len(flat) >= shape[-1] else flat @ flat.T
+    np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-5)
+    with pytest.raises(ValueError, match=r"`shape` of `Orthogonal` must have at least 2 axes"):
+        Orthogonal()((3,))
+
+
+def test_identity():
+    np.testing.assert_array_equal(Identity(0.5)((2, 3)), [[0.5, 0, 0], [0, 0.5, 0]])
+    assert initializers.get("identity").gain == 1
+    with pytest.raises(ValueError, match=r"`shape` of `Identity` must have 2 axes"):
+        Identity()((2, 3, 4))
+
+
+def test_names_in_snake_case_are_the_classes():
+    assert initializers.he_normal is HeNormal
+    assert initializers.zeros is Zeros
+    assert isinstance(initializers.get("orthogonal"), Orthogonal)
+    assert initializers.deserialize(initializers.serialize(Orthogonal(2.0))).gain == 2.0

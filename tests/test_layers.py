@@ -316,7 +316,9 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Dense(2, activation="nope"), ValueError, r"activation.*nope"),
     (lambda: Dense(2, dtype="float16"), ValueError, r"`dtype` must be float32 or float64.*float16"),
     (lambda: Dense(2, input_shape=(0,)), ValueError, r"`input_shape` must hold positive integers"),
-    (lambda: Dense(2, kernel_regularizer="l2"), TypeError, "kernel_regularizer"),
+    (lambda: Dense(2, kernel_regularizer="l3"), ValueError, "`regularizer` must be .*'l3'"),
+    (lambda: Dense(2, kernel_constraint="l2"), ValueError, "`constraint` must be .*'l2'"),
+    (lambda: Dense(2, kernel_regulariser="l2"), TypeError, "kernel_regulariser"),
     (
         lambda: BatchNormalization(momentum=1.5),
         ValueError,

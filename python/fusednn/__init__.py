@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusednn import (
         activations,
         callbacks,
+        constraints,
         datasets,
         initializers,
         layers,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         models,
         ops,
         optimizers,
+        regularizers,
         utils,
     )
     from fusednn.layers import Input
@@ -43,6 +45,7 @@ __all__ = [
     "activations",
     "build_info",
     "callbacks",
+    "constraints",
     "datasets",
     "get_num_threads",
     "initializers",
@@ -55,6 +58,7 @@ __all__ = [
     "num_threads_source",
     "ops",
     "optimizers",
+    "regularizers",
     "set_num_threads",
     "utils",
 ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
+
+if TYPE_CHECKING:
+    from fusednn.constraints import Constraint
+    from fusednn.regularizers import Regularizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +29,10 @@ class Variable:
         Whether an optimizer may update it. Moving statistics are not trainable.
     dtype : dtype_like, optional
         Type of the elements; that of `value` if not given.
+    regularizer : fusednn.regularizers.Regularizer, optional
+        A penalty that models add to their loss.
+    constraint : fusednn.constraints.Constraint, optional
+        What optimizers do to the value after each step.
 
     Notes
     -----
@@ -33,7 +41,7 @@ class Variable:
     replaced by each assignment, and gradients are not stored on the variable.
     """
 
-    __slots__ = ("_grad", "_value", "name", "path", "trainable")
+    __slots__ = ("_grad", "_value", "constraint", "name", "path", "regularizer", "trainable")
 
     def __init__(
         self,
@@ -43,12 +51,16 @@ class Variable:
         path: str | None = None,
         trainable: bool = True,
         dtype: DTypeLike | None = None,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self._value: Array = np.array(value, dtype=dtype, order="C")
         self._grad: Array | None = None
         self.name = name
         self.path = name if path is None else path
         self.trainable = trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
 
     @property
     def value(self) -> Array:

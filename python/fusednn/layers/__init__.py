@@ -1,6 +1,7 @@
 """Layers of a `Sequential`, with Keras' names, defaults and semantics."""
 
 from fusednn.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from fusednn.layers.activity import ActivityRegularization
 from fusednn.layers.batch_normalization import BatchNormalization
 from fusednn.layers.dense import Dense
 from fusednn.layers.dropout import Dropout
@@ -12,6 +13,7 @@ from fusednn.layers.prelu import PReLU
 __all__ = [
     "ELU",
     "Activation",
+    "ActivityRegularization",
     "BatchNormalization",
     "Dense",
     "Dropout",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import initializers, ops
+from fusednn import constraints, initializers, ops, regularizers
 from fusednn._arguments import check_number
 from fusednn._serialization import serialize
 from fusednn.layers.buffers import Buffers
@@ -36,6 +36,10 @@ class BatchNormalization(Layer):
         Whether there is a beta, a gamma.
     beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer
         See `fusednn.initializers`.
+    beta_regularizer, gamma_regularizer
+        Penalties that are added to the loss; see `fusednn.regularizers`.
+    beta_constraint, gamma_constraint
+        Applied after each step of the optimizer; see `fusednn.constraints`.
     **kwargs
         Of `Layer`.
 
@@ -67,6 +71,10 @@ class BatchNormalization(Layer):
         gamma_initializer: Any = "ones",
         moving_mean_initializer: Any = "zeros",
         moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,6 +87,10 @@ class BatchNormalization(Layer):
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
         self.gamma: Variable | None = None
         self.beta: Variable | None = None
         self.moving_mean: Variable | None = None
@@ -94,9 +106,21 @@ class BatchNormalization(Layer):
             )
         shape = (channels,)
         if self.scale:
-            self.gamma = self.add_weight("gamma", shape, self.gamma_initializer)
+            self.gamma = self.add_weight(
+                "gamma",
+                shape,
+                self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
         if self.center:
-            self.beta = self.add_weight("beta", shape, self.beta_initializer)
+            self.beta = self.add_weight(
+                "beta",
+                shape,
+                self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
         self.moving_mean = self.add_weight(
             "moving_mean", shape, self.moving_mean_initializer, trainable=False
         )
@@ -141,6 +165,10 @@ class BatchNormalization(Layer):
             "gamma_initializer": serialize(self.gamma_initializer),
             "moving_mean_initializer": serialize(self.moving_mean_initializer),
             "moving_variance_initializer": serialize(self.moving_variance_initializer),
+            "beta_regularizer": regularizers.serialize(self.beta_regularizer),
+            "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
+            "beta_constraint": constraints.serialize(self.beta_constraint),
+            "gamma_constraint": constraints.serialize(self.gamma_constraint),
         }
 
 

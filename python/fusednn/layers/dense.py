@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import activations, initializers
+from fusednn import activations, constraints, initializers, regularizers
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
@@ -27,8 +27,13 @@ class Dense(Layer):
     use_bias : bool
     kernel_initializer, bias_initializer
         See `fusednn.initializers`; Glorot uniform and zeros by default, as in Keras.
+    kernel_regularizer, bias_regularizer
+        Penalties that are added to the loss; see `fusednn.regularizers`.
+    kernel_constraint, bias_constraint
+        Applied after each step of the optimizer; see `fusednn.constraints`.
     **kwargs
-        Of `Layer`: `name`, `trainable`, `dtype`, `input_shape`, `input_dim`.
+        Of `Layer`: `name`, `trainable`, `dtype`, `activity_regularizer`, `input_shape`,
+        `input_dim`.
 
     Notes
     -----
@@ -57,16 +62,25 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units < 1:
             raise ValueError(f"`units` must be a positive integer. Received: units={units}")
-        super().__init__(**kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = int(units)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
         self.kernel: Variable | None = None
         self.bias: Variable | None = None
 
@@ -78,10 +92,20 @@ class Dense(Layer):
                 f"length. Received: input_shape={input_shape}"
             )
         self.kernel = self.add_weight(
-            "kernel", (input_shape[-1], self.units), self.kernel_initializer
+            "kernel",
+            (input_shape[-1], self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
         )
         if self.use_bias:
-            self.bias = self.add_weight("bias", (self.units,), self.bias_initializer)
+            self.bias = self.add_weight(
+                "bias",
+                (self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -105,6 +129,10 @@ class Dense(Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": serialize(self.kernel_initializer),
             "bias_initializer": serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
         }
 
 

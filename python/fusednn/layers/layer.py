@@ -9,9 +9,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn import regularizers
+from fusednn.constraints import Constraint
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.naming import automatic_name
 from fusednn.layers.step import Array, Step
+from fusednn.regularizers import Regularizer
 from fusednn.variable import Variable
 
 BatchShape = tuple[int | None, ...]
@@ -30,6 +33,9 @@ class Layer:
     dtype : {"float32", "float64"}
         Type of weights, inputs (which are converted) and outputs; float32 if not given. Mixed
         precision is not supported.
+    activity_regularizer : str or Regularizer, optional
+        A penalty on the outputs, divided by the batch size, that training and evaluation add to
+        the loss; see `fusednn.regularizers`.
     input_shape : tuple of int, optional
         Shape of one sample; makes this layer the first of a model that is built at once.
     input_dim : int, optional
@@ -42,11 +48,13 @@ class Layer:
         name: str | None = None,
         trainable: bool = True,
         dtype: str | np.dtype[Any] | type | None = None,
+        activity_regularizer: Any = None,
         input_shape: Sequence[int] | int | None = None,
         input_dim: int | None = None,
     ) -> None:
         self.dtype = _float_dtype(dtype)
         self.name = automatic_name(type(self).__name__) if name is None else str(name)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self._trainable = bool(trainable)
         self._variables: list[Variable] = []
@@ -99,6 +107,8 @@ class Layer:
         initializer: Callable[..., Any],
         *,
         trainable: bool = True,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
     ) -> Variable:
         """Create a variable of this layer; called by `build`."""
         variable = Variable(
@@ -107,9 +117,16 @@ class Layer:
             path=f"{self.name}/{name}",
             trainable=trainable,
             dtype=self.dtype,
+            regularizer=regularizer,
+            constraint=constraint,
         )
         self._variables.append(variable)
         return variable
+
+    @property
+    def losses(self) -> list[float]:
+        """Penalties of the trainable weights that have a regularizer, as they are now."""
+        return [v.regularizer.penalty(v.value) for v in self.trainable_weights if v.regularizer]
 
     def get_weights(self) -> list[Array]:
         """Return copies of all variables' values, in the order of `weights`."""
@@ -178,7 +195,10 @@ class Layer:
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal, unbuilt layer."""
-        return {"name": self.name, "trainable": self._trainable, "dtype": self.dtype.name}
+        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype.name}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import initializers
+from fusednn import constraints, initializers, regularizers
 from fusednn._serialization import serialize
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import BatchShape, Layer
@@ -26,6 +26,10 @@ class PReLU(Layer):
     ----------
     alpha_initializer
         See `fusednn.initializers`; zeros by default, as in Keras (PyTorch: 0.25).
+    alpha_regularizer
+        A penalty that is added to the loss; see `fusednn.regularizers`.
+    alpha_constraint
+        Applied after each step of the optimizer; see `fusednn.constraints`.
     shared_axes : int or sequence of int, optional
         Axes along which alpha is the same, counted with the batch axis, 0, which always is. Images
         of shape (height, width, channels) with ``shared_axes=[1, 2]`` have one slope a channel;
@@ -41,12 +45,15 @@ class PReLU(Layer):
     def __init__(
         self,
         alpha_initializer: Any = "zeros",
-        *,
+        alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
         shared_axes: Sequence[int] | int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.alpha_initializer = initializers.get(alpha_initializer)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
         self.shared_axes = _axes(shared_axes)
         self.alpha: Variable | None = None
 
@@ -69,7 +76,13 @@ class PReLU(Layer):
                 f"`shared_axes` of layer '{self.name}' must be axes of its input other than the "
                 f"batch axis, 0. Received: {wrong} for input_shape={input_shape}"
             )
-        self.alpha = self.add_weight("alpha", tuple(shape), self.alpha_initializer)
+        self.alpha = self.add_weight(
+            "alpha",
+            tuple(shape),
+            self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+        )
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -96,6 +109,8 @@ class PReLU(Layer):
         """Arguments that make an equal, unbuilt layer."""
         return super().get_config() | {
             "alpha_initializer": serialize(self.alpha_initializer),
+            "alpha_regularizer": regularizers.serialize(self.alpha_regularizer),
+            "alpha_constraint": constraints.serialize(self.alpha_constraint),
             "shared_axes": list(self.shared_axes) or None,
         }
 

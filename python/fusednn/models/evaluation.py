@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from fusednn.callbacks import Callback, CallbackList
 from fusednn.models.data import Array, Batches, as_targets, check_count
 from fusednn.models.objective import Objective
+from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Evaluator:
 
     def _fitting_inputs(self, x: ArrayLike, name: str) -> Array:
         """Return `x` as an array that the layers accept; build the model if it is not yet."""
+        raise NotImplementedError
+
+    def _penalties(self) -> Penalties:
+        """Return the penalties on the weights that train."""
         raise NotImplementedError
 
     def _plan(self, samples: int, *, training: bool) -> Plan:
@@ -119,7 +124,11 @@ class Evaluator:
         plan = self._plan(len(x), training=False)
         with np.errstate(all="ignore"):
             z = plan.forward(x)
-            objective.record(plan, y, z, objective.evaluate(plan, y, z, gradient=False))
+            loss = objective.evaluate(plan, y, z, gradient=False)
+            objective.record(plan, y, z, loss + self._penalty(plan))
+
+    def _penalty(self, plan: Plan) -> float:
+        return self._penalties().value() + plan.activity_penalty()
 
     def predict(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from fusednn.layers import Layer
 from fusednn.layers.activation import ActivationStep
+from fusednn.layers.activity import ActivityStep
 from fusednn.layers.batch_normalization import BatchNormStep, NormStep
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
@@ -59,7 +60,7 @@ class Plan:
         unfused = (
             step
             for layer, trainable in zip(layers, flags, strict=True)
-            for step in layer.steps(training=training, trainable=trainable)
+            for step in _steps(layer, training=training, trainable=trainable)
         )
         steps, shapes = fuse(unfused, input_shape)
         self.output_shape = shapes[-1]
@@ -78,6 +79,7 @@ class Plan:
         self.grad_output = buffers.gradient(self.output_shape)
         #: Where the loss keeps its intermediate results.
         self.scratch = Scratch.of(self.output_shape, dtype)
+        self._activities = [step for step in steps if isinstance(step, ActivityStep)]
         # Bound methods, looked up once.
         self._forward = [step.forward for step in self._forward_steps]
         self._backward = [step.backward for step in self._backward_steps]
@@ -102,6 +104,10 @@ class Plan:
         with np.errstate(all="ignore"):  # as other frameworks: NaN in, NaN out
             return self.activate(self.forward(x))
 
+    def activity_penalty(self) -> float:
+        """Return what activity regularizers add to the loss of the latest batch."""
+        return sum(step.penalty for step in self._activities)
+
     def undo(self) -> None:
         """Put back what the latest `forward` changed: a step that fails changes nothing."""
         for step in self._forward_steps:
@@ -112,6 +118,12 @@ class Plan:
         grad = self.grad_output
         for backward in self._backward:
             grad = backward(grad)
+
+
+def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:
+    steps = layer.steps(training=training, trainable=trainable)
+    regularizer = layer.activity_regularizer
+    return steps if regularizer is None else [*steps, ActivityStep(regularizer)]
 
 
 def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Shape]]:

@@ -14,6 +14,7 @@ from fusednn.layers import InputLayer, Layer
 from fusednn.layers.layer import BatchShape, assign_all, sample_shape
 from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
+from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
 from fusednn.models.summary import summary_table
 from fusednn.models.training import Trainer
@@ -64,6 +65,7 @@ class Sequential(Trainer):
         self._plans: OrderedDict[tuple[int, tuple[bool, ...] | None], Plan] = OrderedDict()
         self._latest: tuple[int, tuple[bool, ...] | None, Plan] | None = None
         self._trained: tuple[bool, ...] = ()  # each layer's `trainable`, as of compile
+        self._regularized: Penalties | None = None
         self._lists: tuple[tuple[Array, ...], tuple[Variable, ...]] | None = None
         for layer in layers or ():
             self.add(layer)
@@ -263,6 +265,11 @@ class Sequential(Trainer):
         for layer in self._layers:
             layer.trainable = value
 
+    @property
+    def losses(self) -> list[float]:
+        """Penalties of the trainable weights that have a regularizer, as they are now."""
+        return [penalty for layer in self._layers for penalty in layer.losses]
+
     def get_weights(self) -> list[Array]:
         """Return copies of all variables' values, in the order of `weights`."""
         return [variable.numpy() for variable in self.weights]
@@ -325,23 +332,37 @@ class Sequential(Trainer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan's arrays are views of each other, which a copy would tear apart.
-        return self.__dict__ | {"_plans": OrderedDict(), "_latest": None, "_lists": None}
+        return self.__dict__ | {
+            "_plans": OrderedDict(),
+            "_latest": None,
+            "_lists": None,
+            "_regularized": None,
+        }
 
     def _forget_plans(self) -> None:
         self._plans.clear()
         self._latest = None
         self._lists = None
+        self._regularized = None
 
     def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         if self._lists is None:
-            variables = tuple(
-                variable
-                for layer, trained in zip(self._layers, self._trained, strict=True)
-                for variable in layer.weights
-                if trained and variable.trainable
-            )
+            variables = self._trained_variables()
             self._lists = tuple(variable.grad for variable in variables), variables
         return self._lists
+
+    def _trained_variables(self) -> tuple[Variable, ...]:
+        return tuple(
+            variable
+            for layer, trained in zip(self._layers, self._trained, strict=True)
+            for variable in layer.weights
+            if trained and variable.trainable
+        )
+
+    def _penalties(self) -> Penalties:
+        if self._regularized is None:
+            self._regularized = Penalties(self._trained_variables())
+        return self._regularized
 
     def _plan(self, samples: int, *, training: bool) -> Plan:
         return self._cached_plan(samples, self._trained if training else None)

@@ -231,10 +231,11 @@ class Trainer(Evaluator):
             z = plan.forward(x)
             stepped = False
             try:
-                loss = objective.evaluate(plan, y, z, gradient=True)
+                loss = objective.evaluate(plan, y, z, gradient=True) + self._penalty(plan)
                 objective.record(plan, y, z, loss)
                 if math.isfinite(loss):
                     plan.backward()
+                    self._penalties().add_gradients()
                     optimizer.apply(*self._training_lists())
                     stepped = True
             finally:

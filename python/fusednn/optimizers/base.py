@@ -27,7 +27,7 @@ class Optimizer(Configurable):
     In this order, as Keras 3: clip the gradients, decay the weights ``p -= p * weight_decay * lr``
     (decoupled from the gradient, for every optimizer; PyTorch's `weight_decay` is L2 except in
     AdamW), update, move the averages ``a = ema_momentum * a + (1 - ema_momentum) * p``
-    (``a = p`` at the first step).
+    (``a = p`` at the first step); at last the variables' constraints are applied.
 
     A new optimizer is a subclass with four members: `config_names` for its hyper-parameters,
     `initial_states`, `unsigned_states`, and `step`, which calls its kernel.
@@ -273,6 +273,7 @@ class Optimizer(Configurable):
         if latest is not None and latest.grads is grads and latest.variables is variables:
             assert self._slots is not None
             self._update(self._slots, self._slots.groups, latest.grads, latest.lists)
+            self._slots.constrain(variables)
             self._iterations += 1
             return
         if len(grads) == 0:
@@ -304,6 +305,7 @@ class Optimizer(Configurable):
                 self._latest = _Call(grads, variables, lists)
         else:
             self._update_some(self._slots, grads, variables)
+        self._slots.constrain([v for v, g in zip(variables, grads, strict=True) if g is not None])
         self._iterations += 1
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Array | None, Variable]]) -> int:

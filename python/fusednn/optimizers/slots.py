@@ -96,6 +96,12 @@ class Slots:
             if use_ema
             else None
         )
+        # Each constrained variable with an array for intermediate results.
+        self._constrained = {
+            id(variable): np.empty_like(variable.value)
+            for variable in self.variables
+            if variable.constraint is not None
+        }
         #: The groups of a step of all variables.
         self.groups = self.grouped(range(len(self.variables)))
 
@@ -108,6 +114,14 @@ class Slots:
                 f"Unknown variable `{variable.path}`: an optimizer only updates the variables "
                 "that it was built with. Make a new optimizer for other ones."
             ) from None
+
+    def constrain(self, variables: Sequence[Variable]) -> None:
+        """Apply the constraints of those of `variables` that have one."""
+        if not self._constrained:
+            return
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.constraint.apply(variable.value, self._constrained[id(variable)])
 
     def grouped(self, positions: Iterable[int]) -> list[Group]:
         """Return the groups of a step of some variables."""

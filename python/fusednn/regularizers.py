@@ -1,0 +1,214 @@
+"""Penalties on weights or outputs, with Keras' names and numbers, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fusednn._arguments import check_number
+from fusednn._serialization import Configurable, Registry
+from fusednn._serialization import serialize as serialize_object
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "Regularizer",
+    "deserialize",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+    "serialize",
+]
+
+Array = NDArray[Any]
+
+
+class Regularizer(Configurable):
+    """Base class: a penalty that is added to the loss.
+
+    A new regularizer is a subclass with `penalty` and `add_gradient`. (Keras differentiates a
+    `__call__`; here the gradient is written by hand.)
+    """
+
+    def penalty(self, x: Array, work: Array | None = None) -> float:
+        """Return the penalty of `x`, a floating-point array; `work` as in `add_gradient`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `penalty`.")
+
+    def add_gradient(self, x: Array, grad: Array, scale: float, work: Array) -> None:
+        """Add `scale` times the penalty's gradient to `grad`.
+
+        `work` is an array like `x`, apart from both, to be overwritten.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `add_gradient`.")
+
+    def __call__(self, x: ArrayLike) -> float:
+        """Return the penalty of anything array-like."""
+        array = np.asarray(x)
+        return self.penalty(array if array.dtype.kind == "f" else array.astype(np.float32))
+
+
+class L1L2(Regularizer):
+    """``l1 * sum(abs(x)) + l2 * sum(x**2)``.
+
+    The gradient is ``l1 * sign(x) + 2 * l2 * x``. PyTorch's L2 `weight_decay` d is ``l2 = d / 2``;
+    the optimizers' own `weight_decay` is decoupled from the gradient, which this is not.
+
+    Parameters
+    ----------
+    l1, l2
+        >= 0; both 0 by default, as in Keras.
+    """
+
+    config_names: ClassVar[tuple[str, ...]] = ("l1", "l2")
+
+    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0) -> None:
+        self.l1 = check_number("l1", 0.0 if l1 is None else l1, minimum=0)
+        self.l2 = check_number("l2", 0.0 if l2 is None else l2, minimum=0)
+
+    def penalty(self, x: Array, work: Array | None = None) -> float:
+        """See `Regularizer.penalty`."""
+        total = 0.0
+        if self.l1:
+            total += self.l1 * float(np.add.reduce(np.abs(x, out=work), axis=None))
+        if self.l2:
+            flat = x.reshape(-1)
+            total += self.l2 * float(np.dot(flat, flat))
+        return total
+
+    def add_gradient(self, x: Array, grad: Array, scale: float, work: Array) -> None:
+        """See `Regularizer.add_gradient`."""
+        if self.l1:
+            np.sign(x, out=work)
+            work *= scale * self.l1
+            grad += work
+        if self.l2:
+            np.multiply(x, 2 * scale * self.l2, out=work)
+            grad += work
+
+
+class L1(L1L2):
+    """``l1 * sum(abs(x))``.
+
+    Parameters
+    ----------
+    l1
+        >= 0; 0.01 by default, as in Keras.
+    """
+
+    def __init__(self, l1: float | None = 0.01) -> None:
+        super().__init__(l1=0.01 if l1 is None else l1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the factor."""
+        return {"l1": self.l1}
+
+
+class L2(L1L2):
+    """``l2 * sum(x**2)``.
+
+    Parameters
+    ----------
+    l2
+        >= 0; 0.01 by default, as in Keras.
+    """
+
+    def __init__(self, l2: float | None = 0.01) -> None:
+        super().__init__(l2=0.01 if l2 is None else l2)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the factor."""
+        return {"l2": self.l2}
+
+
+class OrthogonalRegularizer(Regularizer):
+    """`factor` times the mean of ``abs(u . v)`` over all pairs of rows (or columns) of a matrix.
+
+    u and v are the rows, divided by their lengths. A matrix of one row has no penalty.
+
+    Parameters
+    ----------
+    factor
+        >= 0.
+    mode : {"rows", "columns"}
+        What is to be orthogonal.
+    """
+
+    config_names = ("factor", "mode")
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        self.factor = check_number("factor", factor, minimum=0)
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"`mode` must be 'rows' or 'columns'. Received: mode={mode!r}")
+        self.mode = mode
+
+    def _units(self, x: Array) -> tuple[Array, Array, float]:
+        """Return the vectors as rows of unit length, their lengths, and twice the pairs."""
+        if x.ndim != 2:
+            raise ValueError(
+                f"`OrthogonalRegularizer` needs an array of 2 axes. Received: shape {x.shape}"
+            )
+        rows = x if self.mode == "rows" else x.T
+        lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", rows, rows), 1e-12))[:, None]
+        size = len(rows)
+        return rows / lengths, lengths, size * (size - 1.0)
+
+    def penalty(self, x: Array, work: Array | None = None) -> float:
+        """See `Regularizer.penalty`."""
+        units, _, count = self._units(x)
+        products = np.abs(units @ units.T)
+        np.fill_diagonal(products, 0)
+        return self.factor * float(products.sum()) / count if count else 0.0
+
+    def add_gradient(self, x: Array, grad: Array, scale: float, work: Array) -> None:
+        """See `Regularizer.add_gradient`."""
+        units, lengths, count = self._units(x)
+        if not count:
+            return
+        signs = np.sign(units @ units.T)
+        np.fill_diagonal(signs, 0)
+        pull = signs @ units
+        # Only what changes the direction counts: the vectors are normalised first.
+        pull -= np.einsum("ij,ij->i", pull, units)[:, None] * units
+        pull *= 2 * scale * self.factor / count / lengths
+        grad += pull if self.mode == "rows" else pull.T
+
+
+l1 = L1
+l2 = L2
+l1_l2 = L1L2
+orthogonal_regularizer = OrthogonalRegularizer
+
+_registry: Registry[Regularizer] = Registry(
+    "regularizer", Regularizer, [L1, L2, L1L2, OrthogonalRegularizer], {"l1_l2": L1L2}
+)
+
+
+def get(identifier: Any) -> Regularizer | None:
+    """Return a regularizer, or None for None.
+
+    Parameters
+    ----------
+    identifier
+        A regularizer (returned as it is), a class, a name (``"l2"``, ``"L2"``, ``"l1_l2"``, ...),
+        or a dictionary ``{"class_name": ..., "config": ...}``.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    return None if identifier is None else _registry.get(identifier)
+
+
+deserialize = get
+
+
+def serialize(regularizer: Regularizer | None) -> dict[str, Any] | None:
+    """Return ``{"class_name": ..., "config": ...}``, which `get` turns back; None for None."""
+    return None if regularizer is None else serialize_object(regularizer)
