@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bind/array_view.h"
+#include "bind/device_scalars.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
 #include "bind/optimizer_plans.h"
@@ -102,9 +103,13 @@ void for_named(const char* argument, py::handle dict, const Names& names, const 
   }
 }
 
-// One step for all arrays, or one each.
+// One step for all arrays, or one each. `on_device`: it is read from there, and this one stands for it.
 struct Steps {
-  explicit Steps(py::handle step) {
+  Steps(py::handle step, bool on_device) {
+    if (on_device) {
+      one = 1;
+      return;
+    }
     if (py::isinstance<py::str>(step) || !py::isinstance<py::sequence>(step)) {
       one = integer("step", step);
       return;
@@ -145,8 +150,8 @@ struct Views {
   std::vector<StateList> states;
 };
 
-// Reads and checks the lists.
-OwnedPlan read_lists(const Kind& kind, const Lists& lists, Views& views) {
+// Reads the lists.
+fnn_optimizer_tensors read_lists(const Kind& kind, const Lists& lists, Views& views) {
   if (lists[kGrads].is_none()) throw py::type_error("`grads` must be a list of arrays. Received: type=NoneType");
   views.arrays.reserve(kStates);
   const ArrayList& params = views.arrays.emplace_back("params", lists[kParams], ArrayView::as_it_is);
@@ -166,8 +171,13 @@ OwnedPlan read_lists(const Kind& kind, const Lists& lists, Views& views) {
     t.states[i] = list.data();
     t.state_scales[i] = list.scales();
   }
+  return t;
+}
+
+// Checks them.
+OwnedPlan new_plan(const Kind& kind, const fnn_optimizer_tensors& tensors) {
   fnn_optimizer_plan* plan = nullptr;
-  check(fnn_optimizer_plan_create(kind.number, &t, &plan));
+  check(fnn_optimizer_plan_create(kind.number, &tensors, &plan));
   return OwnedPlan(plan);
 }
 
@@ -177,7 +187,7 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
                     py::handle decoupled_weight_decay, py::handle maximize, py::handle grad_scale,
                     py::handle clip_value, py::handle max_norm_each, py::handle max_norm, py::handle skip_nonfinite,
                     py::handle ema, py::handle ema_momentum, py::handle low_precision_copies,
-                    py::handle stochastic_rounding_seed) {
+                    py::handle stochastic_rounding_seed, py::handle found_inf) {
   const Kind& kind = kind_of(text("kind", kind_name));
   fnn_optimizer_options o{};
   o.size = sizeof o;
@@ -186,7 +196,10 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   const std::optional<bool> decoupled = optional_flag("decoupled_weight_decay", decoupled_weight_decay);
   o.decoupled_weight_decay = decoupled.has_value() ? *decoupled : -1;
   o.maximize = flag("maximize", maximize);
-  o.grad_scale = optional_real("grad_scale", grad_scale).value_or(1.0);
+  DeviceScalars on_device;
+  const bool device_grad_scale = on_device.take("grad_scale", grad_scale, on_device.scalars.grad_scale);
+  o.grad_scale = device_grad_scale ? 1.0 : optional_real("grad_scale", grad_scale).value_or(1.0);
+  on_device.take_only("found_inf", found_inf, on_device.scalars.found_inf);
   o.clip_value = optional_real("clip_value", clip_value).value_or(HUGE_VAL);
   o.max_norm_each = optional_real("max_norm_each", max_norm_each).value_or(HUGE_VAL);
   o.max_norm = optional_real("max_norm", max_norm).value_or(HUGE_VAL);
@@ -197,7 +210,9 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   for_named("hyperparameters", hyperparameters, kind.hyperparameters, [&](size_t i, const py::object& value) {
     if (value.is_none()) return;
     o.given |= 1u << i;
-    o.hyperparameters[i] = real(kind.hyperparameters.all[i].c_str(), value);
+    const std::string& name = kind.hyperparameters.all[i];
+    if (name == "lr" && on_device.take("lr", value, on_device.scalars.lr)) return;
+    o.hyperparameters[i] = real(name.c_str(), value);
   });
   Lists lists;
   lists.fill(py::none());
@@ -206,7 +221,8 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   lists[kGrads] = py::reinterpret_borrow<py::object>(grads);
   lists[kEma] = py::reinterpret_borrow<py::object>(ema);
   lists[kCopies] = py::reinterpret_borrow<py::object>(low_precision_copies);
-  const Steps steps(step);
+  const Steps steps(step, on_device.take_written("step", step, on_device.scalars.step));
+  if (on_device.any()) o.device_scalars = &on_device.scalars;
 
   // From here to the step no Python code may run where a plan was found, so that it stays the lists' plan.
   const OptimizerLists all{kind.number, lists.data(), lists.size()};
@@ -214,12 +230,18 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   Views views;
   std::vector<py::object> items;
   if (!lease.found()) {
-    OwnedPlan plan = read_lists(kind, lists, views);
-    bool copied = false;
-    for (const ArrayList& list : views.arrays) copied = copied || list.copied();
-    lease.take(std::move(plan), all, views.arrays[0].elements(), !copied);
-  } else if (lease.elements() >= kWorthReleasing) {
-    items = items_of(all);
+    const fnn_optimizer_tensors tensors = read_lists(kind, lists, views);
+    const bool on_gpu = tensors.count > 0 && tensors.params[0].device_type == FNN_CUDA;
+    if (on_gpu) lease.find(kind.number, tensors);
+    on_device.require_beside(tensors);
+    if (!lease.found()) {
+      bool copied = false;
+      for (const ArrayList& list : views.arrays) copied = copied || list.copied();
+      lease.take(new_plan(kind, tensors), all, views.arrays[0].elements(), !copied);
+    }
+  } else {
+    on_device.require_beside({});  // only NumPy's arrays are found unread
+    if (lease.elements() >= kWorthReleasing) items = items_of(all);
   }
   int32_t stepped = 0;
   run(lease.elements(),
@@ -257,7 +279,7 @@ void register_optimizer(py::module_& m) {
       m, "optimizer_step",
       "kind, params, grads, states, step, convention, hyperparameters, weight_decay, decoupled_weight_decay, maximize, "
       "grad_scale, clip_value, max_norm_each, max_norm, skip_nonfinite, ema, ema_momentum, low_precision_copies, "
-      "stochastic_rounding_seed");
+      "stochastic_rounding_seed, found_inf");
   add_positional<&global_norm>(m, "global_norm", "arrays");
   add_positional<&codes_to_float>(m, "codes_to_float", "codes, scales, signed, values");
   add_positional<&codes_from_float>(m, "codes_from_float", "values, codes, scales, signed");

@@ -40,6 +40,34 @@ bool each_word(const OptimizerLists& of, const Take& take) {
   return true;
 }
 
+// No first word of the walk above: the two must not be taken for each other.
+constexpr int64_t kReadLists = -2;
+
+void append(std::vector<int64_t>& words, const fnn_tensor* tensors, int64_t count) {
+  words.push_back(tensors == nullptr ? -1 : count);
+  for (int64_t i = 0; tensors != nullptr && i < count; ++i) {
+    const fnn_tensor& t = tensors[i];
+    for (const int64_t word : {reinterpret_cast<int64_t>(t.data), int64_t{t.dtype}, int64_t{t.device_type},
+                               int64_t{t.device_id}, int64_t{t.flags}, int64_t{t.ndim}}) {
+      words.push_back(word);
+    }
+    words.insert(words.end(), t.shape, t.shape + t.ndim);
+    words.push_back(t.strides != nullptr ? 1 : 0);
+    if (t.strides != nullptr) words.insert(words.end(), t.strides, t.strides + t.ndim);
+  }
+}
+
+// As each_word, of what was read.
+std::vector<int64_t> words_of(int32_t kind, const fnn_optimizer_tensors& t) {
+  std::vector<int64_t> words{kReadLists - kind};
+  append(words, t.params, t.count);
+  append(words, t.grads, t.count);
+  append(words, t.ema, t.count);
+  append(words, t.low_precision_copies, t.count);
+  for (const fnn_tensor* states : t.states) append(words, states, t.count);
+  return words;
+}
+
 // `words` were written by a walk that came to its end: this one ends with them or before.
 bool matches(const OptimizerLists& of, const std::vector<int64_t>& words) {
   const int64_t* word = words.data();
@@ -88,6 +116,13 @@ class PlanLease::Cache {
     return nullptr;
   }
 
+  Entry* find(const std::vector<int64_t>& words) {
+    for (Entry& entry : entries_) {
+      if (entry.plan != nullptr && !entry.leased && entry.words == words) return &entry;
+    }
+    return nullptr;
+  }
+
   // An entry to overwrite: the one that was not used for longest. None where all are leased.
   Entry* oldest() {
     Entry* oldest = nullptr;
@@ -115,19 +150,29 @@ PlanLease::Cache& PlanLease::cache() {
   return cache;
 }
 
-PlanLease::PlanLease(const OptimizerLists& lists) : entry_(cache().find(lists)) {
-  if (entry_ != nullptr) {
-    entry_->leased = true;
-    entry_->last_use = cache().now();
-    plan_ = entry_->plan.get();
-    elements_ = entry_->elements;
-    return;
-  }
+PlanLease::PlanLease(const OptimizerLists& lists) {
+  lease(cache().find(lists));
+  if (found()) return;
   const auto add = [this](int64_t word) {
     words_.push_back(word);
     return true;
   };
   if (!each_word(lists, add) || !dtypes_known(lists)) words_.clear();
+}
+
+void PlanLease::lease(Entry* entry) {
+  if (entry == nullptr) return;
+  entry_ = entry;
+  entry_->leased = true;
+  entry_->last_use = cache().now();
+  plan_ = entry_->plan.get();
+  elements_ = entry_->elements;
+}
+
+void PlanLease::find(int32_t kind, const fnn_optimizer_tensors& tensors) {
+  words_ = words_of(kind, tensors);
+  of_read_lists_ = true;
+  lease(cache().find(words_));
 }
 
 PlanLease::~PlanLease() {
@@ -138,7 +183,7 @@ void PlanLease::take(OwnedPlan plan, const OptimizerLists& lists, int64_t elemen
   plan_ = plan.get();
   elements_ = elements;
   // Reading them may have run Python code, which may have changed them.
-  const bool unchanged = !words_.empty() && matches(lists, words_);
+  const bool unchanged = of_read_lists_ || (!words_.empty() && matches(lists, words_));
   entry_ = on_given_arrays && unchanged ? cache().oldest() : nullptr;
   if (entry_ == nullptr) {
     own_ = std::move(plan);

@@ -3,7 +3,7 @@
 //
 // What is compared is all that a check depends on: the optimizer, each list's length, each array's address, dtype,
 // shape, strides and whether it is writable. Which objects hold them does not matter, so none are kept alive. The GIL
-// guards the cache.
+// guards the cache. NumPy's arrays are compared as they lie in their lists, those of other packages after they were read.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -47,6 +47,8 @@ class PlanLease {
   // Elements of the parameters.
   int64_t elements() const { return elements_; }
 
+  // Where none was found: the same for lists that were read, of arrays on a GPU.
+  void find(int32_t kind, const fnn_optimizer_tensors& tensors);
   // Where none was found: takes a new plan, and remembers it, if it works on the arrays that were given.
   void take(OwnedPlan plan, const OptimizerLists& lists, int64_t elements, bool on_given_arrays);
 
@@ -54,12 +56,14 @@ class PlanLease {
   struct Entry;
   class Cache;
   static Cache& cache();
+  void lease(Entry* entry);
 
   fnn_optimizer_plan* plan_ = nullptr;
   int64_t elements_ = 0;
   Entry* entry_ = nullptr;
   OwnedPlan own_;
   std::vector<int64_t> words_;  // where none was found: what the lists were before anybody read them
+  bool of_read_lists_ = false;  // but those that `find` compared
 };
 
 }  // namespace fusednn

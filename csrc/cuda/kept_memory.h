@@ -19,6 +19,23 @@ class KeptMemory {
     if (block_.data != nullptr && !in_graph_) give_back(block_);
   }
 
+  // For a list that goes on, on `stream`: whether what another stream wrote may not be there yet, so that it is to be
+  // written anew. Then the memory is given up. A capture of another stream's is not asked: whoever captures has waited.
+  cudaError_t leave_other_streams(cudaStream_t stream, bool* left) {
+    *left = false;
+    if (block_.data == nullptr) return cudaSuccess;
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (const cudaError_t e = cudaStreamIsCapturing(stream, &status); e != cudaSuccess) return e;
+    unsigned long long stream_id = 0;
+    if (const cudaError_t e = cudaStreamGetId(stream, &stream_id); e != cudaSuccess) return e;
+    if (stream_id == block_.stream_id || status != cudaStreamCaptureStatusNone) return cudaSuccess;
+    if (!in_graph_) give_back(block_);
+    block_ = {};
+    in_graph_ = false;
+    *left = true;
+    return cudaSuccess;
+  }
+
   // At least `bytes` of the current device, for work on `stream`; what it held is lost where it has to grow, or where it is
   // to be `rewritten` and a graph uses it. While a stream is captured nothing can be allocated:
   // cudaErrorStreamCaptureUnsupported.

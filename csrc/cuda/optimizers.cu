@@ -108,6 +108,9 @@ struct CudaOptimizerList {
   cudaError_t step(const OptimizerStep& p, const fnn_device_scalars& scalars, cudaStream_t stream) {
     int multiprocessors = 0;
     if (const cudaError_t e = multiprocessors_of_current(&multiprocessors); e != cudaSuccess) return e;
+    bool left = false;
+    if (const cudaError_t e = memory_.leave_other_streams(stream, &left); e != cudaSuccess) return e;
+    if (left) uploaded_.clear();
     if (const cudaError_t e = refresh(p, stream); e != cudaSuccess) {
       uploaded_.clear();
       return e;

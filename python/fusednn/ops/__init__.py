@@ -30,10 +30,10 @@ from fusednn.ops.batch_norm_stages import (
     batch_norm_statistics,
     merge_statistics,
 )
+from fusednn.ops.global_norm import global_norm
 from fusednn.ops.optimizer import (
     adagrad_step,
     adam_step,
-    global_norm,
     optimizer_step,
     rmsprop_step,
     sgd_step,

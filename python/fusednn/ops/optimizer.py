@@ -19,6 +19,8 @@ maximize : bool, default False
     Ascend instead of descend.
 grad_scale : float or None
     Gradients are divided by it (mixed precision).
+found_inf : array or None
+    On a GPU alone: where this number is not 0, nothing is changed, and `step` not counted.
 clip_value : float or None
     Gradients are clipped to ``[-clip_value, clip_value]``.
 max_norm_each : float or None
@@ -42,6 +44,11 @@ stochastic_rounding_seed : int in [0, 2**64) or None
     this seed, the step, the place in the list and the element, so that a run can be repeated.
     None: to nearest, ties to even. (torch has no such option.)
 
+Where the arrays are on a GPU, `lr`, `grad_scale`, `found_inf` and `step` may be arrays of one
+float32 there, which the kernel reads when it runs: so a step that was captured into a CUDA graph
+can be replayed with other numbers. `step` then holds the number of updates made so far, and the
+call adds 1 to it (PyTorch's ``capturable``); one array serves one call at a time.
+
 Parameters are float32, float64, float16 or bfloat16; gradients the same, or any of the three
 shorter types; states are float32, bfloat16 or float16 (squares of small gradients vanish in
 float16), all float64 for float64 parameters, or where it says so :class:`QuantizedState`, 8 bits.
@@ -58,6 +65,9 @@ from fusednn.ops.quantized_state import QuantizedState
 
 Arrays = Sequence[Array]
 States = Sequence[Array | QuantizedState]
+#: A number, or an array of one float32 on a GPU.
+Scalar = float | Array
+Steps = int | Sequence[int] | Array
 
 
 class StepOptions(TypedDict, total=False):
@@ -67,7 +77,8 @@ class StepOptions(TypedDict, total=False):
     weight_decay: float
     decoupled_weight_decay: bool | None
     maximize: bool
-    grad_scale: float | None
+    grad_scale: Scalar | None
+    found_inf: Array | None
     clip_value: float | None
     max_norm_each: float | None
     max_norm: float | None
@@ -83,14 +94,15 @@ def optimizer_step(
     params: Arrays,
     grads: Arrays,
     states: dict[str, States | None],
-    hyperparameters: dict[str, float | bool | None],
+    hyperparameters: dict[str, Scalar | bool | None],
     *,
-    step: int | Sequence[int],
+    step: Steps,
     convention: str = "torch",
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool | None = None,
     maximize: bool = False,
-    grad_scale: float | None = None,
+    grad_scale: Scalar | None = None,
+    found_inf: Array | None = None,
     clip_value: float | None = None,
     max_norm_each: float | None = None,
     max_norm: float | None = None,
@@ -113,8 +125,8 @@ def optimizer_step(
     hyperparameters : dict of str to float, bool or None
         Keyed by the names of ``_core.optimizer_hyperparameters(kind)``; None or absent: the
         convention's default; `lr` has none.
-    step : int or list of int
-        The number of this update, from 1 (onnx: from 0), for all arrays or for each.
+    step : int, list of int, or array
+        The number of this update, from 1 (onnx: from 0), for all arrays or for each; or see above.
 
     Returns
     -------
@@ -151,6 +163,7 @@ def optimizer_step(
         ema_momentum,
         low_precision_copies,
         stochastic_rounding_seed,
+        found_inf,
     )
 
 
@@ -159,8 +172,8 @@ def sgd_step(
     grads: Arrays,
     momentum_buffers: States | None,
     *,
-    step: int | Sequence[int],
-    lr: float,
+    step: Steps,
+    lr: Scalar,
     momentum: float = 0.0,
     dampening: float = 0.0,
     nesterov: bool = False,
@@ -219,8 +232,8 @@ def adagrad_step(
     grads: Arrays,
     sums: States,
     *,
-    step: int | Sequence[int],
-    lr: float,
+    step: Steps,
+    lr: Scalar,
     lr_decay: float = 0.0,
     eps: float | None = None,
     **options: Unpack[StepOptions],
@@ -273,8 +286,8 @@ def rmsprop_step(
     grads: Arrays,
     square_avgs: States,
     *,
-    step: int | Sequence[int],
-    lr: float,
+    step: Steps,
+    lr: Scalar,
     rho: float | None = None,
     eps: float | None = None,
     momentum: float = 0.0,
@@ -350,8 +363,8 @@ def adam_step(
     exp_avgs: States,
     exp_avg_sqs: States,
     *,
-    step: int | Sequence[int],
-    lr: float,
+    step: Steps,
+    lr: Scalar,
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float | None = None,
@@ -428,23 +441,3 @@ def adam_step(
         step=step,
         **options,
     )
-
-
-def global_norm(arrays: Arrays) -> float:
-    """L2 norm over all elements of all arrays, accumulated in double precision.
-
-    Parameters
-    ----------
-    arrays : list of ndarray
-        Of any shapes and supported dtypes; may be empty (0.0).
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    TypeError
-        For an array type or dtype that is not supported.
-    """
-    return _core.global_norm(arrays)
