@@ -1,0 +1,1 @@
+"""fusednn's kernels in PyTorch programs: `fusednn.torch.optim`."""
