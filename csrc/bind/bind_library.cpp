@@ -36,6 +36,26 @@ void register_library(py::module_& m) {
   m.def("compiler", [] { return std::string(fnn_compiler()); });
   m.def("cuda_build", [] { return std::string(fnn_cuda_build()); });
   m.def("cuda_reason", [] { return std::string(fnn_cuda_reason()); });
+  m.def("cuda_versions", [] {
+    int32_t driver = 0, runtime = 0;
+    check(fnn_cuda_versions(&driver, &runtime));
+    return py::make_tuple(driver, runtime);
+  });
+  m.def("cuda_device_count", [] {
+    int32_t count = 0;
+    check(fnn_cuda_device_count(&count));
+    return count;
+  });
+  m.def(
+      "cuda_describe",
+      [](int32_t device_id) {
+        char name[256];
+        int32_t capability = 0, multiprocessors = 0;
+        int64_t memory = 0;
+        check(fnn_cuda_describe(device_id, name, sizeof name, &capability, &multiprocessors, &memory));
+        return py::make_tuple(name, capability, multiprocessors, memory);
+      },
+      py::arg("device_id"));
 }
 
 }  // namespace fusednn

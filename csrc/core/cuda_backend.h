@@ -37,6 +37,8 @@ struct CudaOptimizerList;
 struct CudaBackend {
   int32_t version;  // kCudaBackendVersion
   CudaOutcome (*device_count)(int32_t* count);
+  // As CUDA writes versions, 13000 is 13.0; the driver's is 0 where there is none.
+  CudaOutcome (*versions)(int32_t* driver, int32_t* runtime);
   CudaOutcome (*describe)(int32_t device, CudaDevice* description);
   CudaOutcome (*leaky_relu)(const LeakyRelu&, const CudaPlace&);
   CudaOutcome (*batch_norm_forward)(const BatchNorm&, const CudaPlace&);
@@ -56,7 +58,7 @@ struct CudaBackend {
   CudaOutcome (*squared_norms)(const SquaredNorms&, const CudaPlace&);
 };
 
-constexpr int32_t kCudaBackendVersion = 1;
+constexpr int32_t kCudaBackendVersion = 2;
 
 // The symbol: const CudaBackend* fnn_cuda_backend().
 using CudaBackendEntry = const CudaBackend* (*)();

@@ -43,11 +43,23 @@ Loaded load() {
   if (backend == nullptr || backend->version != kCudaBackendVersion) {
     return {nullptr, "the CUDA kernels must be of the same version of fusednn as the rest. Received: " + path};
   }
+  return {backend, {}};
+}
+
+// The library, whether or not there is a GPU for it.
+const CudaBackend& cuda_library() {
+  static const Loaded loaded = load();
+  if (loaded.backend == nullptr) throw Failure{FNN_ERROR_DEVICE, loaded.error};
+  return *loaded.backend;
+}
+
+Loaded with_device() {
+  const CudaBackend& backend = cuda_library();
   int32_t count = 0;
-  const CudaOutcome outcome = backend->device_count(&count);
+  const CudaOutcome outcome = backend.device_count(&count);
   if (outcome.status != FNN_SUCCESS) return {nullptr, outcome.message};
   if (count == 0) return {nullptr, "this machine has no NVIDIA GPU that CUDA can see"};
-  return {backend, {}};
+  return {&backend, {}};
 }
 
 thread_local fnn_cuda_settings settings{};
@@ -55,9 +67,9 @@ thread_local fnn_cuda_settings settings{};
 }  // namespace
 
 const CudaBackend& cuda_backend() {
-  static const Loaded loaded = load();
-  if (loaded.backend == nullptr) throw Failure{FNN_ERROR_DEVICE, loaded.error};
-  return *loaded.backend;
+  static const Loaded usable = with_device();
+  if (usable.backend == nullptr) throw Failure{FNN_ERROR_DEVICE, usable.error};
+  return *usable.backend;
 }
 
 CudaPlace cuda_place(int32_t device_id) {
@@ -93,6 +105,10 @@ fnn_status fnn_cuda_set(const fnn_cuda_settings* given) {
 
 fnn_status fnn_cuda_device_count(int32_t* count) {
   return guarded([&] { require_done(cuda_backend().device_count(count)); });
+}
+
+fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime) {
+  return guarded([&] { require_done(cuda_library().versions(driver, runtime)); });
 }
 
 fnn_status fnn_cuda_describe(int32_t device_id, char* name, size_t name_size, int32_t* capability,

@@ -1,19 +1,48 @@
 // The table of functions of libfusednn_cuda.so.
 #include <stdio.h>
 
+#include <atomic>
+
 #include "cuda/drivers.h"
+#include "cuda/explain.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
 namespace {
 
-thread_local char message[512];
+thread_local char message[1024];
 
-CudaOutcome outcome(cudaError_t e, const char* what) {
+CudaOutcome outcome(cudaError_t e, const char* what, int device = 0) {
   if (e == cudaSuccess) return {FNN_SUCCESS, ""};
-  snprintf(message, sizeof message, "%s: %s (%s)", what, cudaGetErrorString(e), cudaGetErrorName(e));
+  cudaGetLastError();  // what is told is not told again to the next who asks
+  const int written =
+      snprintf(message, sizeof message, "%s: %s (%s)", what, cudaGetErrorString(e), cudaGetErrorName(e));
+  char advice[512];
+  explain(e, device, advice, sizeof advice);
+  if (advice[0] != '\0' && written > 0 && static_cast<size_t>(written) < sizeof message) {
+    snprintf(message + written, sizeof message - static_cast<size_t>(written), ": %s", advice);
+  }
   cudaGetLastError();
   return {e == cudaErrorMemoryAllocation ? FNN_ERROR_MEMORY : FNN_ERROR_DEVICE, message};
+}
+
+// Whether the kernels are written for the device; asked of the driver once.
+bool is_supported(int device) {
+  constexpr int kRemembered = 64;
+  static std::atomic<bool> supported[kRemembered];
+  const bool remembers = device < kRemembered;
+  if (remembers && supported[device].load(std::memory_order_relaxed)) return true;
+  const int capability = capability_of(device);
+  const bool good = capability == 0 || capability >= kLeastCapability;  // where it cannot be told, the launch tells
+  if (remembers && good && capability != 0) supported[device].store(true, std::memory_order_relaxed);
+  return good;
+}
+
+CudaOutcome refuse_capability(const char* what, int device) {
+  char reason[512];
+  explain_capability(device, reason, sizeof reason);
+  snprintf(message, sizeof message, "%s: %s", what, reason);
+  return {FNN_ERROR_DEVICE, message};
 }
 
 // f(stream) with the call's device chosen.
@@ -21,14 +50,24 @@ template <class F>
 CudaOutcome at(const CudaPlace& place, const char* what, const F& f) {
   int before = 0;
   cudaError_t e = cudaGetDevice(&before);
-  if (e != cudaSuccess) return outcome(e, what);
-  if (before != place.device && (e = cudaSetDevice(place.device)) != cudaSuccess) return outcome(e, what);
-  e = f(static_cast<cudaStream_t>(place.stream));
+  if (e != cudaSuccess) return outcome(e, what, place.device);
+  if (before != place.device && (e = cudaSetDevice(place.device)) != cudaSuccess) {
+    return outcome(e, what, place.device);
+  }
+  const bool supported = is_supported(place.device);
+  if (supported) e = f(static_cast<cudaStream_t>(place.stream));
+  const CudaOutcome result = supported ? outcome(e, what, place.device) : refuse_capability(what, place.device);
   if (before != place.device) cudaSetDevice(before);
-  return outcome(e, what);
+  return result;
 }
 
 CudaOutcome run_device_count(int32_t* count) { return outcome(cudaGetDeviceCount(count), "cudaGetDeviceCount"); }
+
+CudaOutcome run_versions(int32_t* driver, int32_t* runtime) {
+  cudaError_t e = cudaDriverGetVersion(driver);
+  if (e == cudaSuccess) e = cudaRuntimeGetVersion(runtime);
+  return outcome(e, "cudaDriverGetVersion");
+}
 
 CudaOutcome run_leaky_relu(const LeakyRelu& p, const CudaPlace& place) {
   return at(place, "leaky_relu", [&](cudaStream_t stream) { return leaky_relu(p, stream); });
@@ -52,7 +91,7 @@ CudaOutcome run_batch_norm(const BatchNorm& p, const CudaPlace& place) {
 CudaOutcome run_describe(int32_t device, CudaDevice* description) {
   cudaDeviceProp properties;
   const cudaError_t e = cudaGetDeviceProperties(&properties, device);
-  if (e != cudaSuccess) return outcome(e, "cudaGetDeviceProperties");
+  if (e != cudaSuccess) return outcome(e, "cudaGetDeviceProperties", device);
   snprintf(description->name, sizeof description->name, "%s", properties.name);
   description->capability = properties.major * 10 + properties.minor;
   description->multiprocessors = properties.multiProcessorCount;
@@ -64,6 +103,7 @@ CudaBackend make() {
   CudaBackend b{};
   b.version = kCudaBackendVersion;
   b.device_count = run_device_count;
+  b.versions = run_versions;
   b.describe = run_describe;
   b.batch_norm_forward = run_batch_norm<&BatchNormFunctions::forward>;
   b.batch_norm_backward = run_batch_norm<&BatchNormFunctions::backward>;

@@ -61,6 +61,8 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
     faults.allocation = value;
   } else if (n == "fail_launch") {
     faults.launch = value;
+  } else if (n == "launch_error") {
+    faults.launch_error = static_cast<cudaError_t>(value);
   } else {
     return false;
   }

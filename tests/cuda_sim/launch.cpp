@@ -225,7 +225,7 @@ void fence() {
 cudaError_t check_launch(const void* address, dim3 grid, dim3 block, size_t shared_bytes, bool cooperative) {
   const std::lock_guard<std::mutex> lock(device_mutex);
   if (settings.devices == 0) return noted(cudaErrorNoDevice);
-  if (faults.launch > 0 && --faults.launch == 0) return noted(cudaErrorLaunchOutOfResources);
+  if (faults.launch > 0 && --faults.launch == 0) return noted(faults.launch_error);
   const Problem problem = problem_of(grid, block, shared_bytes, cooperative);
   if (problem.error != cudaSuccess) report = name_of(address) + ": " + problem.message;
   return noted(problem.error);

@@ -5,25 +5,34 @@
 
 #define CUDART_VERSION 13000
 
-#define GPUSIM_ERRORS(X)                                                                              \
-  X(cudaSuccess, 0, "no error")                                                                       \
-  X(cudaErrorInvalidValue, 1, "invalid argument")                                                     \
-  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                    \
-  X(cudaErrorInitializationError, 3, "initialization error")                                          \
-  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                               \
-  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")  \
-  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                    \
-  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                     \
-  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                            \
-  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for execution on the device") \
-  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                   \
-  X(cudaErrorNotReady, 600, "device not ready")                                                       \
-  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                         \
-  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                    \
-  X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                        \
-  X(cudaErrorCooperativeLaunchTooLarge, 720, "too many blocks in cooperative launch")                 \
-  X(cudaErrorNotSupported, 801, "operation not supported")                                            \
-  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")       \
+#define GPUSIM_ERRORS(X)                                                                                   \
+  X(cudaSuccess, 0, "no error")                                                                            \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                                          \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                         \
+  X(cudaErrorInitializationError, 3, "initialization error")                                               \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                    \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")       \
+  X(cudaErrorDevicesUnavailable, 46, "CUDA-capable device(s) is/are busy or unavailable")                  \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                         \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                          \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                 \
+  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for execution on the device")      \
+  X(cudaErrorECCUncorrectable, 214, "uncorrectable ECC error encountered")                                 \
+  X(cudaErrorUnsupportedPtxVersion, 222, "the provided PTX was compiled with an unsupported toolchain.")   \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                        \
+  X(cudaErrorNotReady, 600, "device not ready")                                                            \
+  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                              \
+  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                         \
+  X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")                                \
+  X(cudaErrorAssert, 710, "device-side assert triggered")                                                  \
+  X(cudaErrorIllegalInstruction, 715, "an illegal instruction was encountered")                            \
+  X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                 \
+  X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                             \
+  X(cudaErrorCooperativeLaunchTooLarge, 720, "too many blocks in cooperative launch")                      \
+  X(cudaErrorNotSupported, 801, "operation not supported")                                                 \
+  X(cudaErrorSystemNotReady, 802, "system not yet initialized")                                            \
+  X(cudaErrorSystemDriverMismatch, 803, "system has unsupported display driver / cuda driver combination") \
+  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")            \
   X(cudaErrorUnknown, 999, "unknown error")
 
 enum cudaError_t {
@@ -101,6 +110,7 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream);

@@ -173,6 +173,7 @@ class DeviceArray:
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._base = simulator.functions.gpusim_allocate(self.nbytes + offset) or 0
         self.pointer = self._base + offset if self._base else 0
+        self.device = 0  # the number that others are told
         self._exports: list[object] = []
 
     def __del__(self) -> None:
@@ -201,7 +202,7 @@ class DeviceArray:
         return values
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return _CUDA, 0
+        return _CUDA, self.device
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
         is_bfloat = self.dtype.name == "bfloat16"
@@ -210,7 +211,7 @@ class DeviceArray:
         tensor = _DLTensor(
             self.pointer,
             _CUDA,
-            0,
+            self.device,
             len(self.shape),
             code,
             self.dtype.itemsize * 8,

@@ -38,6 +38,7 @@ inline Counts counts;
 // Countdowns: 1 makes the next allocation or launch fail; 0 none.
 struct Faults {
   int64_t allocation, launch;
+  cudaError_t launch_error = cudaErrorLaunchOutOfResources;  // of the launch that fails
 };
 inline Faults faults;
 

@@ -92,6 +92,9 @@ typedef struct fnn_cuda_settings {
 FNN_API fnn_status fnn_cuda_set(const fnn_cuda_settings* settings);
 /* How many devices there are. Fails with the reason where none can be used. */
 FNN_API fnn_status fnn_cuda_device_count(int32_t* count);
+/* The newest CUDA that the driver supports, 0 where there is no driver, and the one that the kernels were built with;
+ * 13000 is 13.0. Needs the kernels' library, no GPU. */
+FNN_API fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime);
 /* `name` has room for `name_size` bytes; `capability` is 90 for 9.0. */
 FNN_API fnn_status fnn_cuda_describe(int32_t device_id, char* name, size_t name_size, int32_t* capability,
                                      int32_t* multiprocessors, int64_t* memory);

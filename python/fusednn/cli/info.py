@@ -1,4 +1,4 @@
-"""Report version, instruction set, threads and CUDA."""
+"""Report version, instruction set, threads, CUDA and GPUs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,31 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{name:16}{value}")
 
 
+def _gpus() -> dict[str, str]:
+    """Return a line for each GPU, and CUDA's versions; or why none can be used."""
+    from fusednn import _core
+
+    found: dict[str, str] = {}
+    try:
+        driver, runtime = _core.cuda_versions()
+        supported = f"supports CUDA {_release(driver)}" if driver else "not found"
+        found["CUDA driver"] = f"{supported}; the kernels have the runtime of {_release(runtime)}"
+        for device in range(_core.cuda_device_count()):
+            name, capability, multiprocessors, memory = _core.cuda_describe(device)
+            found[f"cuda:{device}"] = (
+                f"{name}, capability {capability // 10}.{capability % 10}, "
+                f"{multiprocessors} multiprocessors, {memory / 2**30:.1f} GiB"
+            )
+    except RuntimeError as error:
+        found["GPU"] = f"none that can be used: {error}"
+    return found
+
+
+def _release(version: int) -> str:
+    """Return a version of CUDA as people write it: 13000 is 13.0."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
 def facts() -> dict[str, str]:
     """Return what the report says: names and values, in its order."""
     import fusednn
@@ -37,6 +62,7 @@ def facts() -> dict[str, str]:
         "available": ", ".join(fusednn.instruction_sets()),
         "threads": f"{fusednn.get_num_threads()} (from {_THREADS_FROM.get(source, source)})",
         "CUDA": f"{cuda}: {build['cuda_reason']}",
+        **_gpus(),
         "compiler": build["compiler"],
         "Python": build["python"],
         "NumPy": build["numpy"],
