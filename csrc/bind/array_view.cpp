@@ -2,12 +2,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <string>
 #include <utility>
 
 #include "bind/foreign_array.h"
 #include "bind/numpy_array.h"
+#include "bind/torch_tensor.h"
+#include "core/tensor.h"
 
 namespace fusednn {
 namespace {
@@ -46,32 +49,28 @@ int32_t dtype_of(const Name& name, py::handle array) {
   return dtype;
 }
 
-bool same_shape(py::handle a, py::handle b) {
-  const auto* pa = &fields(a);
-  const auto* pb = &fields(b);
-  if (pa->nd != pb->nd) return false;
-  for (int i = 0; i < pa->nd; ++i) {
-    if (pa->dimensions[i] != pb->dimensions[i]) return false;
-  }
-  return true;
+bool same_shape(const fnn_tensor& a, const fnn_tensor& b) {
+  return a.ndim == b.ndim && std::equal(a.shape, a.shape + a.ndim, b.shape);
 }
 
-// For arrays of one shape; element sizes may differ.
-bool same_layout(py::handle a, py::handle b) {
-  if (is_c_contiguous(a) && is_c_contiguous(b)) return true;
-  const auto* pa = &fields(a);
-  const auto* pb = &fields(b);
-  const auto size_a = py::reinterpret_borrow<py::array>(a).itemsize();
-  const auto size_b = py::reinterpret_borrow<py::array>(b).itemsize();
-  for (int i = 0; i < pa->nd; ++i) {
-    if (pa->dimensions[i] > 1 && pa->strides[i] * size_b != pb->strides[i] * size_a) return false;
-  }
-  return true;
+// Strides of NumPy's arrays are in bytes, those of tensors in elements.
+bool strides_are_of_elements(py::handle array) {
+  const auto& a = fields(array);
+  const auto size = py::reinterpret_borrow<py::array>(array).itemsize();
+  return std::all_of(a.strides, a.strides + a.nd, [size](auto stride) { return stride % size == 0; });
+}
+
+// With the memory layout of `model`, an array of the same shape.
+py::object numpy_copy_like(py::handle array, py::handle model) {
+  const py::object empty_like = py::module_::import("numpy").attr("empty_like");
+  py::object copy = empty_like(model, py::arg("dtype") = array.attr("dtype"));
+  copy[py::ellipsis()] = array;
+  return copy;
 }
 
 }  // namespace
 
-ArrayView::ArrayView(const Name& name, py::handle array) {
+ArrayView::ArrayView(const Name& name, py::handle array) : name_(name) {
   if (!is_array(array)) {
     if (!is_foreign_array(array)) {
       throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
@@ -91,20 +90,25 @@ ArrayView::ArrayView(const Name& name, py::handle array) {
   tensor_.flags = is_writable(a) ? 0 : FNN_READ_ONLY;
   if (!is_c_contiguous(a)) {
     const auto size = py::reinterpret_borrow<py::array>(array).itemsize();
-    for (int i = 0; i < a.nd; ++i) {
-      if (a.strides[i] % size != 0) {
-        throw py::value_error("`" + name + "` must have strides that are multiples of its element size, " +
-                              std::to_string(size) +
-                              ". Received: strides=" + py::str(array.attr("strides")).cast<std::string>());
-      }
-      strides_.push_back(a.strides[i] / size);
+    if (!strides_are_of_elements(array)) {
+      throw py::value_error("`" + name + "` must have strides that are multiples of its element size, " +
+                            std::to_string(size) +
+                            ". Received: strides=" + py::str(array.attr("strides")).cast<std::string>());
     }
+    for (int i = 0; i < a.nd; ++i) strides_.push_back(a.strides[i] / size);
     tensor_.strides = strides_.data();
   }
   present_ = true;
 }
 
 void ArrayView::view_foreign(const Name& name, py::handle array) {
+  if (!read_exchanged_array(name, array, tensor_)) view_capsule(name, array);
+  owner_ = py::reinterpret_borrow<py::object>(array);
+  present_ = true;
+  if (tensor_.device_type == FNN_CUDA) follow_stream_of(array, tensor_.device_id);
+}
+
+void ArrayView::view_capsule(const Name& name, py::handle array) {
   ForeignArray foreign = read_foreign_array(name, array);
   tensor_ = foreign.tensor;
   shape_ = std::move(foreign.shape);
@@ -113,9 +117,6 @@ void ArrayView::view_foreign(const Name& name, py::handle array) {
   tensor_.shape = shape_.data();
   tensor_.strides = strides_.empty() ? nullptr : strides_.data();
   memory_ = std::move(foreign.owner);
-  owner_ = py::reinterpret_borrow<py::object>(array);
-  present_ = true;
-  if (tensor_.device_type == FNN_CUDA) follow_stream_of(array, tensor_.device_id);
 }
 
 int64_t ArrayView::size() const {
@@ -128,11 +129,17 @@ ArrayView ArrayView::optional(const Name& name, py::handle array) {
   return array.is_none() ? ArrayView() : ArrayView(name, array);
 }
 
+ArrayView ArrayView::readable(const Name& name, py::handle array) {
+  const bool copied = is_array(array) && !is_c_contiguous(array) && !strides_are_of_elements(array);
+  return {name, copied ? py::object(array.attr("copy")("K")) : py::reinterpret_borrow<py::object>(array)};
+}
+
 ArrayView ArrayView::vector(const Name& name, py::handle array) {
-  if (is_array(array) && !is_c_contiguous(array)) {
-    return {name, array.attr("copy")("C")};
-  }
-  return {name, array};
+  ArrayView view = readable(name, array);
+  if (c_contiguous(view.tensor_)) return view;
+  if (is_array(array)) return {name, array.attr("copy")("C")};
+  if (is_torch_tensor(array)) return {name, contiguous_copy(array)};
+  return view;
 }
 
 ArrayView ArrayView::optional_vector(const Name& name, py::handle array) {
@@ -140,24 +147,20 @@ ArrayView ArrayView::optional_vector(const Name& name, py::handle array) {
 }
 
 ArrayView ArrayView::dense(const Name& name, py::handle array) {
-  if (is_array(array) && !is_c_contiguous(array)) {
-    // A copy in the same order of axes has the same strides just where there are no gaps.
-    const py::object copy = array.attr("copy")("K");
-    if (!same_layout(array, copy)) return {name, copy};
-  }
-  return {name, array};
+  ArrayView view = readable(name, array);
+  if (fusednn::dense(view.tensor_)) return view;
+  if (is_array(array)) return {name, array.attr("copy")("K")};
+  if (is_torch_tensor(array)) return {name, dense_copy(array)};
+  return view;
 }
 
-ArrayView ArrayView::like(const Name& name, py::handle array, py::handle model) {
-  if (!is_array(array) || !is_array(model) || (is_c_contiguous(array) && is_c_contiguous(model))) return {name, array};
-  if (same_shape(array, model) && !same_layout(array, model)) {
-    const py::object empty_like = py::module_::import("numpy").attr("empty_like");
-    const py::object copy = empty_like(model, py::arg("dtype") = array.attr("dtype"));
-    copy[py::ellipsis()] = array;
-    // Where the model itself has gaps, core/ refuses it by name.
-    if (same_layout(copy, model)) return {name, copy};
-  }
-  return {name, array};
+ArrayView ArrayView::laid_out_as(const ArrayView& model) && {
+  const bool fits = !same_shape(tensor_, model.tensor_) || same_layout(tensor_, model.tensor_);
+  // A model with gaps is refused by core/, by name.
+  if (fits || !fusednn::dense(model.tensor_)) return std::move(*this);
+  if (is_array(owner_) && is_array(model.owner_)) return {name_, numpy_copy_like(owner_, model.owner_)};
+  if (is_torch_tensor(owner_)) return {name_, copy_laid_out_as(owner_, model.tensor_)};
+  return std::move(*this);
 }
 
 template <class ReadItem>
@@ -192,7 +195,7 @@ ArrayList::ArrayList(const char* name, py::handle sequence, Read read_array) {
 ArrayList::ArrayList(const char* name, py::handle sequence, const ArrayList& model, bool laid_out_alike) {
   if (sequence.is_none()) return;
   read(name, sequence, &model, [&](const Name& at, py::handle item, size_t i) {
-    return laid_out_alike ? ArrayView::like(at, item, model.views_[i].array()) : ArrayView(at, item);
+    return laid_out_alike ? ArrayView::readable(at, item).laid_out_as(model.views_[i]) : ArrayView(at, item);
   });
 }
 

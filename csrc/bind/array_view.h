@@ -1,4 +1,5 @@
-// From a Python array to an fnn_tensor, without copying what is dense in memory. Arrays of other packages are never copied.
+// From a Python array to an fnn_tensor, without copying what is dense in memory. Only arrays of NumPy and PyTorch are ever
+// copied.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -16,6 +17,12 @@ namespace py = pybind11;
 class ArrayView {
  public:
   ArrayView() = default;  // of None
+  // The tensor points into the view: where it moves, its vectors' memory stays.
+  ArrayView(ArrayView&&) = default;
+  ArrayView& operator=(ArrayView&&) = default;
+  ArrayView(const ArrayView&) = delete;
+  ArrayView& operator=(const ArrayView&) = delete;
+  ~ArrayView() = default;
   ArrayView(const Name& name, py::handle array);
   static ArrayView as_it_is(const Name& name, py::handle array) { return {name, array}; }
 
@@ -26,8 +33,10 @@ class ArrayView {
   static ArrayView optional_vector(const Name& name, py::handle array);
   // Copied where its memory is not dense.
   static ArrayView dense(const Name& name, py::handle array);
+  // An input of any strides.
+  static ArrayView readable(const Name& name, py::handle array);
   // Copied where its memory is not laid out as that of `model`, an array of the same shape.
-  static ArrayView like(const Name& name, py::handle array, py::handle model);
+  ArrayView laid_out_as(const ArrayView& model) &&;
 
   const fnn_tensor* tensor() const { return present_ ? &tensor_ : nullptr; }
   py::handle array() const { return owner_; }
@@ -35,13 +44,16 @@ class ArrayView {
 
  private:
   void view_foreign(const Name& name, py::handle array);
+  void view_capsule(const Name& name, py::handle array);
 
   bool present_ = false;
+  Name name_{};
   fnn_tensor tensor_{};
   py::object owner_;
-  py::object memory_;             // of another package's array: what keeps its memory
-  std::vector<int64_t> shape_;    // of such an array
-  std::vector<int64_t> strides_;  // in elements; empty where the array is in C order
+  // Of an array that came through DLPack's capsule or the CUDA array interface: what keeps its memory, and its shape.
+  py::object memory_;
+  std::vector<int64_t> shape_;
+  std::vector<int64_t> strides_;  // in elements; empty where the array is in C order, or has its own
 };
 
 // Views of a sequence of arrays, kept side by side for the C API.

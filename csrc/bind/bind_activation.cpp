@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "bind/array_view.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
@@ -7,16 +9,19 @@ namespace fusednn {
 namespace {
 
 void leaky_relu(py::handle x, py::handle negative_slope, py::handle out) {
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView y("out", out);
+  const ArrayView input = std::move(any_x).laid_out_as(y);
   const double slope = real("negative_slope", negative_slope);
   run(y.size(), [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
 }
 
 void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slope, py::handle out) {
-  const ArrayView gradient = ArrayView::like("grad", grad, out);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_grad = ArrayView::readable("grad", grad);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView grad_x("out", out);
+  const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
+  const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const double slope = real("negative_slope", negative_slope);
   run(grad_x.size(),
       [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });

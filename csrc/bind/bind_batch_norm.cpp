@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bind/array_view.h"
@@ -27,8 +28,9 @@ void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running
   o.momentum = real("momentum", momentum);
   o.eps = real("eps", eps);
   o.unbiased_running_var = flag("unbiased_running_var", unbiased_running_var);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView y("out", out);
+  const ArrayView input = std::move(any_x).laid_out_as(y);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::optional("running_mean", running_mean);
@@ -45,9 +47,11 @@ void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, 
               py::handle negative_slope, py::handle channel_axis, py::handle out, py::handle grad_gamma,
               py::handle grad_beta) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  const ArrayView gradient = ArrayView::like("grad", grad, out);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_grad = ArrayView::readable("grad", grad);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView grad_x("out", out);
+  const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
+  const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView m = ArrayView::vector("mean", mean);
@@ -64,9 +68,11 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
                           py::handle negative_slope, py::handle channel_axis, py::handle out, py::handle grad_gamma,
                           py::handle grad_beta) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  const ArrayView gradient = ArrayView::like("grad", grad, out);
-  const ArrayView output = ArrayView::like("y", y, out);
+  ArrayView any_grad = ArrayView::readable("grad", grad);
+  ArrayView any_y = ArrayView::readable("y", y);
   const ArrayView grad_x("out", out);
+  const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
+  const ArrayView output = std::move(any_y).laid_out_as(grad_x);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
@@ -82,8 +88,9 @@ void inference(py::handle x, py::handle gamma, py::handle beta, py::handle runni
                py::handle eps, py::handle negative_slope, py::handle channel_axis, py::handle out) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
   o.eps = real("eps", eps);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView y("out", out);
+  const ArrayView input = std::move(any_x).laid_out_as(y);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::vector("running_mean", running_mean);
@@ -98,9 +105,11 @@ void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::han
                         py::handle out, py::handle grad_gamma, py::handle grad_beta) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
   o.eps = real("eps", eps);
-  const ArrayView gradient = ArrayView::like("grad", grad, out);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_grad = ArrayView::readable("grad", grad);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView grad_x("out", out);
+  const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
+  const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::vector("running_mean", running_mean);
@@ -148,8 +157,9 @@ int64_t merge_statistics(py::handle list, py::handle mean, py::handle m2) {
 void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, py::handle beta,
            py::handle negative_slope, py::handle channel_axis, py::handle out) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView y("out", out);
+  const ArrayView input = std::move(any_x).laid_out_as(y);
   const ArrayView m = ArrayView::vector("mean", mean);
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
@@ -164,7 +174,7 @@ void backward_reduce(py::handle grad, py::handle x, py::handle gamma, py::handle
                      py::handle sum_grad_xhat) {
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
   const ArrayView input = ArrayView::dense("x", x);
-  const ArrayView gradient = ArrayView::like("grad", grad, input.array());
+  const ArrayView gradient = ArrayView::readable("grad", grad).laid_out_as(input);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView m = ArrayView::vector("mean", mean);
@@ -182,9 +192,11 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
                     py::handle negative_slope, py::handle channel_axis, py::handle out) {
   const int64_t n = integer("count", count);
   const fnn_batch_norm_options o = options(channel_axis, negative_slope);
-  const ArrayView gradient = ArrayView::like("grad", grad, out);
-  const ArrayView input = ArrayView::like("x", x, out);
+  ArrayView any_grad = ArrayView::readable("grad", grad);
+  ArrayView any_x = ArrayView::readable("x", x);
   const ArrayView grad_x("out", out);
+  const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
+  const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView m = ArrayView::vector("mean", mean);

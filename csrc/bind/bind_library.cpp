@@ -6,6 +6,7 @@
 #include "bind/array_view.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
+#include "bind/torch_tensor.h"
 
 namespace fusednn {
 
@@ -35,6 +36,8 @@ void register_library(py::module_& m) {
   m.def("version", [] { return std::string(fnn_version()); });
   m.def("compiler", [] { return std::string(fnn_compiler()); });
   m.def("cuda_build", [] { return std::string(fnn_cuda_build()); });
+  // For tests of how tensors of older PyTorch releases are read.
+  m.def("use_exchange_api", &use_exchange_api, py::arg("use"));
   m.def("cuda_reason", [] { return std::string(fnn_cuda_reason()); });
   m.def("cuda_versions", [] {
     int32_t driver = 0, runtime = 0;

@@ -1,4 +1,4 @@
-// DLPack's memory layout (https://dmlc.github.io/dlpack/latest/c_api.html, version 1.1), as far as arrays are read here. Its
+// DLPack's memory layout (https://dmlc.github.io/dlpack/latest/c_api.html, version 1.3), as far as arrays are read here. Its
 // structs may be declared anywhere: it is their layout that programs agree on, and tests compare it with another
 // package's.
 #pragma once
@@ -51,5 +51,23 @@ struct ManagedVersioned {
   Tensor tensor;
 };
 constexpr uint64_t kReadOnly = 1;
+
+// In a capsule named "dlpack_exchange_api", the attribute `__dlpack_c_exchange_api__` of types that offer it. Every
+// function returns 0, or -1 with a Python exception set.
+struct ExchangeHeader {
+  Version version;
+  ExchangeHeader* previous;  // of an older major version, or null
+};
+
+struct ExchangeApi {
+  ExchangeHeader header;
+  int (*allocate)(Tensor* prototype, ManagedVersioned** out, void* error_context,
+                  void (*set_error)(void* error_context, const char* kind, const char* message));
+  int (*managed_from_object)(void* object, ManagedVersioned** out);
+  int (*managed_to_object)(ManagedVersioned* managed, void** object);
+  // Owned by the object, and valid as long as nobody changes it. May be null.
+  int (*tensor_from_object)(void* object, Tensor* out);
+  int (*current_stream)(int32_t device_type, int32_t device_id, void** stream);
+};
 
 }  // namespace fusednn::dlpack

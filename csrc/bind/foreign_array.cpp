@@ -5,6 +5,7 @@
 
 #include "bind/dlpack.h"
 #include "bind/numpy_array.h"
+#include "bind/torch_tensor.h"
 
 namespace fusednn {
 namespace {
@@ -17,14 +18,16 @@ void* address(uintptr_t number) {
   return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
 }
 
-int32_t dtype_of(const Name& name, const dlpack::DataType& type) {
+int32_t dtype_of(const Name& name, py::handle array, const dlpack::DataType& type) {
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 32) return FNN_FLOAT32;
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 64) return FNN_FLOAT64;
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 16) return FNN_FLOAT16;
   if (type.lanes == 1 && type.code == dlpack::kBFloat && type.bits == 16) return FNN_BFLOAT16;
-  throw py::type_error("`" + name + "` must be float32, float64, float16 or bfloat16. Received: DLPack type code " +
-                       std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits, " +
-                       std::to_string(type.lanes) + " lanes");
+  const std::string received = py::hasattr(array, "dtype")
+                                   ? "dtype=" + py::str(array.attr("dtype")).cast<std::string>()
+                                   : "DLPack type code " + std::to_string(type.code) + " of " +
+                                         std::to_string(type.bits) + " bits, " + std::to_string(type.lanes) + " lanes";
+  throw py::type_error("`" + name + "` must be float32, float64, float16 or bfloat16. Received: " + received);
 }
 
 void set_device(const Name& name, const dlpack::Device& device, fnn_tensor& tensor) {
@@ -43,10 +46,35 @@ void set_device(const Name& name, const dlpack::Device& device, fnn_tensor& tens
   }
 }
 
-void fill(const Name& name, const dlpack::Tensor& from, ForeignArray& to) {
-  to.tensor.dtype = dtype_of(name, from.dtype);
-  set_device(name, from.device, to.tensor);
-  to.tensor.data = static_cast<char*>(from.data) + from.byte_offset;
+int64_t elements(const dlpack::Tensor& tensor) {
+  int64_t count = 1;
+  for (int32_t i = 0; i < tensor.ndim; ++i) count *= tensor.shape[i];
+  return count;
+}
+
+// In C order and of at least one axis.
+bool in_order(const dlpack::Tensor& tensor) {
+  int64_t expected = 1;
+  for (int32_t i = tensor.ndim - 1; i >= 0; --i) {
+    if (tensor.strides[i] != expected) return false;
+    expected *= tensor.shape[i];
+  }
+  return tensor.ndim > 0;
+}
+
+// Everything but shape and strides.
+void fill(const Name& name, py::handle array, const dlpack::Tensor& from, fnn_tensor& to) {
+  to.dtype = dtype_of(name, array, from.dtype);
+  set_device(name, from.device, to);
+  // Wrappers of other arrays, and what stands for arrays while a program is traced.
+  if (from.data == nullptr && elements(from) > 0) {
+    throw py::type_error("`" + name + "` must have memory of its own. Received: one without, type=" + type_name(array));
+  }
+  to.data = from.data == nullptr ? nullptr : static_cast<char*>(from.data) + from.byte_offset;
+}
+
+void fill(const Name& name, py::handle array, const dlpack::Tensor& from, ForeignArray& to) {
+  fill(name, array, from, to.tensor);
   to.shape.assign(from.shape, from.shape + from.ndim);
   if (from.strides != nullptr) to.strides.assign(from.strides, from.strides + from.ndim);
 }
@@ -91,8 +119,15 @@ ManagedTensor* consume(const py::object& capsule, const char* name, const char* 
   return managed;
 }
 
-ForeignArray through_dlpack(const Name& name, py::handle array) {
+ForeignArray through_dlpack(const Name& name, py::handle given) {
   ForeignArray result{};
+  auto array = py::reinterpret_borrow<py::object>(given);
+  if (is_torch_tensor(array)) {
+    require_not_recorded(name, array);
+    require_not_negated(name, array);
+    // One that requires gradients is not handed out, not even where nothing records; what is detached shares its memory.
+    array = array.attr("detach")();
+  }
   const py::object capsule = exported(name, array);
   if (PyCapsule_IsValid(capsule.ptr(), kVersioned) != 0) {
     const auto* managed =
@@ -102,12 +137,12 @@ ForeignArray through_dlpack(const Name& name, py::handle array) {
                            std::to_string(managed->version.major));
     }
     if ((managed->flags & dlpack::kReadOnly) != 0) result.tensor.flags = FNN_READ_ONLY;
-    fill(name, managed->tensor, result);
+    fill(name, array, managed->tensor, result);
   } else {
     const auto* managed = consume<dlpack::Managed>(capsule, kCapsule, "used_dltensor", result.owner);
     // Without a version there is no word on whether the array may be written.
     result.tensor.flags = FNN_READ_ONLY;
-    fill(name, managed->tensor, result);
+    fill(name, array, managed->tensor, result);
   }
   return result;
 }
@@ -157,6 +192,11 @@ std::string package_of(py::handle array) {
 }
 
 uintptr_t current_stream(py::handle array, int32_t device_id) {
+  if (const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()))) {
+    void* stream = nullptr;
+    if (api->current_stream(dlpack::kCuda, device_id, &stream) != 0) throw py::error_already_set();
+    return reinterpret_cast<uintptr_t>(stream);
+  }
   const std::string package = package_of(array);
   if (package == "torch") {
     const py::object cuda = py::module_::import("torch.cuda");
@@ -178,6 +218,25 @@ bool is_foreign_array(py::handle object) {
   const py::handle type = py::type::handle_of(object);
   return (py::hasattr(type, "__dlpack__") && py::hasattr(type, "__dlpack_device__")) ||
          py::hasattr(type, "__cuda_array_interface__");
+}
+
+bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor) {
+  const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()));
+  if (api == nullptr) return false;
+  require_not_recorded(name, array);
+  dlpack::Tensor from{};
+  if (api->tensor_from_object(array.ptr(), &from) != 0) {
+    const py::error_already_set error;  // takes the exception over
+    throw py::type_error("`" + name + "` must be a dense tensor with memory of its own. Received: " +
+                         py::str(error.value()).cast<std::string>());
+  }
+  if (from.device.type == dlpack::kCuda) require_cuda(name, array);
+  fill(name, array, from, tensor);
+  if (!in_order(from)) require_not_negated(name, array);
+  tensor.ndim = from.ndim;
+  tensor.shape = from.shape;
+  tensor.strides = from.strides;
+  return true;
 }
 
 ForeignArray read_foreign_array(const Name& name, py::handle array) {

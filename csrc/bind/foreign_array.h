@@ -1,4 +1,5 @@
-// Arrays of other packages: whatever has `__dlpack__` (PyTorch, CuPy, JAX, ...) or `__cuda_array_interface__`.
+// Arrays of other packages: PyTorch's tensors through C, whatever has `__dlpack__` (CuPy, JAX, PyTorch before 2.10, ...)
+// or `__cuda_array_interface__`.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -19,6 +20,10 @@ struct ForeignArray {
 };
 
 bool is_foreign_array(py::handle object);
+
+// The array as its package's exchange API describes it, with shape and strides that belong to the array; false where
+// there is no such API for its type. Throws as read_foreign_array does.
+bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor);
 
 // Throws Python's exception for a dtype or device that is not known.
 ForeignArray read_foreign_array(const Name& name, py::handle array);

@@ -4,11 +4,14 @@ Arrays are NumPy's, of dtype float32, float64, float16, or bfloat16 (from ml_dty
 another package that have ``__dlpack__`` (PyTorch, CuPy, JAX, ...) or ``__cuda_array_interface__``;
 all arrays of a call are on one device. Results are new arrays of the same package, where that is
 NumPy, PyTorch or CuPy, or go to ``out=``: the main result alone (``y``, ``grad_x``) or a tuple of
-all of them. Arrays of other packages are never copied: they must be laid out as the result is.
-``out`` may be an input itself (in place) and must not overlap one partly. Inputs of any strides are
-taken: those whose memory is not laid out as that of the result are copied first. Data may be
-misaligned. Per-channel arrays (``gamma``, ``beta``, ``mean``, ``inv_std``, running statistics) are
-float32, or float64 where ``x`` is float64.
+all of them. ``out`` may be an input itself (in place) and must not overlap one partly. Inputs of
+any strides are taken from NumPy and PyTorch: those whose memory is not laid out as that of the
+result are copied first; arrays of other packages are never copied and must be laid out as the
+result is. Data may be misaligned. PyTorch's autograd does not see these functions
+(``fusednn.torch`` has some that it does see): tensors that require gradients are refused unless
+under ``torch.no_grad()``, and a tensor that is written keeps its version counter. Per-channel
+arrays (``gamma``, ``beta``, ``mean``, ``inv_std``, running statistics) are float32, or float64
+where ``x`` is float64.
 
 Every function releases the GIL while it computes, except for a few microseconds of work, may be
 called from several threads at once, gives the same bits on every instruction set and for every

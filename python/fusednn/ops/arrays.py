@@ -33,6 +33,9 @@ def package_of(name: str, value: object) -> Any:
     package = type(value).__module__.partition(".")[0]
     if package in ALLOCATING and hasattr(value, "__dlpack__"):
         return sys.modules[package]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):  # a subclass defined elsewhere
+        return torch
     if hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__"):
         raise TypeError(
             f"`{name}` must be an array of NumPy, CuPy or PyTorch where results are allocated: "
