@@ -263,8 +263,8 @@ bad("sgd_step", TypeError, "`params`.*float32.*float64",
     params=lambda a: [a.p[0], *(p.astype(float) for p in a.p[1:])],
     grads=lambda a: [a.g[0], *(g.astype(float) for g in a.g[1:])],
     momentum_buffers=lambda a: [a.s1[0], *(s.astype(float) for s in a.s1[1:])])  # fmt: skip
-bad("rmsprop_step", TypeError, r"`square_avgs\[0\]`.*float32.*float16",
-    square_avgs=lambda a: [s.astype(np.float16) for s in a.s1])  # fmt: skip
+bad("rmsprop_step", TypeError, r"`square_avgs\[0\]`.*float32.*float64",
+    square_avgs=lambda a: [s.astype(np.float64) for s in a.s1])  # fmt: skip
 bad("adam_step", TypeError, r"`low_precision_copies\[0\]`.*float16.*float32",
     low_precision_copies=lambda a: a.s3)  # fmt: skip
 bad("global_norm", TypeError, r"`arrays\[1\]`.*int64", arrays=lambda a: [a.x, np.arange(3)])
