@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusednn._serialization import Registry, serialize
+from fusednn.optimizers import schedules
 from fusednn.optimizers.adagrad import Adagrad
 from fusednn.optimizers.adam import Adam, AdamW
 from fusednn.optimizers.base import Optimizer
@@ -21,7 +22,9 @@ __all__ = [
     "Optimizer",
     "RMSProp",
     "RMSprop",
+    "deserialize",
     "get",
+    "schedules",
     "serialize",
 ]
 
@@ -45,3 +48,6 @@ def get(identifier: Any) -> Optimizer:
         It is none of these.
     """
     return _registry.get(identifier)
+
+
+deserialize = get

@@ -7,13 +7,13 @@ import math
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fusednn import ops
 from fusednn._arguments import check_number, check_optional_number
 from fusednn._serialization import Configurable
+from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gradients
+from fusednn.optimizers.learning_rate import Rate
 from fusednn.optimizers.options import Array, LearningRate, State
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
 
@@ -35,8 +35,8 @@ class Optimizer(Configurable):
     Parameters
     ----------
     learning_rate
-        A number >= 0, or a function (or object) that returns it when called with the number of
-        steps already taken. Keras calls plain functions without argument.
+        A number >= 0, or a function or one of `optimizers.schedules` that returns it when called
+        with the number of steps already taken. Keras calls plain functions without argument.
     weight_decay
         Decay per unit of learning rate, >= 0, or None.
     clipnorm
@@ -61,6 +61,9 @@ class Optimizer(Configurable):
         Defaults to the class name in lower case (Keras: "SGD" for that one).
     lr
         Keras 2's name of `learning_rate`.
+    decay
+        Keras 2's: >= 0, the learning rate is divided by ``1 + decay * steps taken``. (Keras 3
+        ignores it with a warning; the configuration holds it only where it is set.)
 
     Raises
     ------
@@ -101,6 +104,7 @@ class Optimizer(Configurable):
         quantized_states: bool = False,
         name: str | None = None,
         lr: LearningRate | None = None,
+        decay: float | None = None,
     ) -> None:
         if lr is not None:
             default = inspect.signature(type(self)).parameters["learning_rate"].default
@@ -123,7 +127,7 @@ class Optimizer(Configurable):
                 f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
             )
         self.name = name or type(self).__name__.lower()
-        self._learning_rate = _checked_learning_rate(learning_rate)
+        self._rate = Rate(learning_rate, decay or 0.0)
         self.weight_decay = check_optional_number("weight_decay", weight_decay, minimum=0)
         self.clipnorm = check_optional_number("clipnorm", clipnorm, minimum=0)
         self.clipvalue = check_optional_number("clipvalue", clipvalue, minimum=0)
@@ -135,7 +139,7 @@ class Optimizer(Configurable):
         self._iterations = 0
         self._exempt = DecayExclusion()
         self._slots: Slots | None = None
-        self._latest: _Call | None = None
+        self._latest: Call | None = None
 
     # What a subclass defines.
 
@@ -168,26 +172,26 @@ class Optimizer(Configurable):
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next step. Settable, unless it follows a schedule, as in Keras."""
-        if callable(self._learning_rate):
-            rate = self._learning_rate(self._iterations)
-            return check_number("learning_rate", rate, minimum=0)
-        return self._learning_rate
+        """Learning rate of the next step, before `decay`.
+
+        Settable, to a number unless it follows a schedule, as in Keras.
+        """
+        return self._rate.before_decay(self._iterations)
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:
-        if callable(self._learning_rate) and not callable(value):
-            raise TypeError(
-                "`learning_rate` follows a schedule and cannot be set to a number: make the "
-                f"optimizer with a number instead. Received: learning_rate={value!r}"
-            )
-        self._learning_rate = _checked_learning_rate(value)
+        self._rate.replace(value)
 
     lr = learning_rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments; a schedule is returned as the object that it is."""
-        config = super().get_config() | {"learning_rate": self._learning_rate}
+        """Return the constructor arguments.
+
+        A schedule is a dictionary; a plain function is returned as the object that it is.
+        """
+        config = super().get_config() | {"learning_rate": self._rate.config()}
+        if self._rate.decay:
+            config["decay"] = self._rate.decay
         return config | {"quantized_states": True} if self.quantized_states else config
 
     @property
@@ -291,7 +295,7 @@ class Optimizer(Configurable):
                 f"Received: {len(grads)} gradients, {len(variables)} variables"
             )
         if self._slots is None:
-            _check_gradients(grads, variables)
+            check_gradients(grads, variables)
             self.build(variables)
         assert self._slots is not None
         if (
@@ -299,10 +303,10 @@ class Optimizer(Configurable):
             and all(map(operator.is_, variables, self._slots.variables))
             and not any(grad is None for grad in grads)
         ):
-            lists = _by_group(self._slots.groups, grads)
+            lists = by_group(self._slots.groups, grads)
             self._update(self._slots, self._slots.groups, grads, lists)
             if isinstance(grads, tuple) and isinstance(variables, tuple):
-                self._latest = _Call(grads, variables, lists)
+                self._latest = Call(grads, variables, lists)
         else:
             self._update_some(self._slots, grads, variables)
         self._slots.constrain([v for v, g in zip(variables, grads, strict=True) if g is not None])
@@ -347,7 +351,7 @@ class Optimizer(Configurable):
             warnings.warn(f"No gradient was given for {', '.join(missing)}.", stacklevel=3)
         every = [given.get(position) for position in range(len(slots.variables))]
         groups = slots.grouped(sorted(given))
-        self._update(slots, groups, every, _by_group(groups, every))
+        self._update(slots, groups, every, by_group(groups, every))
 
     def _update(
         self,
@@ -357,7 +361,11 @@ class Optimizer(Configurable):
         lists: Sequence[list[Array]],
     ) -> None:
         step = self._iterations + 1
-        options: dict[str, Any] = {"convention": "keras", "step": step, "lr": self.learning_rate}
+        options: dict[str, Any] = {
+            "convention": "keras",
+            "step": step,
+            "lr": self._rate.after(step - 1),
+        }
         # What is not set is left out: each option takes a tenth of a small step's time.
         if self.clipvalue:
             options["clip_value"] = self.clipvalue
@@ -369,7 +377,7 @@ class Optimizer(Configurable):
             options["ema_momentum"] = self.ema_momentum
         if len(groups) > 1:
             # A call that fails must not come after one that did not.
-            _check_gradients(grads, slots.variables)
+            check_gradients(grads, slots.variables)
         if len(groups) > 1 and self.global_clipnorm:
             # The norm spans the groups, so no single call can take it.
             norm = ops.global_norm([grad for grad in grads if grad is not None])
@@ -385,52 +393,6 @@ class Optimizer(Configurable):
             self.step(group.params, grads_of_group, group.states, **options, **own)
         if slots.averages is not None:
             # The kernel, too, sets the average to the variable at the first step.
-            _average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
+            average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
             if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
                 self.finalize_variable_values(slots.variables)
-
-
-class _Call(NamedTuple):
-    """A step of all variables, from gradients that lie in the same arrays every time."""
-
-    grads: tuple[Array | None, ...]
-    variables: tuple[Variable, ...]
-    #: The gradients as the groups' kernel calls take them: the same lists, for the kernel too.
-    lists: list[list[Array]]
-
-
-def _by_group(groups: Sequence[Group], grads: Sequence[Array | None]) -> list[list[Array]]:
-    lists = [[grads[position] for position in group.positions] for group in groups]
-    return cast("list[list[Array]]", lists)
-
-
-def _average_untouched(slots: Slots, groups: Sequence[Group], momentum: float) -> None:
-    """Move the averages of the variables that got no gradient, as Keras does."""
-    assert slots.averages is not None
-    touched = {position for group in groups for position in group.positions}
-    for position, variable in enumerate(slots.variables):
-        if position not in touched:
-            average = slots.averages[position]
-            np.multiply(average, momentum, out=average)
-            np.add(average, variable.value * (1.0 - momentum), out=average)
-
-
-def _checked_learning_rate(value: LearningRate) -> LearningRate:
-    return value if callable(value) else check_number("learning_rate", value, minimum=0)
-
-
-def _check_gradients(grads: Sequence[Array | None], variables: Sequence[Variable]) -> None:
-    """Check what the kernel would, where more than its one call is at stake."""
-    for i, (grad, variable) in enumerate(zip(grads, variables, strict=True)):
-        if grad is None:
-            continue
-        if not isinstance(grad, np.ndarray) or grad.dtype != variable.dtype:
-            raise TypeError(
-                f"`grads[{i}]` must be an array of the dtype {variable.dtype} of "
-                f"`{variable.path}`. Received: {getattr(grad, 'dtype', type(grad).__name__)}"
-            )
-        if grad.shape != variable.shape:
-            raise ValueError(
-                f"`grads[{i}]` must have the shape {variable.shape} of `{variable.path}`. "
-                f"Received: shape {grad.shape}"
-            )

@@ -30,6 +30,7 @@ class CommonOptions(TypedDict, total=False):
     quantized_states: bool
     name: str | None
     lr: LearningRate | None
+    decay: float | None
 
 
 class OptimizerOptions(CommonOptions, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,13 +31,13 @@ class DecayExclusion:
     """Which variables are exempt from weight decay: listed ones, and those with certain names."""
 
     def __init__(self, variables: Iterable[Variable] = (), patterns: Iterable[str] = ()) -> None:
-        self._variables = {id(variable): variable for variable in variables}
+        self._variables = list(variables)
         joined = "|".join(patterns)
         self._pattern = re.compile(joined) if joined else None
 
     def __contains__(self, variable: Variable) -> bool:
         named = self._pattern is not None and self._pattern.search(variable.name) is not None
-        return named or id(variable) in self._variables
+        return named or any(variable is exempt for exempt in self._variables)
 
 
 class Slots:
@@ -96,14 +96,19 @@ class Slots:
             if use_ema
             else None
         )
-        # Each constrained variable with an array for intermediate results.
-        self._constrained = {
-            id(variable): np.empty_like(variable.value)
-            for variable in self.variables
+        # What constraints use for intermediate results, by position.
+        self._work = {
+            position: np.empty_like(variable.value)
+            for position, variable in enumerate(self.variables)
             if variable.constraint is not None
         }
         #: The groups of a step of all variables.
         self.groups = self.grouped(range(len(self.variables)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy has variables of its own.
+        self.__dict__.update(state)
+        self._positions = {id(variable): i for i, variable in enumerate(self.variables)}
 
     def position(self, variable: Variable) -> int:
         """Return the place of a variable; raise ValueError where it is unknown."""
@@ -117,11 +122,11 @@ class Slots:
 
     def constrain(self, variables: Sequence[Variable]) -> None:
         """Apply the constraints of those of `variables` that have one."""
-        if not self._constrained:
+        if not self._work:
             return
         for variable in variables:
             if variable.constraint is not None:
-                variable.constraint.apply(variable.value, self._constrained[id(variable)])
+                variable.constraint.apply(variable.value, self._work[self.position(variable)])
 
     def grouped(self, positions: Iterable[int]) -> list[Group]:
         """Return the groups of a step of some variables."""

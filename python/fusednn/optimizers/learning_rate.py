@@ -1,0 +1,59 @@
+"""The learning rate of an optimizer: a number or a schedule, and Keras 2's `decay`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fusednn._arguments import check_number
+from fusednn.optimizers import schedules
+from fusednn.optimizers.options import LearningRate
+from fusednn.optimizers.schedules import LearningRateSchedule
+
+
+class Rate:
+    """What an optimizer asks for its rate.
+
+    Parameters
+    ----------
+    value
+        A number >= 0, a function of the steps taken, or the configuration of a schedule.
+    decay
+        >= 0: the rate is divided by ``1 + decay * steps``.
+    """
+
+    def __init__(self, value: LearningRate | Mapping[str, Any], decay: float = 0.0) -> None:
+        self._value = _checked(value)
+        self.decay = check_number("decay", decay, minimum=0)
+
+    def before_decay(self, steps: int) -> float:
+        """Return the number, or the schedule's after so many steps."""
+        if callable(self._value):
+            return check_number("learning_rate", self._value(steps), minimum=0)
+        return self._value
+
+    def after(self, steps: int) -> float:
+        """Return the rate of the step that comes after so many."""
+        rate = self.before_decay(steps)
+        return rate / (1 + self.decay * steps) if self.decay else rate
+
+    def replace(self, value: LearningRate) -> None:
+        """Take another value; TypeError for a number where there is a schedule, as in Keras."""
+        if callable(self._value) and not callable(value):
+            raise TypeError(
+                "`learning_rate` follows a schedule and cannot be set to a number: make the "
+                f"optimizer with a number instead. Received: learning_rate={value!r}"
+            )
+        self._value = _checked(value)
+
+    def config(self) -> Any:
+        """Return the number, the configuration of a schedule, or another function itself."""
+        if isinstance(self._value, LearningRateSchedule):
+            return schedules.serialize(self._value)
+        return self._value
+
+
+def _checked(value: LearningRate | Mapping[str, Any]) -> LearningRate:
+    if isinstance(value, Mapping):
+        return schedules.deserialize(value)
+    return value if callable(value) else check_number("learning_rate", value, minimum=0)
