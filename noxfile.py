@@ -115,12 +115,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX."""
+    """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of the tests for GPUs."""
     install_package(session, *groups("peers"))
     # A test whose peer cannot be imported would be skipped.
     imports = "import torch, keras, jax, optax, onnx, mlx.optimizers"
     session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
-    run_pytest(session, "tests/peers")
+    # What is for GPUs runs on stand-ins here: PyTorch's CPU tensors, NumPy, the simulator.
+    simulator = str(build_cuda_sim(session))
+    run_pytest(
+        *(session, "tests/peers", "tests/gpu"), FUSEDNN_GPU_STAND_IN="1", FUSEDNN_CUDA_SIM=simulator
+    )
 
 
 @nox.session

@@ -405,6 +405,14 @@ def ulp(dtype: Any) -> float:
     return float(ml_dtypes.finfo(dtype).eps)
 
 
+def assert_same_numbers(actual: Array, expected: Array) -> None:
+    """All are equal, or NaN in both, as GPUs' NaNs have other bits; zeros have one sign."""
+    assert actual.dtype == expected.dtype
+    wide = [np.asarray(a, np.float64) for a in (actual, expected)]
+    np.testing.assert_array_equal(*wide)
+    np.testing.assert_array_equal(*(np.signbit(a[a == 0]) for a in wide))
+
+
 def assert_near(actual, expected, *, ulps: float, scale=None, of=None) -> None:
     """|actual - expected| is at most `ulps` times `scale` and one rounding.
 

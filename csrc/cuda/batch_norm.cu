@@ -81,7 +81,7 @@ class Workspace {
   }
 
   const CudaPlace& place_;
-  KeptMemory kept_;
+  KeptMemory kept_{KeptMemory::Of::kCall};
   void* taken_ = nullptr;
   size_t bytes_ = 0;
   cudaError_t error_ = cudaSuccess;

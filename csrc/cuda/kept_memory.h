@@ -12,11 +12,15 @@ inline namespace FNN_UNIT {
 
 class KeptMemory {
  public:
-  KeptMemory() = default;
+  // Of a list, whose later steps read what an earlier one wrote; or of a call, which writes all that it reads.
+  enum class Of { kList, kCall };
+
+  explicit KeptMemory(Of of = Of::kList) : of_(of) {}
   KeptMemory(const KeptMemory&) = delete;
   KeptMemory& operator=(const KeptMemory&) = delete;
   ~KeptMemory() {
-    if (block_.data != nullptr && !in_graph_) give_back(block_);
+    // In a graph a call's work comes after that of the calls before it: its later calls may have the same memory.
+    if (block_.data != nullptr && (!in_graph_ || of_ == Of::kCall)) give_back(block_);
   }
 
   // For a list that goes on, on `stream`: whether what another stream wrote may not be there yet, so that it is to be
@@ -41,20 +45,23 @@ class KeptMemory {
   // cudaErrorStreamCaptureUnsupported.
   cudaError_t require(size_t bytes, bool rewritten, cudaStream_t stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    if (const cudaError_t e = cudaStreamIsCapturing(stream, &status); e != cudaSuccess) return e;
+    unsigned long long capture_id = 0;
+    if (const cudaError_t e = cudaStreamGetCaptureInfo(stream, &status, &capture_id); e != cudaSuccess) return e;
     const bool capturing = status != cudaStreamCaptureStatusNone;
+    if (!capturing) capture_id = 0;
     unsigned long long stream_id = 0;
     if (const cudaError_t e = cudaStreamGetId(stream, &stream_id); e != cudaSuccess) return e;
     block_.stream_id = stream_id;
     if (block_.bytes < bytes || (in_graph_ && rewritten)) {
       Block taken;
-      if (const cudaError_t e = take(bytes, stream_id, capturing, taken); e != cudaSuccess) return e;
+      if (const cudaError_t e = take(bytes, stream_id, capture_id, taken); e != cudaSuccess) return e;
       if (block_.data != nullptr && !in_graph_) give_back(block_);
       block_ = taken;
       in_graph_ = false;
     }
     // A graph uses it for as long as it lives, which nobody tells us: then it is nobody else's ever again.
     in_graph_ = in_graph_ || capturing;
+    if (capturing) block_.capture_id = capture_id;
     return cudaSuccess;
   }
 
@@ -65,7 +72,8 @@ class KeptMemory {
     char* data = nullptr;
     size_t bytes = 0;
     int device = 0;
-    unsigned long long stream_id = 0;  // unlike a handle, no other stream's later
+    unsigned long long stream_id = 0;   // unlike a handle, no other stream's later
+    unsigned long long capture_id = 0;  // of the graph whose it is; 0: nobody's
   };
   struct Given {
     std::mutex mutex;
@@ -84,7 +92,7 @@ class KeptMemory {
     g.blocks.push_back(block);
   }
 
-  static cudaError_t take(size_t bytes, unsigned long long stream_id, bool capturing, Block& taken) {
+  static cudaError_t take(size_t bytes, unsigned long long stream_id, unsigned long long capture_id, Block& taken) {
     int device = 0;
     if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return e;
     Given& g = given();
@@ -94,6 +102,7 @@ class KeptMemory {
       for (size_t i = 0; i < g.blocks.size(); ++i) {
         const Block& b = g.blocks[i];
         if (b.device != device || b.stream_id != stream_id || b.bytes < bytes) continue;
+        if (b.capture_id != 0 && b.capture_id != capture_id) continue;
         if (best == g.blocks.size() || b.bytes < g.blocks[best].bytes) best = i;
       }
       if (best < g.blocks.size()) {
@@ -102,16 +111,17 @@ class KeptMemory {
         return cudaSuccess;
       }
     }
-    if (capturing) return cudaErrorStreamCaptureUnsupported;
+    if (capture_id != 0) return cudaErrorStreamCaptureUnsupported;
     // Powers of two, so that what is given back fits others.
     size_t size = 4096;
     while (size < bytes) size *= 2;
     void* data = nullptr;
     if (const cudaError_t e = cudaMalloc(&data, size); e != cudaSuccess) return e;
-    taken = {static_cast<char*>(data), size, device, stream_id};
+    taken = {static_cast<char*>(data), size, device, stream_id, 0};
     return cudaSuccess;
   }
 
+  Of of_;
   Block block_;
   bool in_graph_ = false;
 };

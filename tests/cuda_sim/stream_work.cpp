@@ -10,11 +10,13 @@ namespace {
 
 std::vector<Work> pending, graph;
 bool capturing = false;
+unsigned long long begun = 0;
 
 }  // namespace
 
 bool is_queued() { return capturing || settings.deferred; }
 bool is_capturing() { return capturing; }
+unsigned long long captures() { return begun; }
 bool is_pending() { return !pending.empty(); }
 
 cudaError_t add(Work work) {
@@ -35,6 +37,7 @@ cudaError_t do_pending() {
 void begin_capture() {
   graph.clear();
   capturing = true;
+  ++begun;
 }
 void end_capture() { capturing = false; }
 

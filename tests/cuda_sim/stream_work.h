@@ -18,6 +18,7 @@ using Work = std::function<cudaError_t()>;
 bool is_queued();
 cudaError_t add(Work work);
 bool is_capturing();
+unsigned long long captures();  // begun so far
 bool is_pending();
 
 // Does what waits; the first error.

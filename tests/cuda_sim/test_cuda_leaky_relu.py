@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fusednn import ops
+from reference import assert_same_numbers
 
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 SIZES = [0, 1, 7, 97, 1024, 8191, 20001]
@@ -17,13 +18,6 @@ def values(size: int, dtype: np.dtype, seed: int) -> np.ndarray:
     special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 6e-8, -6e-8]).astype(dtype)
     x[: min(size, 7)] = special[:size]
     return x
-
-
-def assert_same_numbers(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """All are equal, or NaN in both; zeros have one sign."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(np.signbit(ours[ours == 0]), np.signbit(theirs[theirs == 0]))
 
 
 @pytest.mark.parametrize("slope", [0.01, 0.0, 1.0, -0.5])

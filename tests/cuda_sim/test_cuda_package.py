@@ -163,3 +163,29 @@ def test_calls_do_not_wait_for_the_device(gpu):
     after = gpu.counts
     assert after.synchronisations == before.synchronisations
     assert after.allocations == before.allocations
+
+
+def test_calls_of_one_graph_share_a_workspace_that_no_other_call_has(gpu):
+    p = Problem(gpu, (40, 900), 1, np.float32)
+    x, gamma, beta, grad = p.on_gpu("x", "gamma", "beta", "grad")
+    out, gradients = p.empty(2), p.empty(2)
+
+    def step():
+        ops.batch_norm_forward(x, gamma, beta, **p.options(), out=out)
+        saved = out[1:]
+        ops.batch_norm_backward(grad, x, gamma, beta, *saved, **p.options(), out=gradients)
+
+    step()
+    expected = [a.get() for a in (*out, *gradients)]
+    with gpu.capture():
+        step()
+    nothing, others = gpu.empty((40, 900)), p.empty(2)
+    allocations = gpu.counts.allocations
+    for _ in range(2):
+        ops.batch_norm_forward(nothing, gamma, beta, out=others)
+    assert gpu.counts.allocations == allocations + 1  # the graph has what the step had
+    for a in (*out, *gradients):
+        a.set(np.full(a.shape, np.nan, np.float32))
+    gpu.replay()
+    for ours, theirs in zip((*out, *gradients), expected, strict=True):
+        assert_same_bits(ours, theirs)
