@@ -25,6 +25,12 @@ void register_library(py::module_& m) {
       py::arg("n"));
   m.def("get_num_threads", &fnn_get_num_threads);
   m.def("num_threads_source", [] { return std::string(fnn_num_threads_source()); });
+  // Addresses of C functions, for ctypes to hand on: what runs between two matrix products cannot be Python.
+  m.def("run_jobs_address", [] { return reinterpret_cast<uintptr_t>(&fnn_run_jobs); });
+  m.def(
+      "follow_num_threads",
+      [](uintptr_t follower) { check(fnn_follow_num_threads(reinterpret_cast<void (*)(int)>(follower))); },
+      py::arg("follower"));
   m.def("instruction_set", [] { return std::string(fnn_instruction_set()); });
   m.def("instruction_sets", [] {
     std::vector<std::string> names;

@@ -2,6 +2,7 @@
 #include "core/status.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_pool.h"
+#include "cpu/together.h"
 
 using namespace fusednn;
 
@@ -33,3 +34,17 @@ fnn_status fnn_set_num_threads(int32_t n) {
 int32_t fnn_get_num_threads(void) { return fnn_initialize() == FNN_SUCCESS ? num_threads() : 1; }
 
 const char* fnn_num_threads_source(void) { return num_threads_source(); }
+
+fnn_status fnn_follow_num_threads(void (*follower)(int n)) {
+  return guarded([follower] { follow_num_threads(follower); });
+}
+
+void fnn_run_jobs(int wait, void (*job)(int index, void* data, int context), int count, size_t size, void* jobs,
+                  int context) {
+  (void)wait;
+  const auto run_one = [&](int64_t index) {
+    job(static_cast<int>(index), static_cast<char*>(jobs) + static_cast<size_t>(index) * size, context);
+  };
+  using Job = decltype(run_one);
+  run_together(count, [](const void* work, int64_t index) { (*static_cast<const Job*>(work))(index); }, &run_one);
+}

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/float_mode.h"
+#include "cpu/thread_placement.h"
 
 namespace fusednn {
 namespace {
@@ -54,12 +55,19 @@ class Pool {
 
   int threads() const { return threads_; }
 
+  // Whether `count` tasks can have a thread each. The caller holds `busy`.
+  bool has_threads_for(int64_t count) {
+    start_workers();
+    return count <= started_ + 1;
+  }
+
   // The caller holds `busy`.
   void run(int64_t count, Task task, const void* context) {
     start_workers();
     task_ = task;
     context_ = context;
     count_ = count;
+    caller_cpu_ = current_cpu();
     next_.store(0, std::memory_order_relaxed);
     const uint32_t round = (state_.load(std::memory_order_relaxed) & ~(kOpen | kWorkers)) + kRound;
     state_.store(round | kOpen, std::memory_order_release);
@@ -117,6 +125,7 @@ class Pool {
       }
       if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
       seen = state & ~(kOpen | kWorkers);
+      if (current_cpu() == caller_cpu_) leave_cpu(caller_cpu_, threads_);
       take_tasks();
       state_.fetch_sub(1, std::memory_order_acq_rel);
       state_.notify_all();
@@ -129,6 +138,7 @@ class Pool {
   Task task_ = nullptr;
   const void* context_ = nullptr;
   int64_t count_ = 0;
+  int caller_cpu_ = -1;
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> state_{0};
   std::atomic<bool> stopping_{false};
@@ -137,6 +147,7 @@ class Pool {
 std::mutex settings;
 std::atomic<int> configured{0};
 std::atomic<const char*> source{"affinity"};
+void (*follower)(int n) = nullptr;
 // Never destroyed: workers may outlive static destructors, and a forked child abandons its parent's pool.
 std::atomic<Pool*> pool{nullptr};
 // Set in threads that are running a task: a task that calls back in runs inline.
@@ -216,11 +227,18 @@ void set_num_threads(int n) {
     return;
   }
   configured = n;
+  if (follower != nullptr) follower(n);
   // A call may be about to use the old pool (it then works alone): stopped, never freed; a few hundred bytes a change.
   if (Pool* old = pool.exchange(nullptr)) {
     const std::lock_guard<std::mutex> wait_until_idle(old->busy);
     old->stop();
   }
+}
+
+void follow_num_threads(void (*new_follower)(int n)) {
+  const std::lock_guard<std::mutex> lock(settings);
+  follower = new_follower;
+  if (follower != nullptr) follower(num_threads());
 }
 
 void run_parallel(int64_t count, Task task, const void* context) {
@@ -235,6 +253,18 @@ void run_parallel(int64_t count, Task task, const void* context) {
     }
   }
   for (int64_t i = 0; i < count; ++i) task(context, i);
+}
+
+bool run_on_threads_each(int64_t count, Task task, const void* context) {
+  if (inside || count > num_threads()) return false;
+  Pool& p = current_pool();
+  if (!p.busy.try_lock()) return false;
+  const std::lock_guard<std::mutex> lock(p.busy, std::adopt_lock);
+  if (!p.has_threads_for(count)) return false;
+  inside = true;
+  p.run(count, task, context);
+  inside = false;
+  return true;
 }
 
 }  // namespace fusednn

@@ -14,9 +14,15 @@ using Task = void (*)(const void* context, int64_t index);
 // instruction sets' objects without instantiating anything there.
 void run_parallel(int64_t count, Task task, const void* context);
 
+// The same, if the pool has a thread for each of the tasks, so that none waits for another to end, and nothing else to
+// do. Else false, and nothing was run.
+bool run_on_threads_each(int64_t count, Task task, const void* context);
+
 int num_threads();
 void set_num_threads(int n);  // n >= 1, obeyed as given
 const char* num_threads_source();
+// `follower` is called with the number now and after each change. Null: nobody is any more.
+void follow_num_threads(void (*follower)(int n));
 
 // Reads FUSEDNN_NUM_THREADS and OMP_NUM_THREADS. Returns null, or what is wrong.
 const char* read_thread_environment();

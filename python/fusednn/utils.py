@@ -1,4 +1,4 @@
-"""The public ``fusednn.utils``: the process's random generator, one-hot labels, thread limits."""
+"""The public ``fusednn.utils``: the process's random generator, one-hot labels, threads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fusednn.blas_threads import share_blas_threads
 from fusednn.thread_limits import register_threadpoolctl
 
-__all__ = ["random_generator", "register_threadpoolctl", "set_random_seed", "to_categorical"]
+__all__ = [
+    "random_generator",
+    "register_threadpoolctl",
+    "set_random_seed",
+    "share_blas_threads",
+    "to_categorical",
+]
 
 # Made on first use: numpy.random is slow to import.
 _generator: np.random.Generator | None = None

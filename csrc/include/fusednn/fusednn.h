@@ -67,6 +67,15 @@ FNN_API fnn_status fnn_set_num_threads(int32_t n);
 FNN_API int32_t fnn_get_num_threads(void);
 /* Where the number came from: "set_num_threads", "FUSEDNN_NUM_THREADS", "OMP_NUM_THREADS" or "affinity". */
 FNN_API const char* fnn_num_threads_source(void);
+/* `follower` is called with the number of threads now, and whenever it changes. NULL ends that. It must not call back. */
+FNN_API fnn_status fnn_follow_num_threads(void (*follower)(int n));
+
+/* Runs job(0, jobs, context), job(1, jobs + size, context), ... of `count` jobs and returns when all are done, whatever
+ * `wait` says. All run at the same time, each on a thread of its own, so that they may wait for one another: on the
+ * kernels' threads, or on new ones where these are too few or at work. Calls from several threads take turns. The
+ * signature is that of OpenBLAS' openblas_set_threads_callback_function, with which its products run on our threads. */
+FNN_API void fnn_run_jobs(int wait, void (*job)(int index, void* data, int context), int count, size_t size, void* jobs,
+                          int context);
 
 /* ---- NVIDIA GPUs ----
  * Arrays whose device_type is FNN_CUDA are computed on their device, all of one call on the same. The kernels are in

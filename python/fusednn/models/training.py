@@ -160,6 +160,9 @@ class Trainer(Evaluator):
         Then set ``OPENBLAS_NUM_THREADS=1`` before Python starts, or run `fit` inside
         ``threadpool_limits(1, user_api="blas")`` of threadpoolctl. The kernels' threads
         (`set_num_threads`) never wait for one that was not given a core in time.
+
+        Where the cores are free, `fusednn.utils.share_blas_threads` makes `fit` faster: products
+        and kernels then run on one set of threads.
         """
         objective = self._compiled()
         batch_size = check_count("batch_size", batch_size)
