@@ -1,6 +1,5 @@
 // The C API's passes over memory, what kernels are measured against: check, describe, hand to the device.
-#include "core/backend.h"
-#include "core/checks.h"
+#include "core/device.h"
 #include "core/status.h"
 
 using namespace fusednn;
@@ -17,7 +16,6 @@ void require_between(const char* name, int32_t count, int32_t least, int32_t mos
 // float32 vectors of one length, in whole cache lines, so that a pass needs no edges.
 float* stream_data(const Argument& a, const fnn_tensor& first) {
   require_present(a);
-  require_cpu(a);
   require_vector(a, FNN_FLOAT32, element_count(first), &first);
   const bool aligned = reinterpret_cast<uintptr_t>(a.tensor->data) % 64 == 0;
   if (!aligned || element_count(*a.tensor) % kStreamFloats != 0) {
@@ -59,6 +57,10 @@ fnn_status fnn_stream(int32_t input_count, const fnn_tensor* inputs, int32_t upd
       memory.output(array);
     }
     memory.check();
-    cpu_backend().stream_pass(pass);
+    if (on_cuda(first)) {
+      require_done(cuda_backend().stream_pass(pass, cuda_place(first.device_id)));
+    } else {
+      cpu_backend().stream_pass(pass);
+    }
   });
 }

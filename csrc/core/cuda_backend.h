@@ -56,9 +56,10 @@ struct CudaBackend {
   void (*optimizer_list_destroy)(CudaOptimizerList* list);
   // Waits for the stream: `sums` are the host's.
   CudaOutcome (*squared_norms)(const SquaredNorms&, const CudaPlace&);
+  CudaOutcome (*stream_pass)(const StreamPass&, const CudaPlace&);
 };
 
-constexpr int32_t kCudaBackendVersion = 2;
+constexpr int32_t kCudaBackendVersion = 3;
 
 // The symbol: const CudaBackend* fnn_cuda_backend().
 using CudaBackendEntry = const CudaBackend* (*)();

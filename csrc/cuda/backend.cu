@@ -79,6 +79,9 @@ CudaOutcome run_optimizer_step(const OptimizerStep& p, const fnn_device_scalars&
 CudaOutcome run_squared_norms(const SquaredNorms& p, const CudaPlace& place) {
   return at(place, "squared_norms", [&](cudaStream_t stream) { return squared_norms(p, stream); });
 }
+CudaOutcome run_stream_pass(const StreamPass& p, const CudaPlace& place) {
+  return at(place, "stream", [&](cudaStream_t stream) { return stream_pass(p, stream); });
+}
 
 CudaOutcome run_merge_statistics(const MergedStatistics& p, const CudaPlace& place) {
   return at(place, "merge_statistics", [&](cudaStream_t) { return merge_statistics(p, place); });
@@ -119,6 +122,7 @@ CudaBackend make() {
   b.optimizer_step = run_optimizer_step;
   b.optimizer_list_destroy = optimizer_list_destroy;
   b.squared_norms = run_squared_norms;
+  b.stream_pass = run_stream_pass;
   return b;
 }
 

@@ -10,6 +10,7 @@ namespace fusednn {
 inline namespace FNN_UNIT {
 
 cudaError_t leaky_relu(const LeakyRelu& p, cudaStream_t stream);
+cudaError_t stream_pass(const StreamPass& p, cudaStream_t stream);
 
 // What the list leaves on the device from step to step is kept in *list, made where that is null.
 cudaError_t optimizer_step(const OptimizerStep& p, const fnn_device_scalars& scalars, cudaStream_t stream,

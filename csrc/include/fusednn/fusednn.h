@@ -272,7 +272,8 @@ FNN_API fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, doub
  * Each element of `inputs`, and of `updated`, which is also written, is read once; the running sum goes to `output`
  * (may be NULL), past the caches where `non_temporal`, and, halved, back to `updated`. One or two inputs; with updated
  * arrays one, and no output; with a single updated array none or one. All are float32 vectors of one length, a
- * multiple of 64, on a 64-byte boundary. */
+ * multiple of 64, on a 64-byte boundary, on one device. On a GPU `non_temporal` makes what is read and written the first
+ * to leave the caches. */
 FNN_API fnn_status fnn_stream(int32_t input_count, const fnn_tensor* inputs, int32_t updated_count,
                               const fnn_tensor* updated, const fnn_tensor* output, int32_t non_temporal);
 
