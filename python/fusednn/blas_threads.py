@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +88,18 @@ def share_blas_threads(enable: bool = True) -> bool:
 def can_share_blas_threads() -> bool:
     """Return whether `share_blas_threads` can do so with this NumPy."""
     return not isinstance(_find_openblas(), str)
+
+
+@contextmanager
+def shared_blas_threads() -> Iterator[bool]:
+    """Share inside the ``with`` block, where that can be; the value tells. Then as before."""
+    before = _shared is not None
+    now = can_share_blas_threads() and share_blas_threads()
+    try:
+        yield now
+    finally:
+        if now and not before:
+            share_blas_threads(False)
 
 
 @dataclass(frozen=True)

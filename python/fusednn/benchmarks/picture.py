@@ -13,6 +13,7 @@ _COLOURS = {
     "fusednn": "#b2182b",
     "fusednn-fresh": "#ef8a62",
     "fusednn-plain": "#fddbc7",
+    "fusednn-apart": "#f4a582",
     "numpy": "#4d4d4d",
     "torch": "#2166ac",
     "torch-aten": "#4393c3",

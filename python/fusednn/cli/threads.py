@@ -18,23 +18,24 @@ def training_threads(count: int | None, largest_product: int) -> Iterator[None]:
     ----------
     count
         Threads of the kernels and of the matrix products; None: the kernels' default, and one for
-        the products if all of them are small, else NumPy's default.
+        the products if all of them are small, else the kernels' own.
     largest_product
         Multiply-adds of the largest matrix product.
 
     Notes
     -----
-    NumPy's products are reached through threadpoolctl; without it they keep their default.
+    The products run on the kernels' threads where NumPy's BLAS allows it (see
+    `fusednn.utils.share_blas_threads`). Else, and where they are small, they are reached through
+    threadpoolctl; without it they keep their default.
     """
     import fusednn
 
+    small = count is None and largest_product < SMALL_PRODUCT
     before = fusednn.get_num_threads()
     if count is not None:
         fusednn.set_num_threads(count)
-    elif largest_product < SMALL_PRODUCT:
-        count = 1
     try:
-        with _product_threads(count):
+        with _limited_products(1) if small else _shared_products(count):
             yield
     finally:
         if fusednn.get_num_threads() != before:
@@ -42,7 +43,15 @@ def training_threads(count: int | None, largest_product: int) -> Iterator[None]:
 
 
 @contextmanager
-def _product_threads(count: int | None) -> Iterator[None]:
+def _shared_products(count: int | None) -> Iterator[None]:
+    from fusednn.blas_threads import shared_blas_threads
+
+    with shared_blas_threads() as shared, _limited_products(None if shared else count):
+        yield
+
+
+@contextmanager
+def _limited_products(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return

@@ -150,8 +150,8 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--threads",
         type=integer(1),
         metavar="N",
-        help="of the kernels and, where threadpoolctl is installed, of NumPy's matrix products "
-        "(default: of the kernels see fusednn info; of the products one if they are small)",
+        help="of the kernels and of NumPy's matrix products, which share them if NumPy's BLAS is "
+        "OpenBLAS (default: see fusednn info; of the products one if they are small)",
     )
 
 

@@ -71,6 +71,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("fusednn", "fusednn", (*_OPS, "optimizer", "step", "neighbour")),
     Peer("fusednn-fresh", "fusednn", _OPS),
     Peer("fusednn-plain", "fusednn", ("optimizer",)),
+    Peer("fusednn-apart", "fusednn", ("step",)),
     Peer("fusednn-alone", "fusednn", ("neighbour",)),
     Peer("fusednn-one-thread", "fusednn", ("neighbour",)),
     Peer("numpy", "numpy", (*_OPS, "optimizer", "step")),

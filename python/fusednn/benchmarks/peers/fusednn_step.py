@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,15 @@ from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import TRAINING_STEPS
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.shapes import EPS, MODELS, MOMENTUM, NEGATIVE_SLOPE, STEP_LEARNING_RATE
+from fusednn.blas_threads import shared_blas_threads
 
 
 def build(case: Case, name: str) -> Contender:
-    """Return the contender: the roof, or ``train_on_batch``."""
-    return _products(case) if name == "roof" else _train_on_batch(case)
+    """Return the contender: the roof, or ``train_on_batch``; "fusednn-apart" shares no threads."""
+    contender = _products(case) if name == "roof" else _train_on_batch(case)
+    if name == "fusednn-apart":
+        return replace(contender, note="NumPy's products on threads of their own")
+    return replace(contender, surroundings=shared_blas_threads)
 
 
 def _train_on_batch(case: Case) -> Contender:
