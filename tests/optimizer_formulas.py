@@ -257,11 +257,76 @@ def adam_mlx(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, bias_correc
     return p - c1 * m / (np.sqrt(v) * c2 + eps)
 
 
+# --- Adamax -------------------------------------------------------------------------------------
+
+
+def adamax_torch(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """torch/optim/adamax.py"""
+    m, u = s["exp_avgs"], s["exp_infs"]
+    m += (g - m) * (1 - beta1)
+    u[...] = np.maximum(beta2 * u, abs(g) + eps)
+    return p - lr / (1 - beta1**step) * m / u
+
+
+def adamax_keras(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-7):
+    """keras/src/optimizers/adamax.py"""
+    m, u = s["exp_avgs"], s["exp_infs"]
+    m += (g - m) * (1 - beta1)
+    u[...] = np.maximum(beta2 * u, abs(g))
+    return p - lr * m / ((1 - beta1**step) * (u + eps))
+
+
+def adamax_optax(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """scale_by_adamax, then scale_by_learning_rate"""
+    mu, nu = s["exp_avgs"], s["exp_infs"]
+    mu[...] = (1 - beta1) * g + beta1 * mu
+    nu[...] = np.maximum(abs(g) + eps, beta2 * nu)
+    return p + -lr * (mu / (1 - beta1**step) / nu)
+
+
+def adamax_mlx(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8):
+    """mlx/optimizers/optimizers.py"""
+    m, v = s["exp_avgs"], s["exp_infs"]
+    m[...] = beta1 * m + (1 - beta1) * g
+    v[...] = np.maximum(beta2 * v, abs(g))
+    return p - lr * m / (v + eps)
+
+
+# --- Nadam --------------------------------------------------------------------------------------
+
+
+def _scheduled_nadam(p, g, s, step, lr, beta1, beta2, eps, momentum_decay):
+    """With the product that torch and keras keep as a state taken over all steps again."""
+    m, v = _moments(g, s, beta1, beta2)
+    mu = beta1 * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * momentum_decay))
+    now, following, product = mu[-2], mu[-1], np.prod(mu[:-1])
+    denominator = np.sqrt(v / (1 - beta2**step)) + eps
+    p = p - lr * (1 - now) / (1 - product) * g / denominator
+    return p - lr * following / (1 - product * following) * m / denominator
+
+
+def nadam_torch(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, momentum_decay=4e-3):
+    """torch/optim/nadam.py"""
+    return _scheduled_nadam(p, g, s, step, lr, beta1, beta2, eps, momentum_decay)
+
+
+def nadam_keras(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-7):
+    """keras/src/optimizers/nadam.py"""
+    return _scheduled_nadam(p, g, s, step, lr, beta1, beta2, eps, 1)
+
+
+def nadam_optax(p, g, s, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, eps_root=0.0):
+    """scale_by_adam with nesterov, then scale_by_learning_rate"""
+    m, v = _moments(g, s, beta1, beta2)
+    m_hat = beta1 * (m / (1 - beta1 ** (step + 1))) + (1 - beta1) * (g / (1 - beta1**step))
+    return p + -lr * (m_hat / (np.sqrt(v / (1 - beta2**step) + eps_root) + eps))
+
+
 # --- By name, and what goes around them -----------------------------------------------------------
 
 FORMULAS: dict[str, dict[str, Callable[..., np.ndarray]]] = {
     kind: {c: globals()[f"{kind}_{c}"] for c in CONVENTIONS if f"{kind}_{c}" in globals()}
-    for kind in ("sgd", "adagrad", "rmsprop", "adam")
+    for kind in ("sgd", "adagrad", "rmsprop", "adam", "adamax", "nadam")
 }
 
 

@@ -248,6 +248,22 @@ OPTIMIZERS = {
             {"amsgrad": True, "eps": 1e-2},
         ),
     ),
+    "adamax": Optimizer(
+        states={"exp_avgs": None, "exp_infs": None},
+        positional=2,
+        options=({}, {"beta1": 0.8, "beta2": 0.99}, {"beta1": 0.8, "beta2": 0.99, "eps": 1e-2}),
+    ),
+    "nadam": Optimizer(
+        states={"exp_avgs": None, "exp_avg_sqs": None},
+        positional=2,
+        options=(
+            {},
+            {"eps_root": 1e-2},
+            {"momentum_decay": 0.0},
+            {"momentum_decay": 0.125, "eps": 1e-2},
+            {"beta1": 0.8, "beta2": 0.99, "eps": 1e-2},
+        ),
+    ),
 }
 
 

@@ -84,6 +84,8 @@ CALLS = {
         **stepped(a), "exp_avgs": a.s1, "exp_avg_sqs": a.s2, "ema": a.ema,
         "low_precision_copies": a.low,
     },
+    "adamax_step": lambda a: {**stepped(a), "exp_avgs": a.s1, "exp_infs": a.s2},
+    "nadam_step": lambda a: {**stepped(a), "exp_avgs": a.s1, "exp_avg_sqs": a.s2},
     "global_norm": lambda a: {"arrays": a.g},
 }  # fmt: skip
 FORWARD, BACKWARD, FROM_Y = (
@@ -239,6 +241,7 @@ LISTS = {
     "sums": "adagrad_step",
     "square_avgs": "rmsprop_step",
     "exp_avg_sqs": "adam_step",
+    "exp_infs": "adamax_step",
     "ema": "adam_step",
     "low_precision_copies": "adam_step",
 }
@@ -316,6 +319,8 @@ HYPERPARAMETERS = {
         "clip_value": (NAN, 0.0, -1.0), "max_norm": (NAN, 0.0), "max_norm_each": (NAN, 0.0),
         "ema_momentum": (NAN, -0.1, 1.1),
     },
+    "adamax_step": {"beta1": (NAN, 1.0), "beta2": (NAN, 1.0), "eps": (NAN, -1.0)},
+    "nadam_step": {"beta1": (NAN, 1.0), "beta2": (NAN, 1.0), "momentum_decay": (NAN, -1.0, INF)},
 }  # fmt: skip
 for call, domains in HYPERPARAMETERS.items():
     for name, values in domains.items():

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from fusednn import optimizers
-from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fusednn.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 
-EVERY = [SGD, Adagrad, RMSprop, Adam, AdamW]
+EVERY = [SGD, Adagrad, RMSprop, Adam, AdamW, Adamax, Nadam]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ EVERY = [SGD, Adagrad, RMSprop, Adam, AdamW]
         (RMSprop, {"momentum": 2}, r"`momentum` must be in \[0, 1\]"),
         (RMSprop, {"epsilon": -1e-7}, "`epsilon` must be a finite number >= 0"),
         (Adam, {"beta_1": 1.0}, r"`beta_1` must be in \[0, 1\). Received: beta_1=1.0"),
+        (Adamax, {"beta_1": 1.0}, r"`beta_1` must be in \[0, 1\)"),
+        (Nadam, {"epsilon": -1.0}, "`epsilon` must be"),
+        (Adamax, {"quantized_states": True}, "`quantized_states` must be False for Adamax"),
         (Adam, {"beta_2": -0.1}, r"`beta_2` must be in \[0, 1\)"),
         (Adam, {"epsilon": float("nan")}, "`epsilon` must be"),
     ],
@@ -91,6 +94,8 @@ def test_a_schedule_stays_in_the_config():
         ("SGD", SGD),
         ("Adam", Adam),
         ("adamw", AdamW),
+        ("adamax", Adamax),
+        ("Nadam", Nadam),
         ("adagrad", Adagrad),
         ("rmsprop", RMSprop),
         ("RMSProp", RMSprop),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference as ref
-from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fusednn.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 from fusednn.variable import Variable
 from optimizer_variables import SHAPES, assert_resumes, make_gradients, make_variables, values
 
@@ -32,6 +32,8 @@ CASES = [
         "adam",
         {"beta1": 0.8, "beta2": 0.99, "eps": 1e-3, "amsgrad": True},
     ),
+    (Adamax, {}, "adamax", {"eps": 1e-7}),
+    (Nadam, {}, "nadam", {"eps": 1e-7}),
     (AdamW, {"weight_decay": 0.1}, "adam", {"eps": 1e-7, "weight_decay": 0.1}),
 ]
 COMMON = [

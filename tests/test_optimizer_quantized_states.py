@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference as ref
-from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from fusednn.optimizers import SGD, Adagrad, Adam, AdamW, Nadam, RMSprop
 from fusednn.variable import Variable
 from optimizer_variables import SHAPES, assert_resumes, make_variables, values
 
@@ -15,6 +15,7 @@ QUANTIZED = [
     (Adagrad, {}, {"accumulator": False}),
     (RMSprop, {"momentum": 0.5}, {"velocity": False, "momentum": True}),
     (Adam, {}, {"momentum": True, "velocity": False}),
+    (Nadam, {}, {"momentum": True, "velocity": False}),
     (AdamW, {"weight_decay": 0.1}, {"momentum": True, "velocity": False}),
 ]
 

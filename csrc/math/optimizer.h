@@ -280,8 +280,113 @@ struct Adam {
   }
 };
 
+// Kingma and Ba 2015, section 7: m <- b1 m + (1 - b1) g, u <- max(b2 u, |g|), p <- p - (lr / (1 - b1^t)) m / (u + eps).
+// torch, optax: eps is added to |g| before the maximum is taken. mlx: lr is not corrected.
+struct Adamax {
+  static constexpr const char* name = "adamax";
+  enum { kLr, kBeta1, kBeta2, kEps };
+  static constexpr Hyperparameter hyperparameters[] = {
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      everywhere("beta1", Domain::kBelowOne, 0.9),
+      everywhere("beta2", Domain::kBelowOne, 0.999),
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7, kAbsent, 1e-8, kAbsent, 1e-8}},
+  };
+  // The maximum would keep every error of a code upwards.
+  static constexpr State states[] = {{"exp_avgs", kAlways, Codes::kSigned}, {"exp_infs", kAlways}};
+  static constexpr unsigned conventions = kEvery & ~bit(kTf1) & ~bit(kOnnx);
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
+  static const char* conflict(const double*, Convention) { return nullptr; }
+
+  template <class C>
+  struct Coefficients {
+    C beta1, one_minus_beta1, beta2, eps_in_maximum, eps_beside, step;
+  };
+
+  template <class C>
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    const double c1 = convention == kMlx ? 1.0 : 1.0 - power(h[kBeta1], step);
+    const bool inside = among(bit(kTorch) | bit(kOptax), convention);
+    return {C(h[kBeta1]),   C(1.0 - h[kBeta1]), C(h[kBeta2]), inside ? C(h[kEps]) : C(0), inside ? C(0) : C(h[kEps]),
+            C(-h[kLr] / c1)};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
+    const C size = g < C(0) ? -g : g;
+    s[1] = larger(k.beta2 * s[1], size + k.eps_in_maximum);
+    p += k.step * s[0] / (s[1] + k.eps_beside);
+  }
+};
+
+// Dozat 2016: m, v and c2 as Adam's, p <- p - lr (mu' m / (1 - P mu') + (1 - mu) g / (1 - P)) / (sqrt(v / c2 + eps_root) +
+// eps). torch, keras: mu = mu_t = b1 (1 - 0.96^(t d) / 2), mu' = mu_(t+1), P = mu_1 ... mu_t, d = momentum_decay, 1 in keras.
+// optax: mu = mu' = b1.
+struct Nadam {
+  static constexpr const char* name = "nadam";
+  enum { kLr, kBeta1, kBeta2, kEps, kMomentumDecay, kEpsRoot };
+  static constexpr Hyperparameter hyperparameters[] = {
+      everywhere("lr", Domain::kNonNegative, kRequired),
+      everywhere("beta1", Domain::kBelowOne, 0.9),
+      everywhere("beta2", Domain::kBelowOne, 0.999),
+      {"eps", Domain::kNonNegative, {1e-8, 1e-7, kAbsent, 1e-8, kAbsent, kAbsent}},
+      {"momentum_decay", Domain::kNonNegative, {4e-3, kAbsent, kAbsent, kAbsent, kAbsent, kAbsent}},
+      {"eps_root", Domain::kNonNegative, {kAbsent, kAbsent, kAbsent, 0.0, kAbsent, kAbsent}},
+  };
+  static constexpr State states[] = {{"exp_avgs", kAlways, Codes::kSigned}, {"exp_avg_sqs", kAlways, Codes::kUnsigned}};
+  static constexpr unsigned conventions = bit(kTorch) | bit(kKeras) | bit(kOptax);
+  static constexpr unsigned decoupled_decay = bit(kKeras) | bit(kOptax);
+  static const char* conflict(const double*, Convention) { return nullptr; }
+
+  template <class C>
+  struct Coefficients {
+    C beta1, one_minus_beta1, beta2, one_minus_beta2, average, gradient, eps_inside, eps_outside;
+  };
+
+  template <class C>
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    double now = h[kBeta1], next = h[kBeta1], product = power(h[kBeta1], step);
+    if (convention != kOptax) {
+      const double rate = -0.04082199452025517 * (convention == kKeras ? 1.0 : h[kMomentumDecay]);  // ln 0.96 d
+      now *= 1.0 - 0.5 * exponential(rate * step);
+      next *= 1.0 - 0.5 * exponential(rate * (step + 1));
+      product *= warmup_product(rate, step);
+    }
+    const double c2 = 1.0 - power(h[kBeta2], step);
+    const double factor = -h[kLr] * sqrt(c2);  // the denominator is written times sqrt(c2)
+    return {C(h[kBeta1]),
+            C(1.0 - h[kBeta1]),
+            C(h[kBeta2]),
+            C(1.0 - h[kBeta2]),
+            C(factor * next / (1.0 - product * next)),
+            C(factor * (1.0 - now) / (1.0 - product)),
+            C(c2 * h[kEpsRoot]),
+            C(sqrt(c2) * h[kEps])};
+  }
+
+  template <class C>
+  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+    s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
+    s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
+    p += (k.average * s[0] + k.gradient * g) / (square_root(s[1] + k.eps_inside) + k.eps_outside);
+  }
+
+  // (1 - q/2) (1 - q^2/2) ... (1 - q^t/2), q = e^rate. Its logarithm is the sum over k of -(1/2)^k / k times
+  // q^k + q^2k + ... + q^tk: as fast for the millionth step as for the first.
+  static FNN_INLINE double warmup_product(double rate, int64_t t) {
+    double logarithm = 0.0, half = 1.0;
+    for (int k = 1; k <= 56; ++k) {
+      half *= 0.5;
+      const double x = k * rate;
+      const double sum = x == 0.0 ? t : exponential(x) * one_minus_exponential(t * x) / one_minus_exponential(x);
+      logarithm -= half / k * sum;
+    }
+    return exponential(logarithm);
+  }
+};
+
 // X(struct). The position in this list is the optimizer's kind.
-#define FNN_OPTIMIZERS(X) X(Sgd) X(Adagrad) X(Rmsprop) X(Adam)
+#define FNN_OPTIMIZERS(X) X(Sgd) X(Adagrad) X(Rmsprop) X(Adam) X(Adamax) X(Nadam)
 
 }  // namespace FNN_UNIT
 }  // namespace fusednn

@@ -28,6 +28,8 @@ OWN = {
         {"momentum": 0.5, "centered": True, "epsilon": 1e-3},
     ],
     "Adam": [{}, {"amsgrad": True}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
+    "Adamax": [{}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
+    "Nadam": [{}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
     "AdamW": [{}, {"weight_decay": 0.2, "amsgrad": True}],
 }
 COMMON = [

@@ -28,6 +28,7 @@ STATES = {
     "exp_avgs": "mu",
     "exp_avg_sqs": "nu",
     "max_exp_avg_sqs": "nu_max",
+    "exp_infs": "nu",
 }
 OURS_ALONE = ("grad_scale", "skip_nonfinite", "max_norm_each")
 

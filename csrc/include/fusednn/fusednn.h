@@ -171,9 +171,9 @@ FNN_API fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const f
                                                  const fnn_batch_norm_options* options, const fnn_tensor* grad_x);
 
 /* ---- Optimizer steps ----
- * One entry for all optimizers. fnn_optimizer_kind finds one by name ("sgd", "adagrad", "rmsprop", "adam"; -1: none);
- * the functions below it list the hyper-parameters and the states of a kind, in the order of the arrays of
- * fnn_optimizer_options and fnn_optimizer_tensors (NULL after the last). */
+ * One entry for all optimizers. fnn_optimizer_kind finds one by name ("sgd", "adagrad", "rmsprop", "adam", "adamax",
+ * "nadam"; -1: none); the functions below it list the hyper-parameters and the states of a kind, in the order of the
+ * arrays of fnn_optimizer_options and fnn_optimizer_tensors (NULL after the last). */
 
 enum { FNN_MAX_HYPERPARAMETERS = 8, FNN_MAX_STATES = 4 };
 

@@ -27,6 +27,8 @@ INITIALIZERS = tuple(
 OPTIMIZERS = {
     "adam": "Adam",
     "adamw": "AdamW",
+    "adamax": "Adamax",
+    "nadam": "Nadam",
     "rmsprop": "RMSprop",
     "sgd": "SGD",
     "adagrad": "Adagrad",

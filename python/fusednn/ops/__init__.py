@@ -19,6 +19,7 @@ number of threads, and changes nothing when it raises.
 """
 
 from fusednn.ops.activation import leaky_relu, leaky_relu_backward
+from fusednn.ops.adam_variants import adamax_step, nadam_step
 from fusednn.ops.batch_norm import (
     batch_norm_backward,
     batch_norm_backward_from_output,
@@ -47,6 +48,7 @@ __all__ = [
     "QuantizedState",
     "adagrad_step",
     "adam_step",
+    "adamax_step",
     "batch_norm_apply",
     "batch_norm_backward",
     "batch_norm_backward_apply",
@@ -60,6 +62,7 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_backward",
     "merge_statistics",
+    "nadam_step",
     "optimizer_step",
     "quantized_state",
     "rmsprop_step",

@@ -8,7 +8,9 @@ from fusednn._serialization import Registry, serialize
 from fusednn.optimizers import schedules
 from fusednn.optimizers.adagrad import Adagrad
 from fusednn.optimizers.adam import Adam, AdamW
+from fusednn.optimizers.adamax import Adamax
 from fusednn.optimizers.base import Optimizer
+from fusednn.optimizers.nadam import Nadam
 from fusednn.optimizers.rmsprop import RMSprop
 from fusednn.optimizers.sgd import SGD
 
@@ -19,6 +21,8 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Nadam",
     "Optimizer",
     "RMSProp",
     "RMSprop",
@@ -29,7 +33,7 @@ __all__ = [
 ]
 
 _registry: Registry[Optimizer] = Registry(
-    "optimizer", Optimizer, [SGD, Adagrad, RMSprop, Adam, AdamW]
+    "optimizer", Optimizer, [SGD, Adagrad, RMSprop, Adam, AdamW, Adamax, Nadam]
 )
 
 
