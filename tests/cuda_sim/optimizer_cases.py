@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from optimizer_calls import Lists, quantized_zeros
+from optimizer_calls import CODES, Lists, quantized_zeros
 
 from optimizer_formulas import step_number
 from reference import initial_states
@@ -48,6 +48,8 @@ def numpy_lists(
     }
     for name, states in initial_states(kind, params, options).items():
         dtype = np.dtype(dtypes.get("ema" if name == "ema" else "states", np.float32))
+        if dtype == np.uint8 and name not in CODES:
+            dtype = np.dtype(np.float32)  # a state that has no codes
         if dtype == np.uint8:
             pairs = [quantized_zeros(p.shape) for p in params]
             arrays[name], arrays[f"{name}.scales"] = (list(a) for a in zip(*pairs, strict=True))
