@@ -19,6 +19,7 @@ class KeptMemory {
   KeptMemory(const KeptMemory&) = delete;
   KeptMemory& operator=(const KeptMemory&) = delete;
   ~KeptMemory() {
+    if (of_graph_ != nullptr) cudaFreeAsync(of_graph_, graph_stream_);
     // In a graph a call's work comes after that of the calls before it: its later calls may have the same memory.
     if (block_.data != nullptr && (!in_graph_ || of_ == Of::kCall)) give_back(block_);
   }
@@ -41,7 +42,8 @@ class KeptMemory {
   }
 
   // At least `bytes` of the current device, for work on `stream`; what it held is lost where it has to grow, or where it is
-  // to be `rewritten` and a graph uses it. While a stream is captured nothing can be allocated:
+  // to be `rewritten` and a graph uses it. While a stream is captured a call whose memory others have gets memory of the
+  // graph's own, allocated and freed in it; that of a list must outlive it, and cannot be allocated then:
   // cudaErrorStreamCaptureUnsupported.
   cudaError_t require(size_t bytes, bool rewritten, cudaStream_t stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -54,7 +56,12 @@ class KeptMemory {
     block_.stream_id = stream_id;
     if (block_.bytes < bytes || (in_graph_ && rewritten)) {
       Block taken;
-      if (const cudaError_t e = take(bytes, stream_id, capture_id, taken); e != cudaSuccess) return e;
+      const cudaError_t error = take(bytes, stream_id, capture_id, taken);
+      if (error == cudaErrorStreamCaptureUnsupported && of_ == Of::kCall) {
+        graph_stream_ = stream;
+        return cudaMallocAsync(&of_graph_, bytes, stream);
+      }
+      if (error != cudaSuccess) return error;
       if (block_.data != nullptr && !in_graph_) give_back(block_);
       block_ = taken;
       in_graph_ = false;
@@ -65,7 +72,7 @@ class KeptMemory {
     return cudaSuccess;
   }
 
-  char* data() const { return block_.data; }
+  char* data() const { return of_graph_ != nullptr ? static_cast<char*>(of_graph_) : block_.data; }
 
  private:
   struct Block {
@@ -123,6 +130,8 @@ class KeptMemory {
 
   Of of_;
   Block block_;
+  void* of_graph_ = nullptr;
+  cudaStream_t graph_stream_ = nullptr;
   bool in_graph_ = false;
 };
 

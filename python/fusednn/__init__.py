@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         regularizers,
         utils,
     )
+    from fusednn.devices import device
     from fusednn.layers import Input
     from fusednn.models import Sequential
     from fusednn.runtime import (
@@ -47,6 +48,7 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "device",
     "get_num_threads",
     "initializers",
     "instruction_set",
@@ -70,6 +72,7 @@ _HOMES = {
     "Variable": "variable",
     "__version__": "runtime",
     "build_info": "runtime",
+    "device": "devices",
     "get_num_threads": "runtime",
     "instruction_set": "runtime",
     "instruction_sets": "runtime",

@@ -75,7 +75,7 @@ class L1L2(Regularizer):
         """See `Regularizer.penalty`."""
         total = 0.0
         if self.l1:
-            total += self.l1 * float(np.add.reduce(np.abs(x, out=work), axis=None))
+            total += self.l1 * float(np.abs(x, out=work).sum())
         if self.l2:
             flat = x.reshape(-1)
             total += self.l2 * float(np.dot(flat, flat))

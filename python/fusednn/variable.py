@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fusednn.devices import CPU, Device, count_move
+
 if TYPE_CHECKING:
     from fusednn.constraints import Constraint
     from fusednn.regularizers import Regularizer
@@ -36,12 +38,21 @@ class Variable:
 
     Notes
     -----
-    The arrays behind `value` and `grad` never change for the life of the variable: kernels and
-    optimizers keep references to them. `assign` copies into `value`. In Keras the value is
-    replaced by each assignment, and gradients are not stored on the variable.
+    The arrays behind `value` and `grad` stay the same until the variable moves to another device:
+    kernels and optimizers keep references to them. `assign` copies into `value`. In Keras the
+    value is replaced by each assignment, and gradients are not stored on the variable.
     """
 
-    __slots__ = ("_grad", "_value", "constraint", "name", "path", "regularizer", "trainable")
+    __slots__ = (
+        "_device",
+        "_grad",
+        "_value",
+        "constraint",
+        "name",
+        "path",
+        "regularizer",
+        "trainable",
+    )
 
     def __init__(
         self,
@@ -56,6 +67,7 @@ class Variable:
     ) -> None:
         self._value: Array = np.array(value, dtype=dtype, order="C")
         self._grad: Array | None = None
+        self._device = CPU
         self.name = name
         self.path = name if path is None else path
         self.trainable = trainable
@@ -64,15 +76,31 @@ class Variable:
 
     @property
     def value(self) -> Array:
-        """The C-contiguous array itself, not a copy."""
+        """The C-contiguous array itself, not a copy; CuPy's where the variable is on a GPU."""
         return self._value
 
     @property
     def grad(self) -> Array:
         """Gradient of the loss, of the shape of `value`; allocated at first use, then reused."""
         if self._grad is None:
-            self._grad = np.zeros_like(self._value)
+            self._grad = self._device.full(self.shape, 0, self.dtype)
         return self._grad
+
+    @property
+    def device(self) -> Device:
+        """Where `value` and `grad` lie."""
+        return self._device
+
+    def move_to(self, device: Device) -> None:
+        """Bring `value` and `grad` to another device, in new arrays."""
+        if device is self._device:
+            return
+        value = device.array(self._device.read(self._value))
+        if self._grad is not None:
+            self._grad = device.array(self._device.read(self._grad))
+        self._value = value
+        self._device = device
+        count_move()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,13 +126,28 @@ class Variable:
                 f"`value` must be convertible to {self.dtype}, the dtype of variable "
                 f"'{self.path}'. Received: value of dtype {new.dtype}"
             )
-        np.copyto(self._value, new, casting="same_kind")
+        self._device.write(self._value, new)
 
     def numpy(self) -> Array:
-        """Copy of the value."""
-        return self._value.copy()
+        """Copy of the value, an array of NumPy."""
+        return self._device.read(self._value)
+
+    def __getstate__(self) -> Any:
+        # A copy of what is on a GPU is the CPU's, until it is moved.
+        state = {name: getattr(self, name) for name in self.__slots__}
+        if self._device is not CPU:
+            grad = None if self._grad is None else self._device.read(self._grad)
+            state |= {"_device": CPU, "_value": self.numpy(), "_grad": grad}
+        return None, state
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self._device is not CPU:
+            if copy is False:
+                raise ValueError(
+                    f"`copy` must not be False: the variable is on {self._device.name}. "
+                    "Received: copy=False"
+                )
+            return self.numpy().astype(self.dtype if dtype is None else dtype, copy=False)
         if copy is False and dtype is not None and np.dtype(dtype) != self.dtype:
             raise ValueError(
                 f"`dtype` must be {self.dtype} where no copy is allowed. Received: dtype={dtype}"

@@ -4,7 +4,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import stand_in_cupy
 from simulator import SCHEDULES, Simulator, library
+
+import fusednn
+from fusednn import devices
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +52,12 @@ def gpu(kernels_library: Simulator) -> Iterator[Simulator]:
     kernels_library.reset()
     races = kernels_library.races()
     assert not races, races
+
+
+@pytest.fixture
+def cupy(gpu: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in_cupy.Module]:
+    """The simulated device as `fusednn.device("cuda")` finds it, through a stand-in for CuPy."""
+    # Within a context of its own: what a test chooses ends with it.
+    monkeypatch.setattr(devices, "_known", {"cpu": devices.CPU})
+    with fusednn.device("cpu"):
+        yield stand_in_cupy.install(gpu, monkeypatch)

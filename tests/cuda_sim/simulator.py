@@ -57,6 +57,10 @@ class Simulator:
         functions.gpusim_schedule.argtypes = [ctypes.c_int, ctypes.c_uint64]
         functions.gpusim_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
         functions.gpusim_set.restype = ctypes.c_bool
+        functions.gpusim_new_stream.restype = ctypes.c_void_p
+        functions.gpusim_keep_graph.restype = ctypes.c_int64
+        functions.gpusim_launch_kept.argtypes = [ctypes.c_int64]
+        functions.gpusim_give.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         functions.gpusim_report.restype = ctypes.c_char_p
         functions.gpusim_sanitizer.restype = ctypes.c_char_p
         self._race_log: Path | None = None
@@ -205,25 +209,23 @@ class DeviceArray:
         return _CUDA, self.device
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
-        is_bfloat = self.dtype.name == "bfloat16"
-        code = _BFLOAT if is_bfloat else _CODES[self.dtype.kind]
-        shape = (ctypes.c_int64 * max(1, len(self.shape)))(*self.shape)
-        tensor = _DLTensor(
-            self.pointer,
-            _CUDA,
-            self.device,
-            len(self.shape),
-            code,
-            self.dtype.itemsize * 8,
-            1,
-            shape,
-            None,
-            0,
-        )
-        managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
-        # The capsule points to it, and one call may ask for two.
-        self._exports.append((managed, shape))
-        new = ctypes.pythonapi.PyCapsule_New
-        new.restype = ctypes.py_object
-        new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-        return new(ctypes.addressof(managed), b"dltensor_versioned", None)
+        return dlpack_capsule(self.pointer, self.shape, self.dtype, self._exports, self.device)
+
+
+def dlpack_capsule(
+    pointer: int, shape: tuple[int, ...], dtype: np.dtype, exports: list[object], device: int = 0
+) -> Any:
+    """DLPack's capsule of an array in C order; `exports` keep what it points to."""
+    is_bfloat = dtype.name == "bfloat16"
+    code = _BFLOAT if is_bfloat else _CODES[dtype.kind]
+    sizes = (ctypes.c_int64 * max(1, len(shape)))(*shape)
+    tensor = _DLTensor(
+        pointer, _CUDA, device, len(shape), code, dtype.itemsize * 8, 1, sizes, None, 0
+    )
+    managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
+    # The capsule points to it, and one call may ask for two.
+    exports.append((managed, sizes))
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return new(ctypes.addressof(managed), b"dltensor_versioned", None)

@@ -1,5 +1,6 @@
 #include "stream_work.h"
 
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@ namespace gpusim {
 namespace {
 
 std::vector<Work> pending, graph;
+std::map<int64_t, std::vector<Work>> kept;
 bool capturing = false;
 unsigned long long begun = 0;
 
@@ -50,9 +52,29 @@ cudaError_t replay() {
   return first;
 }
 
+int64_t keep_graph() {
+  static int64_t last = 0;
+  kept[++last] = std::exchange(graph, {});
+  return last;
+}
+
+cudaError_t launch_kept(int64_t number) {
+  const auto it = kept.find(number);
+  if (it == kept.end()) return cudaErrorInvalidValue;
+  for (const Work& work : it->second) {
+    if (is_queued()) {
+      add(work);
+    } else if (const cudaError_t e = work(); e != cudaSuccess) {
+      return e;
+    }
+  }
+  return cudaSuccess;
+}
+
 void clear_work() {
   pending.clear();
   graph.clear();
+  kept.clear();
   capturing = false;
 }
 

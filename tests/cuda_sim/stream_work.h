@@ -27,6 +27,9 @@ cudaError_t do_pending();
 void begin_capture();
 void end_capture();
 cudaError_t replay();
+// Puts what was captured aside; launch_kept() gives it to the stream as often as wanted.
+int64_t keep_graph();
+cudaError_t launch_kept(int64_t number);
 // Forgets the graph and what waits.
 void clear_work();
 

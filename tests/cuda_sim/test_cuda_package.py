@@ -189,3 +189,17 @@ def test_calls_of_one_graph_share_a_workspace_that_no_other_call_has(gpu):
     gpu.replay()
     for ours, theirs in zip((*out, *gradients), expected, strict=True):
         assert_same_bits(ours, theirs)
+
+
+def test_a_call_that_is_captured_first_has_memory_of_the_graph(gpu):
+    p = Problem(gpu, (3, 200_000), 1, np.float32)  # larger than what any test leaves
+    x, gamma, beta = p.on_gpu("x", "gamma", "beta")
+    out = p.empty(2)
+    with gpu.capture():
+        for _ in range(2):
+            ops.batch_norm_forward(x, gamma, beta, **p.options(), out=out)
+    for _ in range(2):
+        gpu.replay()
+    expected = ops.batch_norm_forward(p.x, p.gamma, p.beta, **p.options())
+    for ours, theirs in zip(out, expected, strict=True):
+        assert_close(ours, theirs, np.float32)

@@ -34,7 +34,7 @@ class Squareplus(Elementwise):
         np.sqrt(out, out=out)
         out += size
         out *= 0.5
-        np.divide(self.b / 4, out, out=out, where=below)
+        np.copyto(out, np.divide(self.b / 4, out, out=size), where=below)
         return out
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:

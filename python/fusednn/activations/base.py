@@ -29,6 +29,8 @@ class Activation(Configurable):
     work_arrays: ClassVar[int] = 0
     #: Whether `backward` reads x; else y is enough, and may take the place of x in memory.
     needs_input: ClassVar[bool] = False
+    #: Whether it runs on a GPU: by functions of NumPy that CuPy has too, with the same options.
+    runs_on_gpu: ClassVar[bool] = False
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """Return the function of `x`, a floating-point array.
@@ -92,6 +94,8 @@ class Activation(Configurable):
 
 class Elementwise(Activation):
     """Base of functions of each element alone; a subclass defines `forward` and `slope`."""
+
+    runs_on_gpu = True
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """Write the derivative to `out`, which lies apart from `x`, `y` and `work`.

@@ -63,4 +63,4 @@ def write_normal_distribution(x: Array, out: Array, work: Array) -> None:
     u += 1
     u *= 0.25  # t / 2
     out *= u
-    np.subtract(1, out, out=out, where=x > 0)
+    np.copyto(out, np.subtract(1, out, out=u), where=x > 0)

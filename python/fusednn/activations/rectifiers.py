@@ -16,6 +16,7 @@ class Linear(Activation):
     """The identity."""
 
     name = "linear"
+    runs_on_gpu = True
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
@@ -44,6 +45,7 @@ class LeakyReLU(Activation):
     """
 
     name = "leaky_relu"
+    runs_on_gpu = True
     config_names: ClassVar[tuple[str, ...]] = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.2) -> None:

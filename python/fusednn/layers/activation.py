@@ -182,6 +182,7 @@ class ActivationStep(Step):
 
     def __init__(self, activation: activations.Activation) -> None:
         self.activation = activation
+        self.runs_on_gpu = activation.runs_on_gpu
 
     @property
     def can_overwrite(self) -> bool:
@@ -207,7 +208,7 @@ class ActivationStep(Step):
         self._forward = self.activation.forward
         self._backward = self.activation.backward
         if self.activation.work_arrays:
-            work = np.empty((self.activation.work_arrays, *input_shape), buffers.dtype)
+            work = buffers.empty((self.activation.work_arrays, *input_shape))
             self._forward = partial(self._forward, work=work)
             self._backward = partial(self._backward, work=work)
 
@@ -226,16 +227,19 @@ class ActivationStep(Step):
 class BoundedRectifierStep(Step):
     """ReLU with an upper bound or a threshold, in NumPy."""
 
+    runs_on_gpu = True
+
     def __init__(self, layer: ReLU) -> None:
         self._max_value = math.inf if layer.max_value is None else layer.max_value
         self._negative_slope = layer.negative_slope
         self._threshold = layer.threshold
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
-        """Take arrays for y and for the two masks."""
+        """Take arrays for y, for what lies below the threshold, and for the two masks."""
         self._y = buffers.output(input_shape)
-        self._below = np.empty(input_shape, np.bool_)
-        self._bounded = np.empty(input_shape, np.bool_)
+        self._low = buffers.temporary(input_shape)
+        self._below = buffers.empty(input_shape, np.bool_)
+        self._bounded = buffers.empty(input_shape, np.bool_)
 
     def forward(self, x: Array) -> Array:
         """Return the bounded ReLU of x."""
@@ -244,12 +248,14 @@ class BoundedRectifierStep(Step):
         # Where max_value < threshold an element may be in both masks: what is below counts.
         np.greater(self._bounded, self._below, out=self._bounded)
         np.minimum(x, self._max_value, out=self._y)
-        np.subtract(x, self._threshold, out=self._y, where=self._below)
-        np.multiply(self._y, self._negative_slope, out=self._y, where=self._below)
+        np.subtract(x, self._threshold, out=self._low)
+        np.multiply(self._low, self._negative_slope, out=self._low)
+        np.copyto(self._y, self._low, where=self._below)
         return self._y
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x in the place of `grad`."""
         np.copyto(grad, 0, where=self._bounded)
-        np.multiply(grad, self._negative_slope, out=grad, where=self._below)
+        np.multiply(grad, self._negative_slope, out=self._low)
+        np.copyto(grad, self._low, where=self._below)
         return grad

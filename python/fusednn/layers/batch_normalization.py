@@ -175,6 +175,8 @@ class BatchNormalization(Layer):
 class NormStep(Step):
     """What both modes share; `negative_slope` is that of a rectifier merged into the step."""
 
+    runs_on_gpu = True
+
     def __init__(self, layer: BatchNormalization) -> None:
         assert layer.moving_mean is not None
         assert layer.moving_variance is not None
@@ -200,27 +202,26 @@ class BatchNormStep(NormStep):
         super().__init__(layer)
         self._update = 1.0 - layer.momentum
         self._input_shift: Array | None = None
-        # As an array of no axes: NumPy multiplies by it faster than by a Python number.
-        self._shift_factor = np.asarray(self._update, layer.dtype)
 
     def take_bias_of(self, dense: DenseStep) -> None:
         """Relieve the layer before of its bias: it only moves the mean, so count it in there."""
         bias = dense.give_bias_away()
         if bias is not None:
             self._input_shift = bias
-            self._shift_update = np.empty_like(bias)
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the statistics, grad_x, and gradients that have no variable."""
         super().bind(input_shape, buffers, grad_input=grad_input)
         channels = self._moving_mean.shape
-        self._mean = np.empty(channels, buffers.dtype)
-        self._inv_std = np.empty(channels, buffers.dtype)
+        self._mean = buffers.empty(channels)
+        self._inv_std = buffers.empty(channels)
         gamma, beta = self.layer.gamma, self.layer.beta
-        self._grad_gamma = np.empty(channels, buffers.dtype) if gamma is None else gamma.grad
-        self._grad_beta = np.empty(channels, buffers.dtype) if beta is None else beta.grad
+        self._grad_gamma = buffers.empty(channels) if gamma is None else gamma.grad
+        self._grad_beta = buffers.empty(channels) if beta is None else beta.grad
         self._grad_x = buffers.gradient(input_shape)
-        self._moving_before = [np.empty(channels, buffers.dtype) for _ in range(2)]
+        self._shift_factor = buffers.scalar(self._update)
+        self._shift_update = buffers.empty(channels)
+        self._moving_before = [buffers.empty(channels) for _ in range(2)]
         # All arguments but the batch are the same at every step.
         self._normalize = partial(
             ops.batch_norm_forward,
@@ -279,8 +280,8 @@ class MovingNormStep(NormStep):
             channels = self._moving_mean.shape
             self._gradients = (
                 buffers.gradient(input_shape),
-                np.empty(channels, buffers.dtype),
-                np.empty(channels, buffers.dtype),
+                buffers.empty(channels),
+                buffers.empty(channels),
             )
 
     def forward(self, x: Array) -> Array:

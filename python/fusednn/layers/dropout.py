@@ -9,6 +9,7 @@ import numpy as np
 
 from fusednn import utils
 from fusednn._arguments import check_number
+from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
@@ -65,7 +66,12 @@ class Dropout(Layer):
 
 
 class DropoutStep(Step):
-    """y = x * mask, with mask 0 or 1 / (1 - rate)."""
+    """y = x * mask, with mask 0 or 1 / (1 - rate).
+
+    Masks are drawn and scaled by NumPy on every device, so that a seed gives the same ones.
+    """
+
+    runs_on_gpu = True
 
     def __init__(self, layer: Dropout) -> None:
         self.layer = layer
@@ -73,11 +79,13 @@ class DropoutStep(Step):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y and the mask."""
         self._y = buffers.output(input_shape)
-        self._mask = np.empty(self._mask_shape(input_shape), buffers.dtype)
-        self._kept = np.empty(self._mask.shape, np.bool_)
+        shape = self._mask_shape(input_shape)
+        self._drawn = np.empty(shape, buffers.dtype)
+        self._kept = np.empty(shape, np.bool_)
         rate = self.layer.rate
-        # As an array of no axes: NumPy multiplies by it faster than by a number.
-        self._scale = np.asarray(1 / (1 - rate) if rate < 1 else 0, buffers.dtype)
+        self._scale = CPU.scalar(1 / (1 - rate) if rate < 1 else 0, buffers.dtype)
+        self._device = buffers.device
+        self._mask = self._drawn if self._device is CPU else buffers.empty(shape)
 
     def _mask_shape(self, input_shape: Shape) -> Shape:
         noise_shape = self.layer.noise_shape
@@ -99,12 +107,18 @@ class DropoutStep(Step):
             )
         return mask_shape
 
+    def prepare(self) -> None:
+        """Draw a mask."""
+        drawn = self._drawn
+        self.layer.random_generator().random(out=drawn, dtype=drawn.dtype)
+        np.greater_equal(drawn, self.layer.rate, out=self._kept)
+        np.copyto(drawn, self._kept)
+        np.multiply(drawn, self._scale, out=drawn)
+        if self._mask is not drawn:
+            self._device.write(self._mask, drawn)
+
     def forward(self, x: Array) -> Array:
-        """Draw a mask and apply it."""
-        self.layer.random_generator().random(out=self._mask, dtype=self._mask.dtype)
-        np.greater_equal(self._mask, self.layer.rate, out=self._kept)
-        np.copyto(self._mask, self._kept)
-        np.multiply(self._mask, self._scale, out=self._mask)
+        """Apply the mask."""
         return np.multiply(x, self._mask, out=self._y)
 
     def backward(self, grad: Array) -> Array:

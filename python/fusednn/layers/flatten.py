@@ -43,6 +43,8 @@ class Flatten(Layer):
 class FlattenStep(Step):
     """A view of the same memory in both directions."""
 
+    runs_on_gpu = True
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape with one axis for all features."""
         return (input_shape[0], math.prod(input_shape[1:]))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from fusednn import regularizers
 from fusednn.constraints import Constraint
+from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.naming import automatic_name
 from fusednn.layers.step import Array, Step
@@ -126,7 +127,7 @@ class Layer:
     @property
     def losses(self) -> list[float]:
         """Penalties of the trainable weights that have a regularizer, as they are now."""
-        return [v.regularizer.penalty(v.value) for v in self.trainable_weights if v.regularizer]
+        return [v.regularizer(v) for v in self.trainable_weights if v.regularizer]
 
     def get_weights(self) -> list[Array]:
         """Return copies of all variables' values, in the order of `weights`."""
@@ -181,13 +182,17 @@ class Layer:
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
         """Apply the layer to a batch and return a new array; builds the layer at first use.
 
-        A trainable `BatchNormalization` moves its statistics where `training` is true.
+        A trainable `BatchNormalization` moves its statistics where `training` is true. Outside of
+        a model a layer computes on the CPU.
         """
         start = y = np.ascontiguousarray(x, dtype=self.dtype)
         self.ensure_built((None, *y.shape[1:]))
+        for variable in self._variables:
+            variable.move_to(CPU)
         buffers = Buffers(self.dtype, y.size, keep_outputs=True)
         for step in self.steps(training=training, trainable=self._trainable):
             step.bind(y.shape, buffers, grad_input=False)
+            step.prepare()
             y = step.forward(y)
         return y.copy() if np.may_share_memory(y, start) else y
 

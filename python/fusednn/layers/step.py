@@ -22,6 +22,8 @@ class Step:
 
     #: Whether `backward` writes the gradients of weights.
     has_gradients = False
+    #: Whether the step is written for GPUs, too, by the rules of CONTRIBUTING.md.
+    runs_on_gpu = False
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape that `forward` returns for this shape of x."""
@@ -30,6 +32,9 @@ class Step:
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take the arrays to write to; `grad_input` is False where nobody needs grad_x."""
         raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Do what the host has to do for each batch before `forward`; by default nothing."""
 
     def forward(self, x: Array) -> Array:
         """Return y; x must stay unchanged until `backward`."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from fusednn.models.data import Array
 from fusednn.regularizers import Regularizer
 from fusednn.variable import Variable
@@ -16,14 +14,18 @@ class Penalties:
 
     def __init__(self, variables: Iterable[Variable]) -> None:
         self._parts: list[tuple[Regularizer, Variable, Array]] = [
-            (variable.regularizer, variable, np.empty_like(variable.value))
+            (variable.regularizer, variable, variable.device.empty(variable.shape, variable.dtype))
             for variable in variables
             if variable.regularizer is not None
         ]
 
     def value(self) -> float:
         """Return the sum of all penalties."""
-        return sum(part.penalty(variable.value, work) for part, variable, work in self._parts)
+        total = 0.0
+        for part, variable, work in self._parts:
+            with variable.device.working():
+                total += part.penalty(variable.value, work)
+        return total
 
     def add_gradients(self) -> None:
         """Add the penalties' gradients to those of the variables."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusednn import devices
 from fusednn.layers import Layer
 from fusednn.layers.activation import ActivationStep
 from fusednn.layers.activity import ActivityStep
@@ -16,6 +17,9 @@ from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
 from fusednn.layers.step import Array, Shape, Step
 from fusednn.losses import Scratch
+from fusednn.models.penalties import Penalties
+from fusednn.optimizers import Optimizer
+from fusednn.variable import Variable
 
 
 class Plan:
@@ -67,22 +71,30 @@ class Plan:
         self._head = _pop_head(steps, logits_activation)
         self._forward_steps = steps
         first = next((i for i, s in enumerate(steps) if s.has_gradients), len(steps))
+        self._activities = [step for step in steps if isinstance(step, ActivityStep)]
+        #: Where the loss writes its gradient with respect to what `forward` returned.
+        self.grad_output = self._bind(shapes, dtype, training=training, first=first)
+        #: Where the loss keeps its intermediate results.
+        self.scratch = Scratch.of(self.output_shape, dtype)
+        # Bound methods, looked up once.
         self._backward_steps = steps[first:][::-1] if training else []
+        self._prepare = [s.prepare for s in steps if type(s).prepare is not Step.prepare]
+        self._forward = [step.forward for step in steps]
+        self._backward = [step.backward for step in self._backward_steps]
 
-        largest = max(math.prod(shape) for shape in shapes)
-        buffers = Buffers(dtype, largest, keep_outputs=training)
-        for i, step in enumerate(steps):
+    def _bind(
+        self, shapes: Sequence[Shape], dtype: np.dtype[Any], *, training: bool, first: int
+    ) -> Array:
+        """Give all steps their arrays; return the one for the gradient of the output.
+
+        `first` is the place of the first step whose weights train.
+        """
+        buffers = Buffers(dtype, max(map(math.prod, shapes)), keep_outputs=training)
+        for i, step in enumerate(self._forward_steps):
             step.bind(shapes[i], buffers, grad_input=training and i > first)
         if self._head is not None:
             self._head.bind(self.output_shape, buffers, grad_input=False)
-        #: Where the loss writes its gradient with respect to what `forward` returned.
-        self.grad_output = buffers.gradient(self.output_shape)
-        #: Where the loss keeps its intermediate results.
-        self.scratch = Scratch.of(self.output_shape, dtype)
-        self._activities = [step for step in steps if isinstance(step, ActivityStep)]
-        # Bound methods, looked up once.
-        self._forward = [step.forward for step in self._forward_steps]
-        self._backward = [step.backward for step in self._backward_steps]
+        return buffers.gradient(self.output_shape)
 
     @property
     def returns_logits(self) -> bool:
@@ -91,6 +103,8 @@ class Plan:
 
     def forward(self, x: Array) -> Array:
         """Return the output, or the logits; valid until the next call."""
+        for prepare in self._prepare:
+            prepare()
         for forward in self._forward:
             x = forward(x)
         return x
@@ -118,6 +132,41 @@ class Plan:
         grad = self.grad_output
         for backward in self._backward:
             grad = backward(grad)
+
+    def update(
+        self,
+        penalties: Penalties,
+        optimizer: Optimizer,
+        grads: tuple[Array, ...],
+        variables: tuple[Variable, ...],
+    ) -> None:
+        """Make the step of the optimizer that the latest batch asks for."""
+        self.backward()
+        penalties.add_gradients()
+        optimizer.apply(grads, variables)
+
+
+def new_plan(
+    layers: Sequence[Layer],
+    input_shape: Shape,
+    dtype: np.dtype[Any],
+    *,
+    trained: Sequence[bool] | None,
+    logits_activation: str | None,
+) -> Plan:
+    """Make a plan for the device that is current; see `Plan`."""
+    device = devices.current()
+    if device is devices.CPU:
+        return Plan(
+            layers, input_shape, dtype, trained=trained, logits_activation=logits_activation
+        )
+    from fusednn.devices.cuda import Cuda
+    from fusednn.models.gpu_plan import GpuPlan
+
+    assert isinstance(device, Cuda)
+    return GpuPlan(
+        device, layers, input_shape, dtype, trained=trained, logits_activation=logits_activation
+    )
 
 
 def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:

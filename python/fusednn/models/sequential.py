@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn import devices
 from fusednn.layers import InputLayer, Layer
 from fusednn.layers.layer import BatchShape, assign_all, sample_shape
 from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
 from fusednn.models.penalties import Penalties
-from fusednn.models.plan import Plan
+from fusednn.models.plan import Plan, new_plan
 from fusednn.models.summary import summary_table
 from fusednn.models.training import Trainer
 from fusednn.variable import Variable
 
 #: Plans of this many (batch size, mode) combinations keep their memory; older ones are dropped.
 _PLANS_KEPT = 8
+
+
+class _Place(NamedTuple):
+    """Where the weights were found the last time."""
+
+    device: devices.Device
+    moves: int
+    arrays: list[Array]
 
 
 class Sequential(Trainer):
@@ -67,6 +77,7 @@ class Sequential(Trainer):
         self._trained: tuple[bool, ...] = ()  # each layer's `trainable`, as of compile
         self._regularized: Penalties | None = None
         self._lists: tuple[tuple[Array, ...], tuple[Variable, ...]] | None = None
+        self._place: _Place | None = None
         for layer in layers or ():
             self.add(layer)
         if not trainable:
@@ -337,6 +348,7 @@ class Sequential(Trainer):
             "_latest": None,
             "_lists": None,
             "_regularized": None,
+            "_place": None,
         }
 
     def _forget_plans(self) -> None:
@@ -344,6 +356,7 @@ class Sequential(Trainer):
         self._latest = None
         self._lists = None
         self._regularized = None
+        self._place = None
 
     def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         if self._lists is None:
@@ -364,11 +377,25 @@ class Sequential(Trainer):
             self._regularized = Penalties(self._trained_variables())
         return self._regularized
 
+    def _follow_device(self) -> None:
+        """Bring the weights to the current device; forget the plans if any lies elsewhere now."""
+        device, place = devices.current(), self._place
+        if place is not None and place.device is device and place.moves == devices.moves():
+            return
+        variables = self.weights
+        for variable in variables:
+            variable.move_to(device)
+        arrays = [variable.value for variable in variables]
+        if place is None or not all(map(operator.is_, arrays, place.arrays)):
+            self._forget_plans()
+        self._place = _Place(device, devices.moves(), arrays)
+
     def _plan(self, samples: int, *, training: bool) -> Plan:
         return self._cached_plan(samples, self._trained if training else None)
 
     def _cached_plan(self, samples: int, trained: tuple[bool, ...] | None) -> Plan:
         """Plan for training these layers, or (None) for inference."""
+        self._follow_device()
         latest = self._latest
         if latest is not None and latest[0] == samples and latest[1] is trained:
             return latest[2]
@@ -383,13 +410,8 @@ class Sequential(Trainer):
             self._plans.move_to_end(key)
             return plan
         self._check_built()
-        plan = Plan(
-            self._layers,
-            (samples, *self._sample_shape),
-            self.dtype,
-            trained=trained,
-            logits_activation=self._logits_activation(),
-        )
+        arguments = self._layers, (samples, *self._sample_shape), self.dtype
+        plan = new_plan(*arguments, trained=trained, logits_activation=self._logits_activation())
         self._plans[key] = plan
         if len(self._plans) > _PLANS_KEPT:
             self._plans.popitem(last=False)

@@ -237,9 +237,7 @@ class Trainer(Evaluator):
                 loss = objective.evaluate(plan, y, z, gradient=True) + self._penalty(plan)
                 objective.record(plan, y, z, loss)
                 if math.isfinite(loss):
-                    plan.backward()
-                    self._penalties().add_gradients()
-                    optimizer.apply(*self._training_lists())
+                    plan.update(self._penalties(), optimizer, *self._training_lists())
                     stepped = True
             finally:
                 if not stepped:

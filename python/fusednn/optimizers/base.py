@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from fusednn import ops
 from fusednn._arguments import check_number, check_optional_number
 from fusednn._serialization import Configurable
@@ -273,6 +275,8 @@ class Optimizer(Configurable):
         TypeError
             A gradient's dtype is not its variable's (Keras casts).
         """
+        if self._slots is not None and self._slots.follow_variables():
+            self._latest = None
         latest = self._latest
         if latest is not None and latest.grads is grads and latest.variables is variables:
             assert self._slots is not None
@@ -322,8 +326,14 @@ class Optimizer(Configurable):
         """Set the variables to their moving averages; does nothing without `use_ema`."""
         if self._slots is None or self._slots.averages is None:
             return
+        self._slots.follow_variables()
         for position in [self._slots.position(variable) for variable in variables]:
-            self._slots.variables[position].value[...] = self._slots.averages[position]
+            variable = self._slots.variables[position]
+            with variable.device.working():
+                np.copyto(variable.value, self._slots.averages[position], casting="same_kind")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_latest": None}  # a copy has arrays of its own
 
     # How a step is made.
 
@@ -361,11 +371,27 @@ class Optimizer(Configurable):
         lists: Sequence[list[Array]],
     ) -> None:
         step = self._iterations + 1
-        options: dict[str, Any] = {
-            "convention": "keras",
-            "step": step,
-            "lr": self._rate.after(step - 1),
-        }
+        numbers = {"step": step, "lr": self._rate.after(step - 1)}
+        self._call_kernels(slots, groups, grads, lists, [numbers] * len(groups))
+        if slots.averages is not None:
+            # The kernel, too, sets the average to the variable at the first step.
+            average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
+            self._overwrite_with_averages(slots, step)
+
+    def _overwrite_with_averages(self, slots: Slots, step: int) -> None:
+        if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
+            self.finalize_variable_values(slots.variables)
+
+    def _call_kernels(
+        self,
+        slots: Slots,
+        groups: Sequence[Group],
+        grads: Sequence[Array | None],
+        lists: Sequence[list[Array]],
+        numbers: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Call the kernel for each group, with its learning rate and number of the step."""
+        options: dict[str, Any] = {"convention": "keras"}
         # What is not set is left out: each option takes a tenth of a small step's time.
         if self.clipvalue:
             options["clip_value"] = self.clipvalue
@@ -384,15 +410,10 @@ class Optimizer(Configurable):
             options["max_norm"] = None
             if math.isfinite(norm):
                 options["grad_scale"] = max(norm / self.global_clipnorm, 1.0)
-        for group, grads_of_group in zip(groups, lists, strict=True):
-            own: dict[str, Any] = {}
+        for group, grads_of_group, own_numbers in zip(groups, lists, numbers, strict=True):
+            own = dict(own_numbers)
             if self.weight_decay and group.decays:
                 own["weight_decay"] = self.weight_decay
             if group.averages is not None:
                 own["ema"] = group.averages
             self.step(group.params, grads_of_group, group.states, **options, **own)
-        if slots.averages is not None:
-            # The kernel, too, sets the average to the variable at the first step.
-            average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
-            if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
-                self.finalize_variable_values(slots.variables)

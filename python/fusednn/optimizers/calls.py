@@ -45,7 +45,7 @@ def check_gradients(grads: Sequence[Array | None], variables: Sequence[Variable]
     for i, (grad, variable) in enumerate(zip(grads, variables, strict=True)):
         if grad is None:
             continue
-        if not isinstance(grad, np.ndarray) or grad.dtype != variable.dtype:
+        if not isinstance(grad, type(variable.value)) or grad.dtype != variable.dtype:
             raise TypeError(
                 f"`grads[{i}]` must be an array of the dtype {variable.dtype} of "
                 f"`{variable.path}`. Received: {getattr(grad, 'dtype', type(grad).__name__)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fusednn import ops
+from fusednn.devices import CPU, device_of, moves
 from fusednn.optimizers.options import Array, State
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ class Slots:
                     "`quantized_states` must be False for float64 variables. "
                     f"Received: quantized_states=True, `{variable.path}` of dtype float64"
                 )
+        if codes is not None:
+            self._require_cpu()
         self.states: dict[str, list[State]] = {
             name: [
-                _full(variable.value, value)
+                _full(variable, value)
                 if codes is None
                 else _quantized(variable.value, value, signed=codes[name])
                 for variable in self.variables
@@ -92,23 +95,71 @@ class Slots:
             for name, value in initial_states.items()
         }
         self.averages = (
-            [variable.value.astype(_dtype(variable.value)) for variable in self.variables]
+            [v.device.array(v.numpy().astype(_dtype(v.dtype))) for v in self.variables]
             if use_ema
             else None
         )
+        self._quantized = codes is not None
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Make what refers to the arrays where they are now."""
+        self._moves = moves()
         # What constraints use for intermediate results, by position.
         self._work = {
-            position: np.empty_like(variable.value)
+            position: variable.device.empty(variable.shape, variable.dtype)
             for position, variable in enumerate(self.variables)
             if variable.constraint is not None
         }
         #: The groups of a step of all variables.
         self.groups = self.grouped(range(len(self.variables)))
 
+    def _require_cpu(self) -> None:
+        for variable in self.variables:
+            if variable.device is not CPU:
+                raise NotImplementedError(
+                    "`quantized_states` must be False on a GPU. Received: quantized_states=True, "
+                    f"`{variable.path}` on {variable.device.name}"
+                )
+
+    def follow_variables(self) -> bool:
+        """Bring states and averages to where their variables are; return whether any moved."""
+        if self._moves == moves():
+            return False
+        if self._quantized:
+            self._require_cpu()
+        if all(
+            group.params[place] is self.variables[i].value
+            for group in self.groups
+            for place, i in enumerate(group.positions)
+        ):
+            self._moves = moves()
+            return False
+        for arrays in self.states.values():
+            if not self._quantized:
+                arrays[:] = map(_beside, arrays, self.variables)
+        if self.averages is not None:
+            self.averages[:] = map(_beside, self.averages, self.variables)
+        self._arrange()
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["groups"], state["_work"], state["_positions"], state["_moves"]
+        # As with the variables, a copy of what is on a GPU is the CPU's.
+        if not self._quantized:
+            state["states"] = {
+                name: list(map(_on_host, arrays)) for name, arrays in self.states.items()
+            }
+        if self.averages is not None:
+            state["averages"] = list(map(_on_host, self.averages))
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy has variables of its own.
         self.__dict__.update(state)
         self._positions = {id(variable): i for i, variable in enumerate(self.variables)}
+        self._arrange()
 
     def position(self, variable: Variable) -> int:
         """Return the place of a variable; raise ValueError where it is unknown."""
@@ -146,14 +197,23 @@ class Slots:
         ]
 
 
-def _dtype(param: Array) -> type[np.float32] | type[np.float64]:
-    return np.float64 if param.dtype == np.float64 else np.float32
+def _dtype(dtype: np.dtype[Any]) -> type[np.float32] | type[np.float64]:
+    return np.float64 if dtype == np.float64 else np.float32
 
 
-def _full(param: Array, value: float) -> Array:
-    dtype = _dtype(param)
-    # Zeros come from the system page by page, when first written.
-    return np.full(param.shape, value, dtype) if value else np.zeros(param.shape, dtype)
+def _full(variable: Variable, value: float) -> Array:
+    return variable.device.full(variable.shape, value, _dtype(variable.dtype))
+
+
+def _on_host(array: Any) -> Any:
+    device = device_of(array)
+    return array if device is CPU else device.read(array)
+
+
+def _beside(array: Any, variable: Variable) -> Any:
+    """Return the array, or a copy of it where the variable is on another device."""
+    device = device_of(array)
+    return array if device is variable.device else variable.device.array(device.read(array))
 
 
 def _quantized(param: Array, value: float, *, signed: bool) -> State:

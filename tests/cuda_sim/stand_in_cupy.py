@@ -1,0 +1,405 @@
+"""A stand-in for CuPy on the simulated device: what `fusednn.device` uses, as strict as CuPy is.
+
+Arrays lie in the simulator's memory. What CuPy would launch as kernels is computed by NumPy, given
+to the simulated stream in order with the package's own kernels: at once, or late (`deferred`), or
+recorded into a graph. As in CuPy, arrays do not mix with NumPy's, ufuncs have no `where`, and while
+a graph is captured the host neither reads an array nor calls cuBLAS.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from simulator import Simulator, dlpack_capsule
+from stand_in_cublas import Cublas
+
+CUBLAS_IN_CAPTURE = "calling cuBLAS API during stream capture is currently unsupported"
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class Runtime:
+    """The simulated device and what was given to it."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.capturing = False
+        self.graphs = 0
+        self.launches = 0
+        self._work: list[Callable[[], object]] = []
+        self._errors: list[BaseException] = []
+        signature = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+        self._callback = signature(self._run)
+
+    def _run(self, number: int) -> None:
+        try:
+            with np.errstate(all="ignore"):
+                self._work[number]()
+        except BaseException as error:  # it would be lost in the simulator
+            self._errors.append(error)
+
+    def give(self, work: Callable[[], object]) -> None:
+        self._work.append(work)
+        self.simulator.functions.gpusim_give(
+            ctypes.cast(self._callback, ctypes.c_void_p), len(self._work) - 1
+        )
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def wait(self) -> None:
+        if self.capturing:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+        assert self.simulator.functions.gpusim_wait() == 0, self.simulator.report
+        self.raise_errors()
+
+    def refuse_cublas(self) -> None:
+        if self.capturing:
+            raise NotImplementedError(CUBLAS_IN_CAPTURE)
+
+
+class Memory:
+    """A block, given back to its pool when nobody refers to it."""
+
+    def __init__(self, pool: MemoryPool, address: int, size: int) -> None:
+        self.pool, self.address, self.size = pool, address, size
+
+    def __del__(self) -> None:
+        self.pool.free.setdefault(self.size, []).append(self.address)
+
+
+class MemoryPool:
+    """Blocks that are kept, and lent again in the same size."""
+
+    runtime: Runtime
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[int]] = {}
+
+    def malloc(self, size: int) -> Memory:
+        size = max(512, -(-size // 512) * 512)
+        free = self.free.get(size)
+        if free:
+            return Memory(self, free.pop(), size)
+        address = self.runtime.simulator.functions.gpusim_allocate(size)
+        if not address:
+            raise CUDARuntimeError("no memory, or none while a graph is captured")
+        return Memory(self, address, size)
+
+
+class Pointer:
+    def __init__(self, address: int) -> None:
+        self.ptr = address
+
+
+Scalar = (int, float, bool, np.generic)
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """An array: `host` is NumPy's view of the simulated device's memory."""
+
+    cupy: Any
+
+    def __init__(self, host: np.ndarray, memory: Memory) -> None:
+        self.host, self.memory = host, memory
+        self._exports: list[object] = []
+
+    @property
+    def data(self) -> Pointer:
+        return Pointer(self.host.ctypes.data)
+
+    device = SimpleNamespace(id=0)
+    shape = property(lambda self: self.host.shape)
+    dtype = property(lambda self: self.host.dtype)
+    ndim = property(lambda self: self.host.ndim)
+    size = property(lambda self: self.host.size)
+    nbytes = property(lambda self: self.host.nbytes)
+    flags = property(lambda self: self.host.flags)
+    T = property(lambda self: ndarray(self.host.T, self.memory))
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def reshape(self, *shape: Any) -> ndarray:
+        view = self.host.reshape(*shape)
+        assert np.may_share_memory(view, self.host) or not view.size, "a copy"
+        return ndarray(view, self.memory)
+
+    def __getitem__(self, index: Any) -> ndarray:
+        view = self.host[index]
+        assert isinstance(view, np.ndarray), "an element of the device"
+        return ndarray(view, self.memory)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.cupy.copyto(self[index], value)
+
+    # ---- to and from the host
+
+    def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None) -> Any:
+        values = np.empty(self.shape, self.dtype) if out is None else out
+        if values.shape != self.shape or values.dtype != self.dtype:
+            raise ValueError("Shape or dtype mismatch")
+        self._runtime.wait()
+        values[...] = self.host
+        return values
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if arr.dtype != self.dtype or arr.shape != self.shape:
+            raise ValueError(f"mismatch: {arr.dtype} {arr.shape} to {self.dtype} {self.shape}")
+        assert not self._runtime.capturing
+        host = self.host
+        # What is not pinned is copied before the call returns.
+        source = arr if isinstance(arr, PinnedArray) else arr.copy()
+        self._runtime.give(lambda: np.copyto(host, source))
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    @property
+    def _runtime(self) -> Runtime:
+        return self.cupy.runtime
+
+    # ---- computing
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        (out,) = kwargs.pop("out", (None,))
+        if method != "__call__":
+            return NotImplemented
+        if kwargs:
+            raise TypeError(f"Wrong arguments {kwargs}")
+        for operand in (*inputs, out):
+            if isinstance(operand, np.ndarray):
+                raise TypeError(f"Unsupported type {type(operand)}")
+            if operand is not None and not isinstance(operand, (ndarray, *Scalar)):
+                return NotImplemented
+        hosts = [operand.host if isinstance(operand, ndarray) else operand for operand in inputs]
+        if ufunc.signature is not None:
+            self._runtime.refuse_cublas()
+            shape = ufunc(*[np.empty(h.shape) for h in hosts]).shape
+        else:
+            shape = np.broadcast_shapes(*map(np.shape, hosts))
+        if out is None:
+            samples = [
+                np.ones((1,) * max(1, h.ndim), h.dtype) if isinstance(h, np.ndarray) else h
+                for h in hosts
+            ]
+            with np.errstate(all="ignore"):
+                dtype = np.asarray(ufunc(*samples)).dtype
+            out = self.cupy.empty(shape, dtype)
+        assert out.shape == shape, "cannot be broadcast to the output"
+        target = out.host
+        self._runtime.give(lambda: ufunc(*hosts, out=target))
+        return out
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        own = getattr(self.cupy, function.__name__, None)
+        if own is None or any(issubclass(t, np.ndarray) for t in types):
+            return NotImplemented
+        return own(*args, **kwargs)
+
+    def fill(self, value: float) -> None:
+        host = self.host
+        self._runtime.give(lambda: host.fill(value))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> ndarray:
+        return self._reduced(np.sum, axis, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> ndarray:
+        return self._reduced(np.max, axis, keepdims)
+
+    def _reduced(self, function: Any, axis: Any, keepdims: bool) -> ndarray:
+        host = self.host
+        shape = np.empty(host.shape, np.bool_).any(axis=axis, keepdims=keepdims).shape
+        out = self.cupy.empty(shape, host.dtype)
+        target = out.host
+        self._runtime.give(lambda: np.copyto(target, function(host, axis=axis, keepdims=keepdims)))
+        return out
+
+    # ---- to the package's kernels
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
+        assert self.host.flags.c_contiguous
+        return dlpack_capsule(self.data.ptr, self.shape, self.dtype, self._exports)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.data.ptr, False),
+            "version": 3,
+            "strides": None if self.host.flags.c_contiguous else self.host.strides,
+        }
+
+
+ndarray.__module__ = "cupy"
+
+
+class PinnedArray(np.ndarray):
+    """An array of NumPy whose copies to the device may be read late."""
+
+
+class Stream:
+    """A stream; all share the simulated device's order."""
+
+    current: list[Stream]
+
+    def __init__(self, runtime: Runtime, ptr: int) -> None:
+        self._runtime, self.ptr = runtime, ptr
+
+    def __enter__(self) -> Stream:
+        self.current.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.current.pop()
+
+    def synchronize(self) -> None:
+        self._runtime.wait()
+
+    def begin_capture(self) -> None:
+        assert self.ptr != 0, "cannot capture on the default (legacy) stream"
+        self._runtime.simulator.functions.gpusim_begin_capture()
+        self._runtime.capturing = True
+
+    def end_capture(self) -> Graph:
+        self._runtime.simulator.functions.gpusim_end_capture()
+        self._runtime.capturing = False
+        self._runtime.graphs += 1
+        return Graph(self._runtime)
+
+
+class Graph:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._number = runtime.simulator.functions.gpusim_keep_graph()
+
+    def launch(self, stream: Stream) -> None:
+        assert not self._runtime.capturing
+        self._runtime.launches += 1
+        functions = self._runtime.simulator.functions
+        assert functions.gpusim_launch_kept(self._number) == 0, self._runtime.simulator.report
+        self._runtime.raise_errors()
+
+
+class Module:
+    """What makes up the module `cupy`."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.runtime = runtime = Runtime(simulator)
+        # Kept memory is a stream's: one of its own meets no other test's.
+        stream = simulator.functions.gpusim_new_stream()
+        self.blas = Cublas(runtime.give, stream)
+        pool_type = type("MemoryPool", (MemoryPool,), {"runtime": runtime})
+        self._pools = [pool_type()]
+        Stream.current = [Stream(runtime, 0)]
+        self.cuda = SimpleNamespace(
+            Device=_Device,
+            MemoryPool=pool_type,
+            Stream=lambda non_blocking: Stream(runtime, stream),
+            get_current_stream=lambda: Stream.current[-1],
+            using_allocator=self._using_allocator,
+            runtime=SimpleNamespace(getDeviceCount=lambda: 1, runtimeGetVersion=lambda: 13000),
+        )
+
+    @contextmanager
+    def _using_allocator(self, allocator: Any) -> Iterator[None]:
+        self._pools.append(allocator.__self__)
+        try:
+            yield
+        finally:
+            self._pools.pop()
+
+    def empty(self, shape: Any, dtype: Any = float) -> ndarray:
+        shape, dtype = np.empty(shape, np.bool_).shape, np.dtype(dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        memory = self._pools[-1].malloc(count * dtype.itemsize)
+        raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(memory.address)
+        return ndarray(np.frombuffer(raw, dtype, count).reshape(shape), memory)
+
+    def empty_like(self, a: ndarray) -> ndarray:
+        return self.empty(a.shape, a.dtype)
+
+    def copyto(self, dst: ndarray, src: Any, casting: str = "same_kind", where: Any = None) -> None:
+        operands = [dst, src, where]
+        if any(isinstance(operand, np.ndarray) for operand in operands):
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        hosts = [o.host if isinstance(o, ndarray) else o for o in operands]
+        condition = True if where is None else hosts[2]
+        self.runtime.give(lambda: np.copyto(hosts[0], hosts[1], casting=casting, where=condition))
+
+    def clip(self, a: ndarray, a_min: Any, a_max: Any, out: ndarray | None = None) -> ndarray:
+        target = self.empty(a.shape, a.dtype) if out is None else out
+        host, to = a.host, target.host
+        self.runtime.give(lambda: np.clip(host, a_min, a_max, out=to))
+        return target
+
+    def may_share_memory(self, a: Any, b: Any) -> bool:
+        return np.may_share_memory(a.host, b.host)
+
+    def dot(self, a: ndarray, b: ndarray) -> ndarray:
+        self.runtime.refuse_cublas()
+        out = self.empty(np.dot(a.host, b.host).shape, a.dtype)
+        hosts, to = (a.host, b.host), out.host
+        self.runtime.give(lambda: np.copyto(to, np.dot(*hosts)))
+        return out
+
+
+class _Device:
+    def __init__(self, index: int) -> None:
+        assert index == 0
+        self.id = index
+
+    def __enter__(self) -> _Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def empty_pinned(shape: Any, dtype: Any) -> np.ndarray:
+    return np.empty(shape, dtype).view(PinnedArray)
+
+
+def install(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Module:
+    """Make `import cupy` find the stand-in, and cuBLAS be the stand-in's, until the test ends."""
+    parts = Module(simulator)
+    cupy = ModuleType("cupy")
+    cupy.__dict__.update({name: getattr(parts, name) for name in dir(parts) if name[0] != "_"})
+    cupy.ndarray = ndarray
+    monkeypatch.setattr(ndarray, "cupy", parts, raising=False)
+    cupyx = ModuleType("cupyx")
+    cupyx.empty_pinned = empty_pinned
+    modules = {"cupy": cupy, "cupy.cuda": _as_module("cupy.cuda", parts.cuda), "cupyx": cupyx}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("fusednn.devices.cuda.load_library", lambda major: parts.blas)
+    return parts
+
+
+def _as_module(name: str, parts: SimpleNamespace) -> ModuleType:
+    module = ModuleType(name)
+    module.__dict__.update(vars(parts))
+    return module

@@ -1,0 +1,401 @@
+"""Models on the simulated GPU: what the CPU computes, in graphs, with NumPy's arrays outside."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusednn
+from fusednn import activations, callbacks, constraints, devices, optimizers, regularizers, utils
+from fusednn.layers import (
+    ELU,
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    Layer,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+)
+from fusednn.models import Sequential
+
+ROWS, FEATURES, CLASSES = 97, 6, 3
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, FEATURES)).astype(np.float32)
+LABELS = RNG.integers(0, CLASSES, ROWS)
+
+Make = Callable[[], list[Layer]]
+
+
+def network(dtype: str = "float32") -> list[Layer]:
+    own = {"dtype": dtype}
+    return [
+        Dense(8, **own),
+        BatchNormalization(momentum=0.9, **own),
+        LeakyReLU(0.1, **own),
+        Dense(7, activation="tanh", **own),
+        BatchNormalization(scale=False, **own),
+        Dense(CLASSES, activation="softmax", **own),
+    ]
+
+
+def compiled(make: Make = network, optimizer: Any = "adam", **options: Any) -> Sequential:
+    utils.set_random_seed(0)
+    model = Sequential([Input((FEATURES,)), *make()])
+    arguments = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]} | options
+    model.compile(optimizers.get(optimizer), **arguments)
+    return model
+
+
+def fitted(
+    device: str, make: Make = network, optimizer: Callable[[], Any] = lambda: "adam", **fit: Any
+) -> tuple[Sequential, dict[str, list[float]]]:
+    with fusednn.device(device):
+        model = compiled(make, optimizer())
+        utils.set_random_seed(1)
+        history = model.fit(X, LABELS, **{"epochs": 4, "verbose": 0, **fit})
+    return model, history.history
+
+
+def assert_close(ours: Any, theirs: Any, dtype: str = "float32") -> None:
+    # A GPU has the learning rate in float32.
+    tolerance = {"rtol": 1e-4, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-6}
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_is_the_cpus(cupy, dtype):
+    ours, our_logs = fitted("cuda", lambda: network(dtype))
+    theirs, their_logs = fitted("cpu", lambda: network(dtype))
+    assert_close(ours.get_weights(), theirs.get_weights(), dtype)
+    for name, values in their_logs.items():
+        np.testing.assert_allclose(our_logs[name], values, rtol=1e-5)
+    with fusednn.device("gpu:0"):
+        results = ours.evaluate(X, LABELS, verbose=0)
+        outputs = ours.predict(X, verbose=0)
+        assert type(outputs) is np.ndarray
+        assert_close([outputs[:7]], [ours.predict_on_batch(X[:7])], dtype)
+        assert_close([outputs], [ours(X)], dtype)
+    np.testing.assert_allclose(results, theirs.evaluate(X, LABELS, verbose=0), rtol=1e-5)
+    assert_close([outputs], [theirs.predict(X, verbose=0)], dtype)
+
+
+def test_from_the_second_batch_of_a_size_on_graphs_are_replayed(cupy):
+    with fusednn.device("cuda"):
+        model = compiled()
+        blas, launches = [], []
+        for _ in range(6):
+            model.train_on_batch(X, LABELS)
+            blas.append(cupy.blas.calls)
+            launches.append(cupy.runtime.launches)
+    # Forward: seen, captured, replayed. The update is another one after the first step.
+    assert launches == [0, 1, 3, 5, 7, 9]
+    assert cupy.runtime.graphs == 2
+    assert blas[2:] == [blas[2]] * 4
+    assert blas[2] > 0
+
+
+def test_work_that_starts_late(cupy, gpu):
+    """Nothing that the host overwrites or gives up is read by the device later."""
+    gpu.set(deferred=1)
+    ours, _ = fitted("cuda", batch_size=10)
+    gpu.set(deferred=0)
+    theirs, _ = fitted("cpu", batch_size=10)
+    assert_close(ours.get_weights(), theirs.get_weights())
+
+
+OPTIMIZERS: dict[str, Callable[[], optimizers.Optimizer]] = {
+    "momentum": lambda: optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, centered=True, momentum=0.5),
+    "adagrad": lambda: optimizers.Adagrad(0.05),
+    "amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True, clipvalue=0.05),
+    "clipnorm": lambda: optimizers.Adam(0.01, clipnorm=0.1),
+    "global_clipnorm": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=0.1),
+    "schedule": lambda: optimizers.Adam(lambda step: 0.02 / (1 + step)),
+    "average": lambda: optimizers.AdamW(0.01, use_ema=True, ema_overwrite_frequency=3),
+}
+
+
+def excluding(**options: Any) -> optimizers.Optimizer:
+    optimizer = optimizers.AdamW(0.01, weight_decay=0.1, **options)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
+
+
+OPTIMIZERS["two groups"] = excluding
+OPTIMIZERS["norm over two groups"] = lambda: excluding(global_clipnorm=0.1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(cupy, name):
+    ours, _ = fitted("cuda", optimizer=OPTIMIZERS[name])
+    theirs, _ = fitted("cpu", optimizer=OPTIMIZERS[name])
+    assert ours.optimizer.iterations == theirs.optimizer.iterations == 16
+    assert_close(ours.get_weights(), theirs.get_weights())
+
+
+NETWORKS: dict[str, Make] = {
+    "frozen": lambda: [
+        Dense(5, trainable=False),
+        BatchNormalization(trainable=False),
+        ReLU(),
+        Dense(4),
+        BatchNormalization(trainable=False, scale=False),
+        Dense(CLASSES, activation="softmax"),
+    ],
+    "bounded": lambda: [Dense(8), ReLU(1.0, 0.1, 0.05), Dense(CLASSES, activation="softmax")],
+    "dropout": lambda: [
+        Dropout(0.3),
+        Dense(8, activation="relu"),
+        Dropout(0.5, seed=3),
+        Dense(CLASSES, activation="softmax"),
+    ],
+    "flat": lambda: [Flatten(), ELU(0.5), Dense(CLASSES, use_bias=False), Activation("softmax")],
+    "penalties": lambda: [
+        Dense(8, kernel_regularizer=regularizers.L1L2(0.01, 0.02), activation="elu"),
+        Dense(
+            CLASSES,
+            kernel_constraint=constraints.MaxNorm(0.5),
+            bias_constraint="non_neg",
+            activation="softmax",
+        ),
+    ],
+    "softmax twice": lambda: [Dense(CLASSES), Activation("softmax"), Activation("softmax")],
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers(cupy, name):
+    ours, our_logs = fitted("cuda", NETWORKS[name])
+    theirs, their_logs = fitted("cpu", NETWORKS[name])
+    assert_close(ours.get_weights(), theirs.get_weights())
+    np.testing.assert_allclose(our_logs["loss"], their_logs["loss"], rtol=1e-5)
+
+
+def elementwise() -> list[str]:
+    made = {name: value for name, value in vars(activations).items() if name in activations.__all__}
+    return sorted(name for name, value in made.items() if isinstance(value, activations.Activation))
+
+
+@pytest.mark.parametrize("name", elementwise())
+def test_activations_run_where_they_say_so(cupy, name):
+    """Those that are said not to are refused, but as the last layer, which the host computes."""
+
+    def make() -> list[Layer]:
+        return [Dense(5), Activation(name), Dense(CLASSES, activation="softmax")]
+
+    if not activations.get(name).runs_on_gpu:
+        message = "`layers` must all have a form for GPUs under .*'cuda:0'.*layer 'activation"
+        with pytest.raises(NotImplementedError, match=message):
+            fitted("cuda", make)
+        return
+    ours, _ = fitted("cuda", make)
+    theirs, _ = fitted("cpu", make)
+    assert_close(ours.get_weights(), theirs.get_weights())
+    # Of all runs the last ones were graphs: nothing of it needs the host.
+    assert cupy.runtime.launches > 0
+
+
+def test_regression_and_outputs_of_more_axes(cupy):
+    x = RNG.normal(size=(20, 4, 5))
+    y = RNG.normal(size=(20, 4, 2))
+    weights = []
+    for device in ("cuda", "cpu"):
+        utils.set_random_seed(0)
+        model = Sequential(
+            [Input((4, 5)), Dense(3), BatchNormalization(axis=1), LeakyReLU(), Dense(2)]
+        )
+        model.compile("sgd", "mse", metrics=["mse"])
+        with fusednn.device(device):
+            model.fit(x, y, epochs=5, batch_size=8, verbose=0)
+            assert model.predict(x, verbose=0).shape == (20, 4, 2)
+        weights.append(model.get_weights())
+    assert_close(*weights)
+
+
+def test_a_setting_that_changes_is_obeyed(cupy):
+    weights = []
+    for device in ("cuda", "cpu"):
+        with fusednn.device(device):
+            model = compiled(optimizer=optimizers.Adam(0.01))
+            for step in range(8):
+                if step == 4:
+                    model.optimizer.learning_rate = 0.1
+                    model.optimizer.weight_decay = 0.5
+                if step == 6:
+                    model.optimizer.iterations = 50
+                model.train_on_batch(X, LABELS)
+            assert model.optimizer.iterations == 52
+        weights.append(model.get_weights())
+    assert_close(*weights)
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(cupy):
+    with fusednn.device("cuda"):
+        model = compiled()
+        for _ in range(3):
+            model.train_on_batch(X, LABELS)
+        before = model.get_weights()
+        bad = X.copy()
+        bad[3, 2] = np.nan
+        with pytest.raises(FloatingPointError, match="The loss is nan in epoch 1/1, batch 1/1"):
+            model.fit(bad, LABELS, batch_size=ROWS, verbose=0)
+        with pytest.raises(ValueError, match=r"Labels must be in \[0, 3\)"):
+            model.train_on_batch(X, LABELS + 9)
+        for a, b in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        model.train_on_batch(X, LABELS)
+    theirs = compiled()
+    for _ in range(4):
+        theirs.train_on_batch(X, LABELS)
+    assert_close(model.get_weights(), theirs.get_weights())
+
+
+def test_callbacks_see_numbers_of_the_host(cupy):
+    seen: list[Any] = []
+
+    class Watch(callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            seen.extend(logs.values())
+            seen.extend(self.model.get_weights())
+
+    stop = callbacks.EarlyStopping(monitor="loss", patience=1, restore_best_weights=True)
+    fitted("cuda", callbacks=[Watch(), stop], validation_split=0.2)
+    assert seen
+    assert {type(value) for value in seen} <= {float, np.ndarray}
+
+
+# ---- where things are
+
+
+def test_weights_follow_the_model(cupy):
+    model = compiled()
+    model.train_on_batch(X, LABELS)
+    kernel = model.layers[0].kernel
+    momentum = model.optimizer.states["momentum"]
+    with fusednn.device("cuda") as gpu:
+        model.train_on_batch(X, LABELS)
+        assert gpu.name == "cuda:0"
+        assert kernel.device is gpu
+        assert type(kernel.value) is type(kernel.grad) is not np.ndarray
+        assert type(momentum[0]) is type(kernel.value)
+        model.set_weights([w * 0 for w in model.get_weights()])
+        assert not np.any(kernel.numpy())
+        assert not np.any(np.asarray(kernel))
+        kernel.assign(np.ones(kernel.shape))
+        with pytest.raises(ValueError, match="`copy` must not be False: the variable is on cuda:0"):
+            np.array(kernel, copy=False)
+    model.train_on_batch(X, LABELS)
+    assert kernel.device is devices.CPU
+    assert type(kernel.value) is type(momentum[0]) is np.ndarray
+
+
+def test_going_to_and_fro_is_the_same_training(cupy):
+    model, theirs = compiled(), compiled()
+    for step in range(12):
+        with fusednn.device("cuda" if step // 3 % 2 else "cpu"):
+            model.train_on_batch(X, LABELS)
+        theirs.train_on_batch(X, LABELS)
+    assert_close(model.get_weights(), theirs.get_weights())
+
+
+def test_layers_that_two_models_share(cupy):
+    """One model's plans notice that the other one took the weights away, and brought them back."""
+    weights = []
+    for device in ("cuda", "cpu"):
+        model = compiled()
+        other = Sequential([Input((FEATURES,)), *model.layers[:2]])
+        for _ in range(3):
+            with fusednn.device(device):
+                model.train_on_batch(X, LABELS)
+            other.predict(X, verbose=0)
+            assert model.layers[0].kernel.device is devices.CPU
+        with fusednn.device(device):
+            other.predict(X, verbose=0)
+            model.train_on_batch(X, LABELS)
+        weights.append(model.get_weights())
+    assert_close(*weights)
+
+
+def test_a_layer_alone_computes_on_the_cpu(cupy):
+    with fusednn.device("cuda"):
+        model = compiled()
+        hidden = model.predict(X, verbose=0)
+        y = X
+        for layer in model.layers:
+            y = layer(y)
+    assert_close([y], [hidden])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies(cupy, copied):
+    with fusednn.device("cuda"):
+        model = compiled()
+        model.train_on_batch(X, LABELS)
+        twin = copied(model)
+        for each in (model, twin):
+            each.train_on_batch(X, LABELS)
+            each.train_on_batch(X, LABELS)
+    assert_close(twin.get_weights(), model.get_weights())
+
+
+def test_gradients_of_a_users_own(cupy):
+    """`apply` takes gradients where the variables are."""
+    model = compiled(optimizer="sgd")
+    with fusednn.device("cuda") as gpu:
+        model.predict(X, verbose=0)
+        variables = model.trainable_weights
+        before = variables[0].numpy()
+        with pytest.raises(TypeError, match=r"`grads\[0\]` must be an array of the dtype float32"):
+            model.optimizer.apply([np.ones_like(v.numpy()) for v in variables], variables)
+        grads = [gpu.array(np.ones(v.shape, np.float32)) for v in variables]
+        with gpu.working():
+            model.optimizer.apply(grads, variables)
+    np.testing.assert_allclose(variables[0].numpy(), before - 0.01, rtol=1e-6)
+
+
+# ---- refusals
+
+
+def test_what_has_no_form_for_gpus_is_refused(cupy):
+    def check(make: Make, message: str) -> None:
+        with pytest.raises(NotImplementedError, match=f"`layers` must all .* Received: {message}"):
+            fitted("cuda", make)
+        fitted("cpu", make)
+
+    def end() -> Dense:
+        return Dense(CLASSES, activation="softmax")
+
+    check(lambda: [Dense(4), PReLU(name="bent"), end()], "layer 'bent', whose LearnedSlopeStep")
+    check(lambda: [Dense(4, activity_regularizer="l2"), end()], "a regularizer of activities")
+
+
+def test_quantized_states_are_refused(cupy):
+    message = "`quantized_states` must be False on a GPU. Received: .*/kernel` on cuda:0"
+    with pytest.raises(NotImplementedError, match=message):
+        fitted("cuda", optimizer=lambda: optimizers.Adam(quantized_states=True))
+
+
+def test_what_cannot_be_captured_is_done_step_by_step(cupy):
+    class Odd(constraints.Constraint):
+        def apply(self, w: Any, work: Any) -> None:
+            w *= 0.5 if float(w.max()) > 0.1 else 1.0
+
+    def make() -> list[Layer]:
+        return [Dense(CLASSES, kernel_constraint=Odd(), activation="softmax")]
+
+    ours, _ = fitted("cuda", make)
+    theirs, _ = fitted("cpu", make)
+    assert_close(ours.get_weights(), theirs.get_weights())
