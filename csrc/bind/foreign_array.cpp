@@ -227,8 +227,9 @@ bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor
   dlpack::Tensor from{};
   if (api->tensor_from_object(array.ptr(), &from) != 0) {
     const py::error_already_set error;  // takes the exception over
-    throw py::type_error("`" + name + "` must be a dense tensor with memory of its own. Received: " +
-                         py::str(error.value()).cast<std::string>());
+    std::string reason = py::str(error.value()).cast<std::string>();
+    reason = reason.substr(0, reason.find('\n'));  // where PyTorch's code raised it follows
+    throw py::type_error("`" + name + "` must be a dense tensor with memory of its own. Received: " + reason);
   }
   if (from.device.type == dlpack::kCuda) require_cuda(name, array);
   fill(name, array, from, tensor);

@@ -1,1 +1,19 @@
-"""fusednn's kernels in PyTorch programs: `fusednn.torch.optim`."""
+"""fusednn's kernels in PyTorch programs.
+
+BatchNorm with leaky ReLU as modules (`BatchNormLeakyReLU1d`, `2d`, `3d`) and as a function
+(`functional.batch_norm_leaky_relu`), and the optimizers of `fusednn.torch.optim`.
+"""
+
+from fusednn.torch import functional
+from fusednn.torch.modules import (
+    BatchNormLeakyReLU1d,
+    BatchNormLeakyReLU2d,
+    BatchNormLeakyReLU3d,
+)
+
+__all__ = [
+    "BatchNormLeakyReLU1d",
+    "BatchNormLeakyReLU2d",
+    "BatchNormLeakyReLU3d",
+    "functional",
+]

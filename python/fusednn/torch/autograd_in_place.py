@@ -1,0 +1,164 @@
+"""BatchNorm with leaky ReLU that overwrites its input, in PyTorch's autograd.
+
+What is saved is the output, which the next layer saves anyway: one activation less is kept. The
+backward pass finds the input's part from the output (``ops.batch_norm_backward_from_output``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import Function
+
+from fusednn import _core
+from fusednn.torch.autograd import Gradients, gradients_of
+from fusednn.torch.library import channel_like
+
+_increment_version = torch.autograd.graph.increment_version
+
+
+def check_may_be_overwritten(x: torch.Tensor, gamma: torch.Tensor | None) -> None:
+    """Refuse what autograd would refuse after the fact, and what no backward pass could undo.
+
+    Raises
+    ------
+    RuntimeError
+        For a leaf that requires a gradient, or a view that PyTorch does not let change.
+    ValueError
+        For a zero in `gamma`.
+    """
+    if not torch.is_grad_enabled():
+        return
+    if x.requires_grad and x.is_leaf:
+        raise RuntimeError(
+            "`input` must not be a leaf that requires a gradient where `inplace` is true, as its "
+            "values would be lost. Received: a leaf"
+        )
+    if x._is_view():
+        x[:0].zero_()  # changes nothing; raises where a change is not allowed
+    if gamma is not None and not gamma.is_cuda and not bool(gamma.detach().all()):
+        raise ValueError(
+            "`weight` must be without zeros where `inplace` is true. "
+            f"Received: {int((gamma == 0).sum())} zeros"
+        )
+
+
+def backward_from_output(
+    grad: torch.Tensor,
+    y: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    inv_std: torch.Tensor,
+    negative_slope: float | None,
+) -> Gradients:
+    """Gradients where the statistics were the batch's."""
+    grad_x, grad_gamma, grad_beta = torch.empty_like(y), channel_like(y), channel_like(y)
+    _core.batch_norm_backward_from_output(
+        *(grad, y, gamma, beta, inv_std, negative_slope, 1, grad_x, grad_gamma, grad_beta)
+    )
+    return grad_x, grad_gamma, grad_beta
+
+
+def inference_backward_from_output(
+    grad: torch.Tensor,
+    y: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    inv_std: torch.Tensor,
+    negative_slope: float | None,
+) -> Gradients:
+    """Gradients where the statistics were given: ``grad_x = gamma * inv_std * g``."""
+    grad_x, grad_gamma, grad_beta = backward_from_output(
+        grad, y, gamma, beta, inv_std, negative_slope
+    )
+    _core.leaky_relu_backward(grad, y, 1.0 if negative_slope is None else negative_slope, grad_x)
+    zeros = torch.zeros_like(inv_std)
+    _core.batch_norm_apply(grad_x, zeros, inv_std, gamma, None, None, 1, grad_x)
+    return grad_x, grad_gamma, grad_beta
+
+
+class _InPlace(Function):
+    """Common to both forms; `x` is written to already."""
+
+    @staticmethod
+    def save(
+        ctx: Any,
+        x: torch.Tensor,
+        gamma: torch.Tensor | None,
+        beta: torch.Tensor | None,
+        inv_std: torch.Tensor,
+        negative_slope: float | None,
+    ) -> torch.Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x, gamma, beta, inv_std)
+        ctx.negative_slope = negative_slope
+        return x
+
+    @staticmethod
+    def differentiate(operator: Any, ctx: Any, grad: torch.Tensor) -> Gradients:
+        saved = ctx.saved_tensors
+        grad_x, grad_gamma, grad_beta = gradients_of(operator, grad, saved, ctx.negative_slope)
+        return (
+            grad_x,
+            None if saved[1] is None else grad_gamma,
+            None if saved[2] is None else grad_beta,
+        )
+
+
+class TrainingInPlace(_InPlace):
+    """With the batch's statistics; running statistics are updated on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        gamma: torch.Tensor | None,
+        beta: torch.Tensor | None,
+        running_mean: torch.Tensor | None,
+        running_var: torch.Tensor | None,
+        momentum: float,
+        eps: float,
+        negative_slope: float | None,
+    ) -> torch.Tensor:
+        """Call the kernel and save what the backward pass needs."""
+        mean, inv_std = channel_like(x), channel_like(x)
+        _core.batch_norm_forward(
+            *(x, gamma, beta, running_mean, running_var, momentum, eps, True, negative_slope, 1),
+            *(x, mean, inv_std),
+        )
+        if running_mean is not None:
+            _increment_version((running_mean, running_var))
+        return _InPlace.save(ctx, x, gamma, beta, inv_std, negative_slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
+        """Return the gradients of the arguments."""
+        return (*_InPlace.differentiate(backward_from_output, ctx, grad), *(None,) * 5)
+
+
+class InferenceInPlace(_InPlace):
+    """With given statistics, which do not depend on `x`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        gamma: torch.Tensor | None,
+        beta: torch.Tensor | None,
+        running_mean: torch.Tensor,
+        running_var: torch.Tensor,
+        eps: float,
+        negative_slope: float | None,
+    ) -> torch.Tensor:
+        """Call the kernel and save what the backward pass needs."""
+        _core.batch_norm_inference(
+            x, gamma, beta, running_mean, running_var, eps, negative_slope, 1, x
+        )
+        inv_std = torch.rsqrt(running_var + eps)
+        return _InPlace.save(ctx, x, gamma, beta, inv_std, negative_slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
+        """Return the gradients of the arguments."""
+        return (*_InPlace.differentiate(inference_backward_from_output, ctx, grad), *(None,) * 4)

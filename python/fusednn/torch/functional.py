@@ -1,0 +1,151 @@
+"""BatchNorm with leaky ReLU as a function, with the arguments of PyTorch's `batch_norm`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fusednn.torch import library  # noqa: F401  registers the operators
+from fusednn.torch.autograd import Inference, Training, is_plain
+from fusednn.torch.autograd_in_place import (
+    InferenceInPlace,
+    TrainingInPlace,
+    check_may_be_overwritten,
+)
+from fusednn.torch.autograd_in_transforms import InferenceInTransforms, TrainingInTransforms
+
+_LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+
+def batch_norm_leaky_relu(
+    input: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    negative_slope: float | None = 0.01,
+    inplace: bool = False,
+    num_batches_tracked: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Normalise each channel, scale, shift and activate, in one pass.
+
+    ``y = leaky_relu((x - mean) * weight / sqrt(var + eps) + bias)``, with the statistics of the
+    batch in training and the running ones else. As ``leaky_relu(batch_norm(...))`` of
+    `torch.nn.functional`, but for rounding: what lies between the two is never rounded to the
+    dtype of `input`.
+
+    Parameters
+    ----------
+    input : Tensor (N, C, ...)
+        float32, float64, float16 or bfloat16, on the CPU or a GPU, in any memory format, which the
+        result keeps. Other strides cost a copy.
+    running_mean, running_var : Tensor (C,) or None
+        Updated in training, unless they are None: ``r <- (1 - momentum) * r + momentum * batch``,
+        with the unbiased variance. Given otherwise.
+    weight, bias : Tensor (C,) or None
+        None is 1 and 0. These and the running statistics are float32, float64 where `input` is,
+        or float16 or bfloat16, which costs a conversion.
+    training : bool, default False
+    momentum : float in [0, 1] or None, default 0.1
+        None is the average over all batches, of which `num_batches_tracked` is the count.
+    eps : float, default 1e-5
+    negative_slope : float or None, default 0.01
+        0 is ReLU, None no activation.
+    inplace : bool, default False
+        Overwrite `input` with the result and keep that alone for the backward pass. Needs a
+        positive `negative_slope` and a `weight` without zeros; small weights beside large biases
+        lose digits of the gradient. Where the program is traced instead of run (`torch.compile`,
+        `torch.func`) `input` is left as it is.
+    num_batches_tracked : Tensor of one integer, optional
+        Read where `momentum` is None; 1 if absent.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `input`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong dtype, shape or number, and in training for one value per channel.
+    RuntimeError
+        For an `inplace` that would lose the values of a leaf. Derivatives of the gradients are
+        refused when they are asked for.
+    """
+    if input.dim() < 2:
+        raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(input.shape)}")
+    if training and input.numel() == input.shape[1] > 0:
+        raise ValueError(
+            "`input` must have more than one value per channel in training. "
+            f"Received: shape={tuple(input.shape)}"
+        )
+    if not training and (running_mean is None or running_var is None):
+        raise ValueError(
+            "`running_mean` and `running_var` must be given where `training` is false. "
+            "Received: None"
+        )
+    if weight is not None and weight.dtype in _LOW_PRECISION:
+        weight = weight.float()
+    if bias is not None and bias.dtype in _LOW_PRECISION:
+        bias = bias.float()
+    if running_mean is not None and running_mean.dtype in _LOW_PRECISION:
+        return _with_low_precision_statistics(
+            *(input, running_mean, running_var, weight, bias, training, momentum, eps),
+            *(negative_slope, inplace, num_batches_tracked),
+        )
+    plain = is_plain(input)
+    if inplace and negative_slope is not None and not negative_slope > 0:
+        raise ValueError(
+            "`negative_slope` must be positive where `inplace` is true. "
+            f"Received: negative_slope={negative_slope}"
+        )
+    if inplace and plain:
+        check_may_be_overwritten(input, weight)
+    if not training:
+        given = (input, weight, bias, running_mean, running_var, eps, negative_slope)
+        if not plain:
+            return _traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
+        return (InferenceInPlace if inplace else Inference).apply(*given)
+    if plain:
+        if momentum is None:
+            momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
+        return (TrainingInPlace if inplace else Training).apply(
+            *(input, weight, bias, running_mean, running_var, momentum, eps, negative_slope)
+        )
+    function = _traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
+    y, mean, _, var = function(input, weight, bias, eps, negative_slope)
+    if running_mean is not None:
+        count = input.numel() // input.shape[1]
+        torch.ops.fusednn.update_running_stats(
+            running_mean, running_var, mean, var, count, momentum, num_batches_tracked
+        )
+    return y
+
+
+def _traced(function: Any, operator: Any) -> Any:
+    """Return what to call where the program is not just run."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return operator
+    return function.apply
+
+
+def _with_low_precision_statistics(
+    input: torch.Tensor,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    training: bool,
+    *options: Any,
+) -> torch.Tensor:
+    """Compute with running statistics in float32, and round them once."""
+    mean, var = running_mean.float(), running_var.float()
+    y = batch_norm_leaky_relu(input, mean, var, weight, bias, training, *options)
+    if training:
+        running_mean.copy_(mean)
+        running_var.copy_(var)
+    return y

@@ -1,0 +1,118 @@
+"""BatchNorm followed by leaky ReLU as one module, in place of the two of `torch.nn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusednn._arguments import check_number
+from fusednn.torch.functional import batch_norm_leaky_relu
+
+
+class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
+    """What the modules for one, two and three dimensions have in common; not to be used itself."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        negative_slope: float = 0.01,
+        inplace: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_number("negative_slope", negative_slope)
+        if inplace and negative_slope <= 0:
+            raise ValueError(
+                "`negative_slope` must be positive where `inplace` is true. "
+                f"Received: negative_slope={negative_slope}"
+            )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.negative_slope = negative_slope
+        self.inplace = inplace
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
+        self._check_input_dim(input)
+        tracking, num_batches_tracked = self.training and self.track_running_stats, None
+        if tracking and self.num_batches_tracked is not None:
+            num_batches_tracked = self.num_batches_tracked
+            num_batches_tracked.add_(1)
+        running_mean, running_var = self.running_mean, self.running_var
+        training = self.training or (running_mean is None and running_var is None)
+        if training and not tracking:
+            running_mean = running_var = None
+        return batch_norm_leaky_relu(
+            input,
+            running_mean,
+            running_var,
+            self.weight,
+            self.bias,
+            training,
+            self.momentum,
+            self.eps,
+            self.negative_slope,
+            self.inplace,
+            num_batches_tracked,
+        )
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for the representation."""
+        inplace = ", inplace=True" if self.inplace else ""
+        return f"{super().extra_repr()}, negative_slope={self.negative_slope}{inplace}"
+
+
+class BatchNormLeakyReLU1d(BatchNormLeakyReLU, nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d` and `LeakyReLU` in one, for inputs (N, C) or (N, C, L).
+
+    ``y = leaky_relu((x - mean) / sqrt(var + eps) * weight + bias)``, one pass over memory forward
+    and one backward. It is a `torch.nn.BatchNorm1d`: the same parameters, buffers, `state_dict`,
+    semantics of `train` and `eval`, and the same gradients.
+
+    Parameters
+    ----------
+    num_features : int
+        C.
+    eps : float, default 1e-5
+        Keras' default is 1e-3.
+    momentum : float or None, default 0.1
+        Weight of the batch in running statistics (Keras' `momentum` is one minus it); None is the
+        average over all batches.
+    affine : bool, default True
+        Whether there are `weight` and `bias`.
+    track_running_stats : bool, default True
+        Whether there are running statistics; without them evaluation uses the batch's, too.
+    negative_slope : float, default 0.01
+        Of the leaky ReLU, as in `torch.nn.LeakyReLU` (Keras: 0.3); 0 is ReLU.
+    inplace : bool, default False
+        Overwrite the input and keep the output alone for the backward pass: one activation less.
+        Needs ``negative_slope > 0`` and a `weight` without zeros. What would change the saved
+        output before the backward pass is an error then.
+    device, dtype
+        Of parameters and buffers.
+
+    Raises
+    ------
+    ValueError
+        For a `negative_slope` that is not finite, or not positive where `inplace` is true; when
+        called, for an input of another rank, or in training with one value per channel.
+    """
+
+
+class BatchNormLeakyReLU2d(BatchNormLeakyReLU, nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` and `LeakyReLU` in one, for inputs (N, C, H, W).
+
+    Everything else is as in `BatchNormLeakyReLU1d`.
+    """
+
+
+class BatchNormLeakyReLU3d(BatchNormLeakyReLU, nn.BatchNorm3d):
+    """`torch.nn.BatchNorm3d` and `LeakyReLU` in one, for inputs (N, C, D, H, W).
+
+    Everything else is as in `BatchNormLeakyReLU1d`.
+    """
