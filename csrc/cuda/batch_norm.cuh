@@ -23,18 +23,18 @@ class Call {
  public:
   using Geometry = typename Pass::Geometry;
   using C = typename Pass::C;
-  using Kernel = void (*)(Work<Geometry>);
 
   Call(const BatchNorm& p, Device& device)
-      : device_(device), geometry_(p), work_{p, geometry_, {}, 1, {}, 0, 0, 0, 0, {}} {
+      : device_(device),
+        geometry_(p),
+        work_{p, geometry_, {}, 1, {}, Way::kMap, 0, Divisor(0), Divisor(geometry_.leaves()), 1, 1, nullptr} {
     const int64_t leaves = elements() > 0 ? geometry_.leaves() : 0;
     work_.leaves_per_part = leaves_per_part(geometry_.strips(), leaves, geometry_.fold());
     work_.parts.parts = (leaves + work_.leaves_per_part - 1) / work_.leaves_per_part;
     work_.parts.width = geometry_.width();
     work_.parts.channels = p.channels;
     work_.parts.fold = geometry_.fold();
-    work_.strips_per_unit = geometry_.fold() == 1 ? 1 : geometry_.strips();
-    work_.units = work_.strips_per_unit > 0 ? geometry_.strips() / work_.strips_per_unit : 0;
+    strips_per_unit_ = geometry_.fold() == 1 ? 1 : geometry_.strips();
   }
 
   // A reduction, its results, and the map that follows.
@@ -42,19 +42,19 @@ class Call {
     const ResidentSchedule schedule = choose();
     if (schedule.fits) return run_resident(schedule);
     if (const cudaError_t e = allocate(0, true); e != cudaSuccess) return e;
-    if (const cudaError_t e = reduce<false>(); e != cudaSuccess) return e;
+    if (const cudaError_t e = reduce(Way::kReduce); e != cudaSuccess) return e;
     return map();
   }
 
   cudaError_t reduce_only() {
     if (const cudaError_t e = allocate(0, false); e != cudaSuccess) return e;
-    return reduce<false>();
+    return reduce(Way::kReduce);
   }
 
   // The map does not wait for the sums: one pass does both.
   cudaError_t reduce_and_map_at_once() {
     if (const cudaError_t e = allocate(0, false); e != cudaSuccess) return e;
-    return reduce<true>();
+    return reduce(Way::kReduceAndMap);
   }
 
   cudaError_t map_only(bool from_sums) {
@@ -66,7 +66,7 @@ class Call {
     constexpr double kReads = Pass::kReadsGrad ? 2.0 : 1.0;
     if (work_.leaves_per_part != 1) return {};
     const ResidentProblem problem{
-        work_.units, work_.strips_per_unit * work_.parts.parts, kLeafBytes, kShared, kReads + 1.0, 2.0 * kReads + 1.0};
+        units(), strips_per_unit_ * work_.parts.parts, kLeafBytes, kShared, kReads + 1.0, 2.0 * kReads + 1.0};
     return choose_schedule(problem, device_.limits());
   }
 
@@ -74,6 +74,8 @@ class Call {
   static constexpr int64_t kShared = (sizeof(LeafMemory<Geometry>) + 127) / 128 * 128;
 
   int64_t elements() const { return work_.p.outer * work_.p.channels * work_.p.inner; }
+
+  int64_t units() const { return strips_per_unit_ > 0 ? geometry_.strips() / strips_per_unit_ : 0; }
 
   static LaunchShape shape_of(dim3 grid, size_t shared, bool cooperative) {
     LaunchShape shape;
@@ -83,8 +85,15 @@ class Call {
     shape.cooperative = cooperative;
     return shape;
   }
-  cudaError_t start(Kernel kernel, dim3 grid, size_t shared, bool cooperative) {
-    return launch(kernel, shape_of(grid, shared, cooperative), device_.stream(), work_);
+  // A task for each of `down` runs of leaves in each strip.
+  cudaError_t over_strips(Way way, int64_t down, int64_t leaves_per_task) {
+    work_.way = way;
+    work_.across = Divisor(geometry_.strips());
+    work_.tasks = geometry_.strips() * down;
+    work_.strips_per_task = 1;
+    work_.leaves_per_task = leaves_per_task;
+    const LaunchShape shape = shape_of(grid_of(work_.tasks), kShared, false);
+    return launch(pass_over_leaves<Pass>, shape, device_.stream(), work_);
   }
 
   // Workspace: what parts yield, the means of gradients, counters.
@@ -109,93 +118,77 @@ class Call {
                         : cudaSuccess;
   }
 
-  template <bool kMaps>
-  cudaError_t reduce() {
-    const int64_t tasks = geometry_.strips() * work_.parts.parts;
-    if (tasks > 0) {
-      const cudaError_t e = start(reduce_parts<Pass, kMaps>, grid_of(tasks), kShared, false);
+  cudaError_t reduce(Way way) {
+    if (geometry_.strips() > 0 && work_.parts.parts > 0) {
+      const cudaError_t e = over_strips(way, work_.parts.parts, work_.leaves_per_part);
       if (e != cudaSuccess) return e;
     }
-    constexpr int kLanes = kMergingLanes<Geometry>;
-    constexpr int64_t kChannels = kThreads / kLanes;
-    if (work_.p.channels == 0) return cudaSuccess;
-    const dim3 grid = grid_of((work_.p.channels + kChannels - 1) / kChannels);
-    return launch(finish_channels<typename Pass::Total, C, kLanes>, shape_of(grid, 0, false), device_.stream(), work_.p,
-                  work_.parts, static_cast<C*>(const_cast<void*>(work_.means.mean_grad)),
-                  static_cast<C*>(const_cast<void*>(work_.means.slope_grad)));
+    return finish_batch_norm<typename Pass::Total>(work_.p, work_.parts, kMergingLanes<Geometry>, work_.means,
+                                                   device_.stream());
   }
 
-  cudaError_t map() {
-    if (elements() == 0) return cudaSuccess;
-    return start(map_leaves<Pass>, grid_of(geometry_.strips() * geometry_.leaves()), kShared, false);
-  }
+  cudaError_t map() { return elements() == 0 ? cudaSuccess : over_strips(Way::kMap, geometry_.leaves(), 1); }
 
   cudaError_t run_resident(const ResidentSchedule& schedule) {
     const bool together = schedule.group > 1;
     if (const cudaError_t e = allocate(together ? schedule.groups : 0, false); e != cudaSuccess) return e;
-    work_.group = static_cast<uint32_t>(schedule.group);
-    work_.leaves_per_block = schedule.leaves_per_block;
-    const dim3 grid(static_cast<unsigned>(schedule.group * schedule.groups));
-    return start(resident<Pass>, grid, schedule.shared_bytes, together);
+    work_.way = Way::kResident;
+    work_.across = Divisor(units());
+    work_.tasks = units();
+    work_.strips_per_task = strips_per_unit_;
+    work_.leaves_per_task = schedule.leaves_per_block;
+    const dim3 grid(static_cast<unsigned>(schedule.groups), static_cast<unsigned>(schedule.group));
+    const LaunchShape shape = shape_of(grid, schedule.shared_bytes, together);
+    return launch(pass_over_leaves<Pass>, shape, device_.stream(), work_);
   }
 
   Device& device_;
   Geometry geometry_;
+  int64_t strips_per_unit_;
   Work<Geometry> work_;
 };
 
 // The functions of one storage type.
 template <class T>
 struct BatchNormOf {
-  template <int kArrays, class Run>
-  static cudaError_t with_geometry(const BatchNorm& p, const Run& run) {
-    return p.inner == 1 ? run(static_cast<Columns<T, kArrays>*>(nullptr))
-                        : run(static_cast<Runs<T, kArrays>*>(nullptr));
+  // The passes over the leaves: run(call) for the geometry's.
+  template <class Run>
+  static cudaError_t forward_pass(const BatchNorm& p, Device& d, const Run& run) {
+    if (p.inner == 1) return run(Call<ForwardPass<Columns<T, 1>>>(p, d));
+    return run(Call<ForwardPass<Runs<T, 1>>>(p, d));
   }
-
-  template <class Geometry>
-  using Forward = ForwardPass<Geometry>;
-  template <class Geometry, class From>
-  using Backward = BackwardPass<Geometry, From, GradInput<Compute<T>, From>>;
-  template <class Geometry>
-  using Frozen = BackwardPass<Geometry, FromInput, FrozenGradInput<Compute<T>>>;
+  template <class Run>
+  static cudaError_t backward_pass(const BatchNorm& p, Device& d, const Run& run) {
+    if (p.inner == 1) return run(Call<BackwardPass<Columns<T, 2>>>(p, d));
+    return run(Call<BackwardPass<Runs<T, 2>>>(p, d));
+  }
 
   static cudaError_t forward(const BatchNorm& p, Device& d) {
-    return with_geometry<1>(p,
-                            [&]<class Geometry>(Geometry*) { return Call<Forward<Geometry>>(p, d).reduce_and_map(); });
+    return forward_pass(p, d, [](auto call) { return call.reduce_and_map(); });
   }
+  // Also backward_from_output.
   static cudaError_t backward(const BatchNorm& p, Device& d) {
-    return with_geometry<2>(
-        p, [&]<class Geometry>(Geometry*) { return Call<Backward<Geometry, FromInput>>(p, d).reduce_and_map(); });
-  }
-  static cudaError_t backward_from_output(const BatchNorm& p, Device& d) {
-    return with_geometry<2>(
-        p, [&]<class Geometry>(Geometry*) { return Call<Backward<Geometry, FromOutput>>(p, d).reduce_and_map(); });
+    return backward_pass(p, d, [](auto call) { return call.reduce_and_map(); });
   }
   static cudaError_t inference_backward(const BatchNorm& p, Device& d) {
-    return with_geometry<2>(
-        p, [&]<class Geometry>(Geometry*) { return Call<Frozen<Geometry>>(p, d).reduce_and_map_at_once(); });
+    return backward_pass(p, d, [](auto call) { return call.reduce_and_map_at_once(); });
   }
   static cudaError_t statistics(const BatchNorm& p, Device& d) {
-    return with_geometry<1>(p, [&]<class Geometry>(Geometry*) { return Call<Forward<Geometry>>(p, d).reduce_only(); });
+    return forward_pass(p, d, [](auto call) { return call.reduce_only(); });
   }
   // Also batch_norm_inference.
   static cudaError_t apply(const BatchNorm& p, Device& d) {
-    return with_geometry<1>(p,
-                            [&]<class Geometry>(Geometry*) { return Call<Forward<Geometry>>(p, d).map_only(false); });
+    return forward_pass(p, d, [](auto call) { return call.map_only(false); });
   }
   static cudaError_t backward_reduce(const BatchNorm& p, Device& d) {
-    return with_geometry<2>(
-        p, [&]<class Geometry>(Geometry*) { return Call<Backward<Geometry, FromInput>>(p, d).reduce_only(); });
+    return backward_pass(p, d, [](auto call) { return call.reduce_only(); });
   }
   static cudaError_t backward_apply(const BatchNorm& p, Device& d) {
-    return with_geometry<2>(
-        p, [&]<class Geometry>(Geometry*) { return Call<Backward<Geometry, FromInput>>(p, d).map_only(true); });
+    return backward_pass(p, d, [](auto call) { return call.map_only(true); });
   }
 
-  static constexpr BatchNormFunctions functions{forward, backward,           backward_from_output,
-                                                apply,   inference_backward, statistics,
-                                                apply,   backward_reduce,    backward_apply};
+  static constexpr BatchNormFunctions functions{
+      forward, backward, backward, apply, inference_backward, statistics, apply, backward_reduce, backward_apply};
 };
 
 }  // namespace FNN_UNIT

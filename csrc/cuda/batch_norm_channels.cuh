@@ -1,7 +1,7 @@
 // A channel's numbers: from given statistics, or from the parts of a reduction, which are merged here.
 //
 // Parts are some leaves each, in order (schedule.h); what their blocks left is merged by a few lanes of a warp: part i by
-// lane i % kLanes in order, then the lanes by a fixed tree. All in double.
+// lane i % lanes in order, then the lanes by a fixed tree. All in double.
 #pragma once
 
 #include "core/problem.h"
@@ -31,45 +31,46 @@ struct Parts {
   int64_t parts, width, channels, fold;
 };
 
+// In place of a lane's number: no part falls to it.
+constexpr int kNoLane = 1 << 30;
+
 // f(where) for the parts of a channel that fall to a lane.
-template <int kLanes, class F>
-FNN_DEVICE void for_parts(const Parts& parts, int64_t channel, int lane, const F& f) {
+template <class F>
+FNN_DEVICE void for_parts(const Parts& parts, int64_t channel, int lane, int lanes, const F& f) {
 #pragma unroll 1
   for (int64_t i = 0; i < parts.fold; ++i) {
     const int64_t first = i * parts.channels + channel;
 #pragma unroll 4
-    for (int64_t part = lane; part < parts.parts; part += kLanes) f(part * parts.width + first);
+    for (int64_t part = lane; part < parts.parts; part += lanes) f(part * parts.width + first);
   }
 }
 
 // Two passes, as the merged mean then costs no division for each part, and nothing waits for it.
-template <int kLanes>
-FNN_DEVICE Moments merged(const Parts& parts, int64_t channel, int lane, Moments /*kind*/) {
-  double count = 0.0;
-  double sum = 0.0;
-  for_parts<kLanes>(parts, channel, lane, [&](int64_t i) {
-    count += parts.count[i];
-    sum += parts.count[i] * parts.first[i];
+FNN_DEVICE Moments merged(const Parts& parts, int64_t channel, int lane, int lanes, Moments /*kind*/) {
+  double sums[] = {0.0, 0.0};
+  for_parts(parts, channel, lane, lanes, [&](int64_t i) {
+    sums[0] += parts.count[i];
+    sums[1] += parts.count[i] * parts.first[i];
   });
-  count = sum_over_lanes<1, kLanes>(count);
-  sum = sum_over_lanes<1, kLanes>(sum);
-  const double mean = count > 0.0 ? sum / count : 0.0;
-  double m2 = 0.0;
-  for_parts<kLanes>(parts, channel, lane, [&](int64_t i) {
+  add_over_lanes(lanes, sums);
+  const double mean = sums[0] > 0.0 ? sums[1] / sums[0] : 0.0;
+  double m2[] = {0.0};
+  for_parts(parts, channel, lane, lanes, [&](int64_t i) {
     const double d = parts.first[i] - mean;
-    m2 += parts.second[i] + parts.count[i] * (d * d);
+    m2[0] += parts.second[i] + parts.count[i] * (d * d);
   });
-  return {mean, sum_over_lanes<1, kLanes>(m2), count};
+  add_over_lanes(lanes, m2);
+  return {mean, m2[0], sums[0]};
 }
 
-template <int kLanes>
-FNN_DEVICE TwoSums merged(const Parts& parts, int64_t channel, int lane, TwoSums /*kind*/) {
-  TwoSums total{0.0, 0.0};
-  for_parts<kLanes>(parts, channel, lane, [&](int64_t i) {
-    total.first += parts.first[i];
-    total.second += parts.second[i];
+FNN_DEVICE TwoSums merged(const Parts& parts, int64_t channel, int lane, int lanes, TwoSums /*kind*/) {
+  double sums[] = {0.0, 0.0};
+  for_parts(parts, channel, lane, lanes, [&](int64_t i) {
+    sums[0] += parts.first[i];
+    sums[1] += parts.second[i];
   });
-  return {sum_over_lanes<1, kLanes>(total.first), sum_over_lanes<1, kLanes>(total.second)};
+  add_over_lanes(lanes, sums);
+  return {sums[0], sums[1]};
 }
 
 // Where grad_x takes sum(g) / n and sum(g * xhat) / n from: nowhere, made by a finish for all channels, or given sums.
@@ -138,6 +139,12 @@ FNN_DEVICE Channel<C> finished(const BatchNorm& p, int64_t c, const TwoSums& sum
   }
   return k;
 }
+
+// Results, and the means of gradients where `means` has room for them, from the parts of all channels; `lanes` of a warp
+// merge those of one. Total: Moments or TwoSums (batch_norm_finish.cu).
+template <class Total>
+cudaError_t finish_batch_norm(const BatchNorm& p, const Parts& parts, int lanes, const GradMeans& means,
+                              cudaStream_t stream);
 
 }  // namespace FNN_UNIT
 }  // namespace fusednn

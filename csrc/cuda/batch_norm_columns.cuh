@@ -7,6 +7,7 @@
 
 #include "core/problem.h"
 #include "cuda/batch_norm_leaves.cuh"
+#include "cuda/divisor.cuh"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -41,7 +42,9 @@ class Columns {
   FNN_INLINE int64_t width() const { return width_; }
   FNN_INLINE int64_t fold() const { return fold_; }
   FNN_INLINE int64_t index(int64_t strip, int column) const { return strip * kColumns + column; }
-  FNN_INLINE int64_t channel(int64_t index) const { return fold_ == 1 ? index : index % channels_; }
+  FNN_DEVICE int64_t channel(int64_t index) const {
+    return fold_ == 1 ? index : index - channels_.quotient(index) * channels_.number();
+  }
 
   // A thread's windows in a leaf, one after the other: the first element, total where there is none.
   using Cursor = int64_t;
@@ -75,7 +78,7 @@ class Columns {
   static FNN_DEVICE void put_sums(const C (&sums)[kPerVector<T>], C* to) {
 #pragma unroll
     for (int j = 0; j < kPerVector<T>; ++j) {
-      const C sum = sum_over_lanes<kWide, kWarp>(sums[j]);
+      const C sum = sum_over_lanes(kWide, kWarp, sums[j]);
       if (threadIdx.x % kWarp < kWide) to[own_place(j)] = sum;
     }
   }
@@ -89,7 +92,8 @@ class Columns {
 
   static FNN_DEVICE int wide() { return static_cast<int>(threadIdx.x % kWide); }
 
-  int64_t channels_, total_, width_, fold_, leaves_;
+  Divisor channels_;
+  int64_t total_, width_, fold_, leaves_;
   int64_t whole_rows_, rest_;  // of `width` columns; elements of a last, shorter one
 };
 

@@ -131,38 +131,47 @@ FNN_DEVICE void add_leaf_moments(const Geometry& geometry, int64_t strip, const 
   }
 }
 
-// Adds a leaf's sums of g and of g * centred to those of its column, in threads below kColumns. A gradient that is not
+// A thread's sums of g and of g * centred over a leaf, one of each for every element of a window. A gradient that is not
 // chosen is zero.
-template <class Geometry, class Recover>
-FNN_DEVICE void add_leaf_sums(const WindowsOf<Geometry>& grad, const WindowsOf<Geometry>& x, const Recover& recover,
-                              LeafMemory<Geometry>& shared, TwoSums& total) {
+template <class Geometry>
+struct ThreadSums {
   using T = typename Geometry::Storage;
   using C = Compute<T>;
-  constexpr int kEach = kTogether<T>;
-  const int warp = threadIdx.x / kWarp;
-  C first[kPerVector<T>] = {};
-  C second[kPerVector<T>] = {};
+  C first[kPerVector<T>];
+  C second[kPerVector<T>];
+
+  template <class Recover>
+  FNN_DEVICE void add(const WindowsOf<Geometry>& grad, const WindowsOf<Geometry>& x, const Recover& recover,
+                      const LeafMemory<Geometry>& shared) {
+    constexpr int kEach = kTogether<T>;
 #pragma unroll
-  for (int group = 0; group < kGroups<T>; ++group) {
-    Channel<C> channels[kEach];
-    own_channels(shared, group, channels);
+    for (int group = 0; group < kGroups<T>; ++group) {
+      Channel<C> channels[kEach];
+      own_channels(shared, group, channels);
 #pragma unroll
-    for (int i = 0; i < Geometry::kItems; ++i) {
-      C g[kEach];
-      C e[kEach];
-      unpack<T>(grad[i], group, g);
-      unpack<T>(x[i], group, e);
+      for (int i = 0; i < Geometry::kItems; ++i) {
+        C g[kEach];
+        C e[kEach];
+        unpack<T>(grad[i], group, g);
+        unpack<T>(x[i], group, e);
 #pragma unroll
-      for (int k = 0; k < kEach; ++k) {
-        const auto r = recover(g[k], e[k], channels[k]);
-        first[group * kEach + k] += r.grad;
-        second[group * kEach + k] += r.grad * r.centred;
+        for (int k = 0; k < kEach; ++k) {
+          const auto r = recover(g[k], e[k], channels[k]);
+          first[group * kEach + k] += r.grad;
+          second[group * kEach + k] += r.grad * r.centred;
+        }
       }
     }
   }
+};
+
+// Adds the threads' sums to those of their columns, in threads below kColumns.
+template <class Geometry>
+FNN_DEVICE void add_leaf_sums(const ThreadSums<Geometry>& sums, LeafMemory<Geometry>& shared, TwoSums& total) {
+  const int warp = threadIdx.x / kWarp;
   __syncthreads();  // the last leaf's sums have been read
-  Geometry::put_sums(first, shared.sums[0][warp]);
-  Geometry::put_sums(second, shared.sums[1][warp]);
+  Geometry::put_sums(sums.first, shared.sums[0][warp]);
+  Geometry::put_sums(sums.second, shared.sums[1][warp]);
   __syncthreads();
   if (threadIdx.x < Geometry::kColumns) {
     const int place = Geometry::place(static_cast<int>(threadIdx.x));

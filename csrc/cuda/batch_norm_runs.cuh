@@ -6,6 +6,7 @@
 
 #include "core/problem.h"
 #include "cuda/batch_norm_leaves.cuh"
+#include "cuda/divisor.cuh"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -21,13 +22,15 @@ class Runs {
   static constexpr int kColumns = 1;
   static constexpr bool kOneChannel = true;
 
-  explicit Runs(const BatchNorm& p) : channels_(p.channels), inner_(p.inner) {
-    whole_ = inner_ % kStep == 0;
-    windows_ = whole_ ? inner_ / kStep : (inner_ + kStep - 2) / kStep + 1;
-    slots_ = inner_ > 0 ? p.outer * windows_ : 0;
+  explicit Runs(const BatchNorm& p)
+      : channels_(p.channels), inner_(p.inner), whole_(p.inner % kStep == 0), windows_(windows_of(p.inner)) {
+    const int64_t windows = windows_.number();
+    slots_ = p.outer * windows;
     leaves_ = (slots_ + kSlots - 1) / kSlots;
-    if (windows_ > 0) next_window_ = kThreads % windows_;
-    if (windows_ > 0) next_begin_ = kThreads / windows_ * channels_ * inner_;
+    pitch_ = channels_ * inner_;
+    longest_ = windows * kStep;
+    if (windows > 0) next_ahead_ = kThreads % windows * kStep;
+    if (windows > 0) next_begin_ = kThreads / windows * pitch_;
   }
 
   FNN_INLINE int64_t strips() const { return channels_; }
@@ -36,12 +39,13 @@ class Runs {
   FNN_INLINE int64_t width() const { return channels_; }
   FNN_INLINE int64_t fold() const { return 1; }
   FNN_INLINE int64_t index(int64_t strip, int /*column*/) const { return strip; }
-  FNN_INLINE int64_t channel(int64_t index) const { return index; }
+  FNN_DEVICE int64_t channel(int64_t index) const { return index; }
 
   // A thread's windows in a leaf, one after the other.
   struct Cursor {
-    int64_t begin, window;  // of the run: its first element, and which of its windows
-    int64_t left;           // slots from here on
+    int64_t begin;  // of its run
+    int64_t ahead;  // elements of the run's windows before it
+    int32_t left;   // slots of the leaf from here on
   };
   struct Leaf {
     Cursor first;
@@ -51,27 +55,29 @@ class Runs {
   FNN_DEVICE Leaf leaf(int64_t strip, int64_t number) const {
     const int64_t slot = number * kSlots;
     const int64_t own = slot + threadIdx.x;
-    const int64_t run = quotient(own);
-    const Cursor first{(run * channels_ + strip) * inner_, own - run * windows_, slots_ - own};
-    return {first, slot, whole_ && slot + kSlots <= slots_};
+    const int64_t run = windows_.quotient(own);
+    const int64_t left = slots_ - slot < kSlots ? slots_ - slot : kSlots;
+    const Cursor first{run * pitch_ + strip * inner_, (own - run * windows_.number()) * kStep,
+                       static_cast<int32_t>(left) - static_cast<int32_t>(threadIdx.x)};
+    return {first, slot, whole_ && left == kSlots};
   }
 
   FNN_DEVICE Window window(const Leaf& leaf, const Cursor& at) const {
-    const int64_t first = (at.begin & -kStep) + at.window * kStep;
+    const int64_t first = (at.begin & -kStep) + at.ahead;
     if (leaf.all_chosen) return {first, kAllElements<T>};
-    if (at.left <= 0) return {0, 0};
-    const int64_t rest = at.begin + inner_ - first;
+    const auto into = static_cast<int32_t>(at.begin & (kStep - 1));
+    const int64_t rest = inner_ + into - at.ahead;
     const uint32_t end = rest >= kStep ? kAllElements<T> : rest > 0 ? (1u << rest) - 1u : 0u;
-    const uint32_t before = at.window == 0 ? (1u << (at.begin & (kStep - 1))) - 1u : 0u;
-    return {first, end & ~before};
+    const uint32_t before = at.ahead == 0 ? (1u << into) - 1u : 0u;
+    return {first, at.left > 0 ? end & ~before : 0u};
   }
   FNN_DEVICE void advance(Cursor& at) const {
     at.left -= kThreads;
-    at.window += next_window_;
+    at.ahead += next_ahead_;
     at.begin += next_begin_;
-    if (at.window >= windows_) {
-      at.window -= windows_;
-      at.begin += channels_ * inner_;
+    if (at.ahead >= longest_) {
+      at.ahead -= longest_;
+      at.begin += pitch_;
     }
   }
 
@@ -92,7 +98,7 @@ class Runs {
 #pragma unroll
       for (int j = 0; j < half; ++j) rest[j] += rest[j + half];
     }
-    const C sum = sum_over_lanes<1, kWarp>(rest[0]);
+    const C sum = sum_over_lanes(1, kWarp, rest[0]);
     if (threadIdx.x % kWarp == 0) to[0] = sum;
   }
   // Where a strip's tables hold a column, and the column of this thread's element j.
@@ -103,23 +109,25 @@ class Runs {
   static constexpr int64_t kStep = kPerVector<T>;
   static constexpr int64_t kSlots = kThreads * kItems;
 
-  // slot / windows of a run.
-  FNN_DEVICE int64_t quotient(int64_t slot) const {
-    if (slots_ >> 31 == 0) return static_cast<uint32_t>(slot) / static_cast<uint32_t>(windows_);
-    return slot / windows_;
-  }
   FNN_DEVICE int64_t elements_before(int64_t strip, int64_t slot) const {
-    const int64_t run = quotient(slot);
-    const int64_t begin = (run * channels_ + strip) * inner_;
-    const int64_t in_run = (slot - run * windows_) * kStep - (begin & (kStep - 1));
+    const int64_t run = windows_.quotient(slot);
+    const int64_t begin = run * pitch_ + strip * inner_;
+    const int64_t in_run = (slot - run * windows_.number()) * kStep - (begin & (kStep - 1));
     return run * inner_ + (in_run < 0 ? 0 : in_run > inner_ ? inner_ : in_run);
   }
 
+  static int64_t windows_of(int64_t inner) {
+    if (inner == 0) return 0;
+    return inner % kStep == 0 ? inner / kStep : (inner + kStep - 2) / kStep + 1;
+  }
+
   int64_t channels_, inner_;
-  int64_t windows_;  // slots of a run
+  bool whole_;       // every run consists of whole windows
+  Divisor windows_;  // slots of a run
   int64_t slots_, leaves_;
-  int64_t next_window_ = 0, next_begin_ = 0;  // what the next window of a thread adds
-  bool whole_;
+  int64_t pitch_;                            // elements from a channel's run to its next
+  int64_t longest_;                          // elements of a run's windows
+  int64_t next_ahead_ = 0, next_begin_ = 0;  // what the next window of a thread adds
 };
 
 }  // namespace FNN_UNIT

@@ -34,6 +34,14 @@ FNN_DEVICE char* shared_memory() {
 #endif
 }
 
+// The same number, but the compiler does not know it: what follows from it is computed anew, not kept in registers.
+FNN_DEVICE int64_t forgotten(int64_t value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(value));
+#endif
+  return value;
+}
+
 // Counters that blocks of a grid wait at. The release makes what the thread wrote, and saw written by threads that met
 // it at a barrier of its block, visible to whoever acquires.
 FNN_DEVICE uint32_t load_acquire(const uint32_t* p) {
@@ -110,9 +118,10 @@ FNN_DEVICE void store_streaming(Bytes16* p, const Bytes16& v) {
 // them, else math/scalar.h's. They differ in the bits of a NaN only.
 FNN_DEVICE void widen_float16_pair(uint32_t bits, float& low, float& high) {
 #ifdef __CUDA_ARCH__
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-      : "=f"(low), "=f"(high)
-      : "r"(bits));
+  // Volatile: numbers that are widened twice are not kept wide meanwhile, which takes twice the registers.
+  asm volatile("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+               : "=f"(low), "=f"(high)
+               : "r"(bits));
 #else
   low = float_of_float16<float>(bits & 0xffffu);
   high = float_of_float16<float>(bits >> 16);

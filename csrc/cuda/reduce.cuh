@@ -9,13 +9,24 @@ inline namespace FNN_UNIT {
 constexpr uint32_t kWholeWarp = 0xffffffffu;
 constexpr int kWarp = 32;
 
-// Over the lanes whose numbers differ in bits below kEnd and not below kBegin, powers of two; every lane gets the sum. As
+// Over the lanes whose numbers differ in bits below `end` and not below `begin`, powers of two; every lane gets the sum. As
 // a + b is b + a, the lanes agree in every bit.
-template <int kBegin, int kEnd, class C>
-FNN_DEVICE C sum_over_lanes(C value) {
+template <class C>
+FNN_DEVICE C sum_over_lanes(int begin, int end, C value) {
 #pragma unroll
-  for (int distance = kBegin; distance < kEnd; distance *= 2) value += __shfl_xor_sync(kWholeWarp, value, distance);
+  for (int distance = begin; distance < end; distance *= 2) value += __shfl_xor_sync(kWholeWarp, value, distance);
   return value;
+}
+
+// The same of several numbers, over the first `lanes` lanes and each group like them. Small and not fast: where the compiler
+// cannot tell that a warp's threads are together, a shuffle is much code.
+template <int kCount, class C>
+FNN_DEVICE void add_over_lanes(int lanes, C (&values)[kCount]) {
+#pragma unroll 1
+  for (int distance = 1; distance < lanes; distance *= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] += __shfl_xor_sync(kWholeWarp, values[i], distance);
+  }
 }
 
 // Waits until all `blocks` blocks of a group have come here `round` times. All are resident (a cooperative launch), and

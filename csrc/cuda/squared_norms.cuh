@@ -39,7 +39,7 @@ struct NormArguments {
 
 // Over all lanes, in a fixed tree; every lane gets it.
 FNN_DEVICE SquareSum sum_over_warp(SquareSum s) {
-  s.squares = sum_over_lanes<1, kWarp>(s.squares);
+  s.squares = sum_over_lanes(1, kWarp, s.squares);
   s.nonfinite = __any_sync(kWholeWarp, s.nonfinite != 0) != 0 ? 1u : 0u;
   return s;
 }

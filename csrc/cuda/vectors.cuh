@@ -94,21 +94,21 @@ struct Window {
 template <class T>
 struct Array {
   char* data;
-  int64_t count;
-  bool aligned, crowded;
+  bool aligned;
+  int64_t last;  // the last window of which a part may be meant and all be read; negative: there is none
 
-  FNN_INLINE Array(const void* base, int64_t n, bool crowded_)
+  FNN_INLINE Array(const void* base, int64_t count, bool crowded)
       : data(static_cast<char*>(const_cast<void*>(base))),
-        count(n),
         aligned(reinterpret_cast<uintptr_t>(base) % 16 == 0),
-        crowded(crowded_) {}
+        last(aligned && !crowded ? count - kPerVector<T> : -1) {}
 
   FNN_DEVICE Bytes16* at(int64_t index) const {
     return reinterpret_cast<Bytes16*>(data + index * static_cast<int64_t>(sizeof(T)));
   }
-  // Whether that window can be read at once.
+  // Whether a window of which something is meant can be read at once. Without branches, as is all that is done for each.
   FNN_DEVICE bool whole(const Window& w) const {
-    return aligned && w.index + kPerVector<T> <= count && (!crowded || w.chosen == kAllElements<T>);
+    const bool all = w.chosen == kAllElements<T>;
+    return (aligned & all) | (w.index <= last);
   }
 
   // Its chosen elements, one by one; zeros for the others.
@@ -206,13 +206,11 @@ FNN_DEVICE Chosen read_windows(const Array<T> (&from)[kArrays], const Windows& w
     chosen |= Chosen{w.chosen} << (i * kPerVector<T>);
 #pragma unroll
     for (int a = 0; a < kArrays; ++a) {
+      const bool any = w.chosen != 0;
+      const bool whole = any & from[a].whole(w);
       to[a][i] = Bytes16{};
-      if (w.chosen == 0) continue;
-      if (from[a].whole(w)) {
-        to[a][i] = kept ? load_kept(from[a].at(w.index)) : load_streaming(from[a].at(w.index));
-      } else {
-        rest[a] |= 1u << i;
-      }
+      if (whole) to[a][i] = kept ? load_kept(from[a].at(w.index)) : load_streaming(from[a].at(w.index));
+      rest[a] |= static_cast<uint32_t>(any & !whole) << i;
     }
   }
 #pragma unroll
@@ -237,11 +235,9 @@ FNN_DEVICE void write_windows(const Array<T>& to, const Windows& windows, const 
 #pragma unroll
   for (int i = 0; i < kCount; ++i, windows.advance(cursor)) {
     const Window w = windows.at(cursor);
-    if (w.chosen == kAllElements<T> && to.aligned) {
-      store_streaming(to.at(w.index), from[i]);
-    } else if (w.chosen != 0) {
-      rest |= 1u << i;
-    }
+    const bool whole = to.aligned & (w.chosen == kAllElements<T>);
+    if (whole) store_streaming(to.at(w.index), from[i]);
+    rest |= static_cast<uint32_t>((w.chosen != 0) & !whole) << i;
   }
   cursor = windows.first();
 #pragma unroll 1
