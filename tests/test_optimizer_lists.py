@@ -212,7 +212,7 @@ def test_other_arrays_at_the_addresses_of_former_ones():
 
 
 def test_more_lists_than_are_remembered():
-    many = [Lists(seed=seed) for seed in range(20)]
+    many = [Lists(seed=seed) for seed in range(140)]
     for _ in range(4):
         for lists in many:
             lists.step()
@@ -251,6 +251,32 @@ def test_options_are_checked_at_every_step(lists):
         np.testing.assert_array_equal(p, old)
 
 
+def test_a_check_says_what_a_step_would_and_changes_nothing(lists):
+    names = ("exp_avgs", "exp_avg_sqs")
+    before = [[array.copy() for array in arrays] for arrays in lists.lists]
+
+    def check(step=4, lr=0.1, grads=lists.grads, **options):
+        states = dict(zip(names, lists.lists[2:], strict=True))
+        numbers = {"lr": lr}
+        how = {"step": step, "check_only": True} | options
+        return ops.optimizer_step("adam", lists.params, grads, states, numbers, **how)
+
+    for _ in range(2):  # lists that are new, and that are known
+        assert check() is True
+        with pytest.raises(ValueError, match="`lr` must be"):
+            check(lr=-1.0)
+        with pytest.raises(ValueError, match="`step` must be at least 1"):
+            check(step=0)
+        with pytest.raises(ValueError, match="`max_norm` must be positive"):
+            check(max_norm=0.0)
+        with pytest.raises(ValueError, match="`grads` must hold one array per parameter"):
+            check(grads=lists.grads[1:])
+        for arrays, old in zip(lists.lists, before, strict=True):
+            for array, was in zip(arrays, old, strict=True):
+                np.testing.assert_array_equal(array, was)
+    lists.step()
+
+
 def test_a_seed_is_checked_against_remembered_parameters(lists):
     with pytest.raises(TypeError, match=r"`params\[0\]` must be bfloat16.*float32"):
         ops.adam_step(*lists.lists, step=4, lr=0.1, stochastic_rounding_seed=1)
@@ -265,6 +291,8 @@ def test_states_in_codes_among_arrays(lists):
     with pytest.raises(TypeError, match=r"`exp_avg_sqs\[0\]`.*where `amsgrad` is used"):
         ops.adam_step(*lists.lists, step=4, lr=0.1, amsgrad=True, max_exp_avg_sqs=arrays)
     for step in (4, 5, 6):
+        if step == 6:  # other scales of the same codes
+            codes[:] = [ops.QuantizedState(s.codes, s.scales.copy(), signed=False) for s in codes]
         before = [state.codes.copy() for state in codes]
         expected = [
             ops.QuantizedState(s.codes.copy(), s.scales.copy(), signed=False) for s in codes

@@ -10,98 +10,13 @@
 #include "bind/device_scalars.h"
 #include "bind/families.h"
 #include "bind/numbers.h"
+#include "bind/optimizer_kinds.h"
 #include "bind/optimizer_plans.h"
 #include "bind/positional.h"
 #include "bind/state_list.h"
 
 namespace fusednn {
 namespace {
-
-// The names at index 0, 1, ... of one of the C API's lists.
-template <class NameAt>
-std::vector<std::string> names(const NameAt& name_at) {
-  std::vector<std::string> result;
-  for (int32_t i = 0; name_at(i) != nullptr; ++i) result.emplace_back(name_at(i));
-  return result;
-}
-
-// "a, b, c", for messages.
-std::string listed(const std::vector<std::string>& all) {
-  std::string text;
-  for (const std::string& name : all) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-// Names with the Python strings of theirs, which are kept: the keys of most dicts are the very same objects.
-struct Names {
-  explicit Names(std::vector<std::string> list) : all(std::move(list)) {
-    for (const std::string& name : all) keys.push_back(PyUnicode_InternFromString(name.c_str()));
-  }
-  std::vector<std::string> all;
-  std::vector<PyObject*> keys;
-};
-
-struct Kind {
-  explicit Kind(int32_t k)
-      : number(k),
-        hyperparameters(names([k](int32_t i) { return fnn_optimizer_hyperparameter(k, i); })),
-        states(names([k](int32_t i) { return fnn_optimizer_state(k, i); })) {}
-  int32_t number;
-  Names hyperparameters, states;
-};
-
-const std::vector<Kind>& kinds() {
-  static const std::vector<Kind>& all = *[] {
-    auto* list = new std::vector<Kind>;
-    for (int32_t k = 0; fnn_optimizer_name(k) != nullptr; ++k) list->emplace_back(k);
-    return list;
-  }();
-  return all;
-}
-
-const Kind& kind_of(const std::string& name) {
-  const int32_t kind = fnn_optimizer_kind(name.c_str());
-  if (kind < 0) {
-    throw py::value_error("`kind` must be one of " + listed(names(&fnn_optimizer_name)) + ". Received: kind=" + name);
-  }
-  return kinds()[static_cast<size_t>(kind)];
-}
-
-int32_t convention_of(const std::string& name) {
-  for (int32_t i = 0; fnn_convention_name(i) != nullptr; ++i) {
-    if (name == fnn_convention_name(i)) return i;
-  }
-  throw py::value_error("`convention` must be one of " + listed(names(&fnn_convention_name)) +
-                        ". Received: convention=" + name);
-}
-
-// Where `key` stands among the names. Whoever misspells one must hear of it.
-size_t index_of(const char* argument, py::handle key, const Names& names) {
-  for (size_t i = 0; i < names.keys.size(); ++i) {
-    if (key.ptr() == names.keys[i]) return i;
-  }
-  const std::string name = text(argument, key);
-  for (size_t i = 0; i < names.all.size(); ++i) {
-    if (names.all[i] == name) return i;
-  }
-  throw py::type_error(std::string("`") + argument + "` must be among " + listed(names.all) +
-                       ". Received: " + py::repr(key).cast<std::string>());
-}
-
-// f(index among the names, value) for what a dict holds.
-template <class F>
-void for_named(const char* argument, py::handle dict, const Names& names, const F& f) {
-  if (!PyDict_Check(dict.ptr())) {
-    const std::string type = Py_TYPE(dict.ptr())->tp_name;
-    throw py::type_error(std::string("`") + argument + "` must be a dict. Received: type=" + type);
-  }
-  Py_ssize_t position = 0;
-  PyObject* key;
-  PyObject* value;
-  while (PyDict_Next(dict.ptr(), &position, &key, &value) != 0) {
-    f(index_of(argument, key, names), py::reinterpret_borrow<py::object>(value));
-  }
-}
 
 // One step for all arrays, or one each. `on_device`: it is read from there, and this one stands for it.
 struct Steps {
@@ -181,13 +96,14 @@ OwnedPlan new_plan(const Kind& kind, const fnn_optimizer_tensors& tensors) {
   return OwnedPlan(plan);
 }
 
-// Hyper-parameters and states arrive by name, so that this function serves every optimizer.
+// Hyper-parameters and states arrive by name, so that this function serves every optimizer. `check_only`: everything
+// but the step itself.
 bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, py::handle states, py::handle step,
                     py::handle convention, py::handle hyperparameters, py::handle weight_decay,
                     py::handle decoupled_weight_decay, py::handle maximize, py::handle grad_scale,
                     py::handle clip_value, py::handle max_norm_each, py::handle max_norm, py::handle skip_nonfinite,
                     py::handle ema, py::handle ema_momentum, py::handle low_precision_copies,
-                    py::handle stochastic_rounding_seed, py::handle found_inf) {
+                    py::handle stochastic_rounding_seed, py::handle found_inf, py::handle check_only) {
   const Kind& kind = kind_of(text("kind", kind_name));
   fnn_optimizer_options o{};
   o.size = sizeof o;
@@ -231,8 +147,7 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   std::vector<py::object> items;
   if (!lease.found()) {
     const fnn_optimizer_tensors tensors = read_lists(kind, lists, views);
-    const bool on_gpu = tensors.count > 0 && tensors.params[0].device_type == FNN_CUDA;
-    if (on_gpu) lease.find(kind.number, tensors);
+    if (!lease.of_numpy()) lease.find(kind.number, tensors);
     on_device.require_beside(tensors);
     if (!lease.found()) {
       bool copied = false;
@@ -242,6 +157,10 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   } else {
     on_device.require_beside({});  // only NumPy's arrays are found unread
     if (lease.elements() >= kWorthReleasing) items = items_of(all);
+  }
+  if (flag("check_only", check_only)) {
+    check(fnn_optimizer_plan_check(lease.plan(), &o, steps.data(), steps.count()));
+    return true;
   }
   int32_t stepped = 0;
   run(lease.elements(),
@@ -279,7 +198,7 @@ void register_optimizer(py::module_& m) {
       m, "optimizer_step",
       "kind, params, grads, states, step, convention, hyperparameters, weight_decay, decoupled_weight_decay, maximize, "
       "grad_scale, clip_value, max_norm_each, max_norm, skip_nonfinite, ema, ema_momentum, low_precision_copies, "
-      "stochastic_rounding_seed, found_inf");
+      "stochastic_rounding_seed, found_inf, check_only");
   add_positional<&global_norm>(m, "global_norm", "arrays");
   add_positional<&codes_to_float>(m, "codes_to_float", "codes, scales, signed, values");
   add_positional<&codes_from_float>(m, "codes_from_float", "values, codes, scales, signed");

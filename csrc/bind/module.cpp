@@ -11,4 +11,5 @@ PYBIND11_MODULE(_core, m) {
   fusednn::register_batch_norm(m);
   fusednn::register_optimizer(m);
   fusednn::register_stream(m);
+  fusednn::register_torch_step(m);
 }

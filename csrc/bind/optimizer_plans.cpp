@@ -43,35 +43,41 @@ bool each_word(const OptimizerLists& of, const Take& take) {
 // No first word of the walk above: the two must not be taken for each other.
 constexpr int64_t kReadLists = -2;
 
-void append(std::vector<int64_t>& words, const fnn_tensor* tensors, int64_t count) {
-  words.push_back(tensors == nullptr ? -1 : count);
-  for (int64_t i = 0; tensors != nullptr && i < count; ++i) {
+template <class Take>
+bool each_word(const fnn_tensor* tensors, int64_t count, const Take& take) {
+  if (tensors == nullptr) return take(-1);
+  if (!take(count)) return false;
+  for (int64_t i = 0; i < count; ++i) {
     const fnn_tensor& t = tensors[i];
-    for (const int64_t word : {reinterpret_cast<int64_t>(t.data), int64_t{t.dtype}, int64_t{t.device_type},
-                               int64_t{t.device_id}, int64_t{t.flags}, int64_t{t.ndim}}) {
-      words.push_back(word);
+    const int64_t kinds = (int64_t{t.dtype} << 48) + (int64_t{t.device_type} << 40) + (int64_t{t.flags} << 32) +
+                          (int64_t{t.ndim} << 1) + (t.strides != nullptr ? 1 : 0);
+    if (!take(reinterpret_cast<int64_t>(t.data)) || !take(kinds) || !take(t.device_id)) return false;
+    for (int32_t k = 0; k < t.ndim; ++k) {
+      if (!take(t.shape[k]) || (t.strides != nullptr && !take(t.strides[k]))) return false;
     }
-    words.insert(words.end(), t.shape, t.shape + t.ndim);
-    words.push_back(t.strides != nullptr ? 1 : 0);
-    if (t.strides != nullptr) words.insert(words.end(), t.strides, t.strides + t.ndim);
   }
+  return true;
 }
 
-// As each_word, of what was read.
-std::vector<int64_t> words_of(int32_t kind, const fnn_optimizer_tensors& t) {
-  std::vector<int64_t> words{kReadLists - kind};
-  append(words, t.params, t.count);
-  append(words, t.grads, t.count);
-  append(words, t.ema, t.count);
-  append(words, t.low_precision_copies, t.count);
-  for (const fnn_tensor* states : t.states) append(words, states, t.count);
-  return words;
+// The same for lists that were read.
+template <class Take>
+bool each_word(int32_t kind, const fnn_optimizer_tensors& t, const Take& take) {
+  bool all = take(kReadLists - kind) && each_word(t.params, t.count, take) && each_word(t.grads, t.count, take) &&
+             each_word(t.ema, t.count, take) && each_word(t.low_precision_copies, t.count, take);
+  for (const fnn_tensor* states : t.states) all = all && each_word(states, t.count, take);
+  for (const fnn_tensor* scales : t.state_scales) all = all && each_word(scales, t.count, take);
+  return all;
 }
 
 // `words` were written by a walk that came to its end: this one ends with them or before.
 bool matches(const OptimizerLists& of, const std::vector<int64_t>& words) {
   const int64_t* word = words.data();
   return each_word(of, [&word](int64_t value) { return value == *word++; });
+}
+
+bool matches(int32_t kind, const fnn_optimizer_tensors& of, const std::vector<int64_t>& words) {
+  const int64_t* word = words.data();
+  return each_word(kind, of, [&word](int64_t value) { return value == *word++; });
 }
 
 bool dtypes_known(const OptimizerLists& of) {
@@ -109,16 +115,16 @@ class PlanLease::Cache {
  public:
   Cache() { pthread_atfork(nullptr, nullptr, end_leases_after_fork); }
 
-  Entry* find(const OptimizerLists& lists) {
-    for (Entry& entry : entries_) {
-      if (entry.plan != nullptr && !entry.leased && matches(lists, entry.words)) return &entry;
-    }
-    return nullptr;
-  }
-
-  Entry* find(const std::vector<int64_t>& words) {
-    for (Entry& entry : entries_) {
-      if (entry.plan != nullptr && !entry.leased && entry.words == words) return &entry;
+  // The first for which `fits(words)` holds, from behind the one that was found last: the lists of a training loop come
+  // in the same order again.
+  template <class Fits>
+  Entry* find(const Fits& fits) {
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      const size_t at = (found_ + 1 + i) % entries_.size();
+      Entry& entry = entries_[at];
+      if (entry.plan == nullptr || entry.leased || !fits(entry.words)) continue;
+      found_ = at;
+      return &entry;
     }
     return nullptr;
   }
@@ -140,7 +146,9 @@ class PlanLease::Cache {
     for (Entry& entry : cache().entries_) entry.leased = false;
   }
 
-  std::array<Entry, 8> entries_;
+  // As many parameter groups may a model have that is stepped group by group.
+  std::array<Entry, 128> entries_;
+  size_t found_ = 0;
   uint64_t uses_ = 0;
 };
 
@@ -151,13 +159,17 @@ PlanLease::Cache& PlanLease::cache() {
 }
 
 PlanLease::PlanLease(const OptimizerLists& lists) {
-  lease(cache().find(lists));
+  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(lists, words); }));
   if (found()) return;
   const auto add = [this](int64_t word) {
     words_.push_back(word);
     return true;
   };
   if (!each_word(lists, add) || !dtypes_known(lists)) words_.clear();
+}
+
+PlanLease::PlanLease(int32_t kind, const fnn_optimizer_tensors& tensors) {
+  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(kind, tensors, words); }));
 }
 
 void PlanLease::lease(Entry* entry) {
@@ -170,9 +182,13 @@ void PlanLease::lease(Entry* entry) {
 }
 
 void PlanLease::find(int32_t kind, const fnn_optimizer_tensors& tensors) {
-  words_ = words_of(kind, tensors);
   of_read_lists_ = true;
-  lease(cache().find(words_));
+  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(kind, tensors, words); }));
+  if (found()) return;
+  each_word(kind, tensors, [this](int64_t word) {
+    words_.push_back(word);
+    return true;
+  });
 }
 
 PlanLease::~PlanLease() {

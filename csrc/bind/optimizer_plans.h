@@ -36,8 +36,11 @@ std::vector<py::object> items_of(const OptimizerLists& of);
 // A plan for one step. No other call has it meanwhile.
 class PlanLease {
  public:
-  // The plan of a recent call with such lists, if there is one.
+  // The plan of a recent call with such lists, if there is one. Lists of NumPy's arrays are known unread, others by
+  // `find` once they are.
   explicit PlanLease(const OptimizerLists& lists);
+  // The plan of a recent call with lists that were read as these, if there is one.
+  PlanLease(int32_t kind, const fnn_optimizer_tensors& tensors);
   PlanLease(const PlanLease&) = delete;
   PlanLease& operator=(const PlanLease&) = delete;
   ~PlanLease();
@@ -47,7 +50,8 @@ class PlanLease {
   // Elements of the parameters.
   int64_t elements() const { return elements_; }
 
-  // Where none was found: the same for lists that were read, of arrays on a GPU.
+  // Where none was found: whether NumPy has made all arrays, and the same for lists that were read, where it has not.
+  bool of_numpy() const { return !words_.empty(); }
   void find(int32_t kind, const fnn_optimizer_tensors& tensors);
   // Where none was found: takes a new plan, and remembers it, if it works on the arrays that were given.
   void take(OwnedPlan plan, const OptimizerLists& lists, int64_t elements, bool on_given_arrays);

@@ -17,6 +17,7 @@ namespace py = pybind11;
 inline PyObject* to_python(bool value) { return PyBool_FromLong(value ? 1 : 0); }
 inline PyObject* to_python(int64_t value) { return PyLong_FromLongLong(value); }
 inline PyObject* to_python(double value) { return PyFloat_FromDouble(value); }
+inline PyObject* to_python(const py::object& value) { return value.inc_ref().ptr(); }
 
 template <auto function>
 struct Positional;
@@ -67,6 +68,7 @@ struct Positional<function> {
 
   static const char* result_type() {
     if constexpr (std::is_void_v<Result>) return "None";
+    if constexpr (std::is_base_of_v<py::object, Result>) return "object";
     return std::is_same_v<Result, bool> ? "bool" : std::is_same_v<Result, double> ? "float" : "int";
   }
 

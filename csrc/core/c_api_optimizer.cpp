@@ -176,17 +176,22 @@ struct fnn_optimizer_plan {
   fnn_optimizer_plan(const fnn_optimizer_plan&) = delete;
   fnn_optimizer_plan& operator=(const fnn_optimizer_plan&) = delete;
 
+  // Everything that a step may be refused for.
+  void check(OptimizerStep& step, const fnn_device_scalars* given, const int64_t* steps, int64_t step_count) {
+    list.prepare(step, steps, step_count);
+    if (given != nullptr && !list.on_cuda()) {
+      fail_value("`device_scalars` must be absent where the arrays are in the CPU's memory. Received: a pointer");
+    }
+  }
+
   // Returns what *stepped is to hold.
   int32_t step(OptimizerStep step, const fnn_device_scalars* given, const int64_t* steps, int64_t step_count) {
-    list.prepare(step, steps, step_count);
+    check(step, given, steps, step_count);
     if (list.on_cuda()) {
       const fnn_device_scalars none{};
       const fnn_device_scalars& scalars = given == nullptr ? none : *given;
       require_done(cuda_backend().optimizer_step(step, scalars, cuda_place(list.device_id()), &on_device));
       return step.skip_nonfinite || scalars.found_inf != nullptr ? -1 : 1;
-    }
-    if (given != nullptr) {
-      fail_value("`device_scalars` must be absent where the arrays are in the CPU's memory. Received: a pointer");
     }
     bool stepped = true;
     require_workspace(cpu_backend().optimizer_step(step, &stepped));
@@ -250,6 +255,14 @@ fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer
   return guarded([&] {
     const int32_t done = plan->step(checked_options(plan->kind, *options), options->device_scalars, steps, step_count);
     if (stepped != nullptr) *stepped = done;
+  });
+}
+
+fnn_status fnn_optimizer_plan_check(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
+                                    const int64_t* steps, int64_t step_count) {
+  return guarded([&] {
+    OptimizerStep step = checked_options(plan->kind, *options);
+    plan->check(step, options->device_scalars, steps, step_count);
   });
 }
 

@@ -129,19 +129,6 @@ def test_tensor_hyperparameters():
     assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_one_kernel_call_for_a_group(name, monkeypatch):
-    calls = []
-    step = optim.optimizer.ops.optimizer_step
-    monkeypatch.setattr(
-        optim.optimizer.ops, "optimizer_step", lambda *a, **k: calls.append(a[0]) or step(*a, **k)
-    )
-    ours, _ = pair(name)
-    set_gradients(params_of(ours), 0)
-    ours.step()
-    assert len(calls) == 1
-
-
 def test_default_dtype_of_steps():
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

@@ -259,6 +259,9 @@ FNN_API fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_t
 /* `steps` and `step_count` as in fnn_optimizer_tensors. */
 FNN_API fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
                                            const int64_t* steps, int64_t step_count, int32_t* stepped);
+/* Fails as that step would, and changes nothing: several lists are then stepped all or none. */
+FNN_API fnn_status fnn_optimizer_plan_check(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
+                                            const int64_t* steps, int64_t step_count);
 /* NULL is allowed. */
 FNN_API void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan);
 

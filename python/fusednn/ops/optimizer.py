@@ -111,6 +111,7 @@ def optimizer_step(
     ema_momentum: float = 0.99,
     low_precision_copies: Arrays | None = None,
     stochastic_rounding_seed: int | None = None,
+    check_only: bool = False,
 ) -> bool:
     """One step of any optimizer, by name; :func:`sgd_step` and the others are this with arguments.
 
@@ -127,6 +128,8 @@ def optimizer_step(
         convention's default; `lr` has none.
     step : int, list of int, or array
         The number of this update, from 1 (onnx: from 0), for all arrays or for each; or see above.
+    check_only : bool, default False
+        Raise what the step would, but make none: several lists are then stepped all or none.
 
     Returns
     -------
@@ -164,6 +167,7 @@ def optimizer_step(
         low_precision_copies,
         stochastic_rounding_seed,
         found_inf,
+        check_only,
     )
 
 

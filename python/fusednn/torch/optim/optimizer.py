@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch.autograd.graph import increment_version
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from fusednn import ops
+from fusednn import _core, ops
 from fusednn._arguments import check_optional_number
 from fusednn.torch.optim.step_list import StepList
 from fusednn.torch.optim.tensors import (
@@ -41,6 +42,8 @@ class FusedStep:
 
     param_groups: list[Group]
     state: Any
+    _optimizer_step_pre_hooks: dict[int, Any]
+    _optimizer_step_post_hooks: dict[int, Any]
     defaults: dict[str, Any]
     max_norm: float | None = None
     ema: float | None = None
@@ -110,13 +113,29 @@ class FusedStep:
         TypeError, ValueError, NotImplementedError
             For tensors or numbers that the kernels do not take, by name. Nothing is changed then.
         """
+        # What PyTorch wraps every step in takes longer than the update of many small parameters.
+        observed = (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+            or torch.autograd._profiler_enabled()
+        )
+        return self._observed_step(closure) if observed else self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.no_grad():
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is None or number(found_inf) == 0.0:
             self._update()
         return loss
+
+    _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
 
     @contextmanager
     def averaged_parameters(self) -> Iterator[None]:
@@ -163,40 +182,53 @@ class FusedStep:
         self._check_group(group)
 
     def _update(self) -> None:
-        found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and number(found_inf) != 0.0:
-            return
         scale = getattr(self, "grad_scale", None)
+        scale = None if scale is None else number(scale)
+        groups = [
+            (
+                group["params"],
+                self._states(group),
+                self._hyperparameters(group),
+                number(group["weight_decay"]),
+                bool(group.get("decoupled_weight_decay", False)),
+                bool(group["maximize"]),
+            )
+            for group in self.param_groups
+            if not group["differentiable"]
+        ]
+        stepped = None
+        if len(groups) == len(self.param_groups):
+            how = (self.counts_steps, scale, self.max_norm, self.ema)
+            stepped = _core.torch_step(self.kind, groups, self.state, *how)
+        if stepped is None:
+            with torch.no_grad():
+                stepped = self._step_new_lists(scale)
+        increment_version(stepped)
+
+    def _step_new_lists(self, scale: float | None) -> list[torch.Tensor]:
+        """Make what states are missing, and a step. Return the tensors that it changed."""
         lists = []
         for index, group in enumerate(self.param_groups):
             self._check(index)
-            options: dict[str, Any] = {
+            how = {
+                "hyperparameters": self._hyperparameters(group),
                 "weight_decay": number(group["weight_decay"]),
                 "decoupled_weight_decay": bool(group.get("decoupled_weight_decay", False)),
                 "maximize": bool(group["maximize"]),
                 "ema_momentum": 0.0 if self.ema is None else self.ema,
             }
-            how = (self._hyperparameters(group), options)
             lists += [(step_list, how) for step_list in self._lists(index, group)]
-        clip = self._clip([one for one, _ in lists], None if scale is None else number(scale))
-        for one, (hyperparameters, options) in lists:
-            starts = any(one.fresh_averages) or (bool(one.averages) and any(one.first))
-            ops.optimizer_step(
-                self.kind,
-                one.params,
-                one.grads,
-                dict(one.states),
-                hyperparameters,
-                step=one.numbers(),
-                ema=one.averages if one.averages and not starts else None,
-                **options,
-                **clip,
-            )
-            if starts and self.ema is not None:
+        clip = self._clip([one for one, _ in lists], scale)
+        calls = [one.call(self.kind) | how | clip for one, how in lists]
+        for call in calls if len(calls) > 1 else ():
+            ops.optimizer_step(**call, check_only=True)
+        for call, (one, _) in zip(calls, lists, strict=True):
+            ops.optimizer_step(**call)
+            if one.averages_begin and self.ema is not None:
                 one.average(self.ema)
             if one.steps:
                 torch._foreach_add_(one.steps, 1)
-            increment_version(one.written())
+        return [tensor for one, _ in lists for tensor in one.written()]
 
     def _lists(self, index: int, group: Group) -> list[StepList]:
         names = self._states(group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -39,6 +40,22 @@ class StepList:
     averages: list[torch.Tensor] = field(default_factory=list)
     first: list[bool] = field(default_factory=list)
     fresh_averages: list[bool] = field(default_factory=list)
+
+    @property
+    def averages_begin(self) -> bool:
+        """Whether the kernel must leave the averages alone: it would not start them all."""
+        return any(self.fresh_averages) or (bool(self.averages) and any(self.first))
+
+    def call(self, kind: str) -> dict[str, Any]:
+        """Return the arguments of ``ops.optimizer_step`` that are tensors, and their counts."""
+        return {
+            "kind": kind,
+            "params": self.params,
+            "grads": self.grads,
+            "states": self.states,
+            "step": self.numbers(),
+            "ema": self.averages if self.averages and not self.averages_begin else None,
+        }
 
     def numbers(self) -> list[int]:
         """Return the number of this update for each parameter, from 1.

@@ -67,7 +67,8 @@ def gradient_of(name: str, param: torch.Tensor) -> torch.Tensor:
         )
     if is_distributed(param) and grad.placements != param.placements:
         grad = grad.redistribute(placements=param.placements)
-    return laid_out_as(memory_of(name, param), memory_of(f"{name}.grad", grad))
+    memory = memory_of(f"{name}.grad", grad).resolve_neg()
+    return laid_out_as(memory_of(name, param), memory)
 
 
 def number(value: float | torch.Tensor) -> float:
