@@ -111,6 +111,10 @@ class Simulator:
         """Do what was captured."""
         assert self.functions.gpusim_replay() == 0, self.report
 
+    def new_stream(self) -> int:
+        """A stream for which no memory is kept."""
+        return self.functions.gpusim_new_stream()
+
     def schedule(self, order: str, seed: int = 1) -> None:
         """Which thread goes on, in the launches to come."""
         self.functions.gpusim_schedule(ORDERS.index(order), seed)
@@ -170,6 +174,9 @@ _CUDA = 2
 class DeviceArray:
     """An array in the simulated device's memory, exported through DLPack."""
 
+    #: The stream that the array's package works on now.
+    stream: int | None = None
+
     def __init__(
         self, simulator: Simulator, shape: tuple[int, ...], dtype: np.dtype, offset: int = 0
     ) -> None:
@@ -204,6 +211,11 @@ class DeviceArray:
         )
         assert status == 0, self.simulator.report
         return values
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # The package asks for the stream alone.
+        return {"stream": self.stream}
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return _CUDA, self.device

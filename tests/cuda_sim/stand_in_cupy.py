@@ -310,7 +310,7 @@ class Module:
     def __init__(self, simulator: Simulator) -> None:
         self.runtime = runtime = Runtime(simulator)
         # Kept memory is a stream's: one of its own meets no other test's.
-        stream = simulator.functions.gpusim_new_stream()
+        stream = simulator.new_stream()
         self.blas = Cublas(runtime.give, stream)
         pool_type = type("MemoryPool", (MemoryPool,), {"runtime": runtime})
         self._pools = [pool_type()]
