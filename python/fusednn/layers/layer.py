@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn import regularizers
-from fusednn.constraints import Constraint
+from fusednn import constraints, initializers, regularizers
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.call_step import CallStep, shape_of_call
 from fusednn.layers.naming import automatic_name
 from fusednn.layers.step import Array, Step
-from fusednn.regularizers import Regularizer
 from fusednn.variable import Variable
 
 BatchShape = tuple[int | None, ...]
@@ -23,6 +22,25 @@ BatchShape = tuple[int | None, ...]
 
 class Layer:
     """A named set of weights, and the operations that it contributes to a model.
+
+    A layer of your own is a subclass with `call` and `backward`, `build` where it has weights, and
+    `get_config` where it has arguments:
+
+    >>> class Scale(Layer):
+    ...     def build(self, input_shape):
+    ...         self.factor = self.add_weight("factor", input_shape[1:], "ones")
+    ...         super().build(input_shape)
+    ...     def call(self, x):
+    ...         self.x = x
+    ...         return x * self.factor.value
+    ...     def backward(self, grad):
+    ...         self.factor.grad[...] = (grad * self.x).sum(axis=0)
+    ...         return grad * self.factor.value
+
+    Keras differentiates `call`; here the gradient is written by hand, and tested best against
+    finite differences. A subclass of another layer may override `call` alone, if it calls
+    ``super().call`` once: ``super().call(x, training=True)`` in a subclass of `Dropout` is the
+    Monte Carlo dropout of Gal and Ghahramani.
 
     Parameters
     ----------
@@ -59,6 +77,8 @@ class Layer:
         self.built = False
         self._trainable = bool(trainable)
         self._variables: list[Variable] = []
+        self._called: list[Step] = []  # those of the latest `call`
+        self._shapes_of_call: dict[BatchShape, tuple[int, ...]] = {}
         if input_dim is not None:
             input_shape = (input_dim,)
         #: Shape of a sample, from the constructor or else from `build`: what `Sequential` falls
@@ -104,22 +124,43 @@ class Layer:
     def add_weight(
         self,
         name: str,
-        shape: tuple[int, ...],
-        initializer: Callable[..., Any],
+        shape: Sequence[int | None],
+        initializer: Any = "glorot_uniform",
         *,
         trainable: bool = True,
-        regularizer: Regularizer | None = None,
-        constraint: Constraint | None = None,
+        regularizer: Any = None,
+        constraint: Any = None,
     ) -> Variable:
-        """Create a variable of this layer; called by `build`."""
+        """Create a variable of this layer; called by `build`.
+
+        Parameters
+        ----------
+        name : str
+            As in Keras, whose order is another: name the arguments in code for both.
+        shape : sequence of int
+        initializer : str, Initializer or callable
+            See `fusednn.initializers`; or a function of shape and dtype.
+        trainable : bool
+            Whether an optimizer may update it.
+        regularizer, constraint
+            See `fusednn.regularizers` and `fusednn.constraints`.
+        """
+        make = initializer
+        if not callable(make) or isinstance(make, type):
+            make = initializers.get(initializer)
+        if any(length is None for length in shape):
+            raise ValueError(
+                f"`shape` of variable '{name}' of layer '{self.name}' must be known. "
+                f"Received: shape={tuple(shape)}"
+            )
         variable = Variable(
-            initializer(shape, dtype=self.dtype.name),
+            make(tuple(shape), dtype=self.dtype.name),
             name=name,
             path=f"{self.name}/{name}",
             trainable=trainable,
             dtype=self.dtype,
-            regularizer=regularizer,
-            constraint=constraint,
+            regularizer=regularizers.get(regularizer),
+            constraint=constraints.get(constraint),
         )
         self._variables.append(variable)
         return variable
@@ -162,8 +203,17 @@ class Layer:
         self.compute_output_shape(input_shape)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """Shape of the output, batch axis included; ValueError where the input does not fit."""
-        return input_shape
+        """Shape of the output, batch axis included; ValueError where the input does not fit.
+
+        By default that of the input; of a layer that has nothing but a `call` of its own, what
+        that returns for zeros.
+        """
+        if not self.has_own_call() or type(self).steps is not Layer.steps:
+            return input_shape
+        dims = input_shape[1:]
+        if dims not in self._shapes_of_call:
+            self._shapes_of_call[dims] = shape_of_call(self, dims)
+        return (input_shape[0], *self._shapes_of_call[dims])
 
     # ---- operations
 
@@ -179,6 +229,58 @@ class Layer:
         """
         return []
 
+    def has_own_call(self) -> bool:
+        """Whether a subclass overrides `call`: then it is what models run, not `steps`."""
+        return type(self).call is not Layer.call
+
+    def steps_to_run(self, *, training: bool, trainable: bool) -> list[Step]:
+        """Return what a model runs for this layer: its own `call`, or `steps`."""
+        if self.has_own_call():
+            return [CallStep(self, training=training, trainable=trainable)]
+        return self.steps(training=training, trainable=trainable)
+
+    def call(self, x: Array, training: bool = False) -> Array:
+        """Return the output for a batch; to be overridden by layers of the user.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the layer's dtype, with a batch axis; it must stay unchanged.
+        training : bool
+            Training mode or inference mode; an override may leave it out.
+        """
+        self._called = self.steps(training=training, trainable=self._trainable)
+        shapes = [x.shape]
+        for step in self._called:
+            shapes.append(step.output_shape(shapes[-1]))
+        buffers = Buffers(self.dtype, max(map(math.prod, shapes)), keep_outputs=True)
+        for step in self._called:
+            step.bind(x.shape, buffers, grad_input=True)
+            step.prepare()
+            x = step.forward(x)
+        return x
+
+    def backward(self, grad: Array) -> Array:
+        """Write the gradients of the weights for the latest `call`; return that of its input.
+
+        Parameters
+        ----------
+        grad : ndarray
+            Gradient of the loss with respect to what `call` returned; it may be overwritten. The
+            gradient of a variable goes to its `grad`: ``self.kernel.grad[...] = x.T @ grad``.
+        """
+        if self.has_own_call() and type(self).steps is Layer.steps:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define `backward`: gradients are written by hand."
+            )
+        for step in reversed(self._called):
+            grad = step.backward(grad)
+        return grad
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A step's arrays are views of each other, which a copy would tear apart.
+        return self.__dict__ | {"_called": []}
+
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
         """Apply the layer to a batch and return a new array; builds the layer at first use.
 
@@ -190,7 +292,7 @@ class Layer:
         for variable in self._variables:
             variable.move_to(CPU)
         buffers = Buffers(self.dtype, y.size, keep_outputs=True)
-        for step in self.steps(training=training, trainable=self._trainable):
+        for step in self.steps_to_run(training=training, trainable=self._trainable):
             step.bind(y.shape, buffers, grad_input=False)
             step.prepare()
             y = step.forward(y)

@@ -170,7 +170,7 @@ def new_plan(
 
 
 def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:
-    steps = layer.steps(training=training, trainable=trainable)
+    steps = layer.steps_to_run(training=training, trainable=trainable)
     regularizer = layer.activity_regularizer
     return steps if regularizer is None else [*steps, ActivityStep(regularizer)]
 

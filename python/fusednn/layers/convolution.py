@@ -1,0 +1,227 @@
+"""The convolution of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fusednn import activations, constraints, initializers, regularizers
+from fusednn._serialization import serialize
+from fusednn.layers.activation import activation_steps
+from fusednn.layers.buffers import Buffers
+from fusednn.layers.layer import BatchShape, Layer
+from fusednn.layers.step import Array, Shape, Step
+from fusednn.layers.windows import Windows, check_data_format, check_padding, pair
+from fusednn.variable import Variable
+
+
+class Conv2D(Layer):
+    """``y[n, i, j] = activation(sum(window(x[n], i, j) * kernel) + bias)``, as one matrix product.
+
+    x has shape ``(batch, rows, columns, channels)``, the kernel ``(height, width, channels,
+    filters)``, bias ``(filters,)``. (PyTorch: channels before rows, and filters first.)
+
+    Parameters
+    ----------
+    filters : int
+        Number of outputs of each window.
+    kernel_size : int or (int, int)
+    strides : int or (int, int)
+    padding : {"valid", "same"}
+        Whether windows stay within the image, or zeros surround it so that strides of 1 keep its
+        size; with larger strides the margin is TensorFlow's, not PyTorch's.
+    data_format : {None, "channels_last"}
+    dilation_rate : int or (int, int)
+        Distance of a window's elements.
+    groups : int
+        Must be 1.
+    activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, \
+bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
+        As of `Dense`.
+    **kwargs
+        Of `Layer`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those above, or an input does not have the kernel's channels.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = (1, 1),
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if isinstance(filters, bool) or not isinstance(filters, (int, np.integer)) or filters < 1:
+            raise ValueError(f"`filters` must be a positive integer. Received: filters={filters}")
+        if groups != 1:
+            raise ValueError(
+                f"`groups` must be 1: others are not supported. Received: groups={groups}"
+            )
+        self.filters = int(filters)
+        self.kernel_size = pair("kernel_size", kernel_size)
+        self.strides = pair("strides", strides)
+        self.padding = check_padding(padding)
+        self.data_format = check_data_format(data_format)
+        self.dilation_rate = pair("dilation_rate", dilation_rate)
+        self.windows = Windows(self.kernel_size, self.strides, self.padding, self.dilation_rate)
+        self.activation = activations.get(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.kernel: Variable | None = None
+        self.bias: Variable | None = None
+
+    def build(self, input_shape: BatchShape) -> None:
+        """Create `kernel` and `bias`."""
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            raise ValueError(
+                f"The input of layer '{self.name}' must have the axes (batch, rows, columns, "
+                f"channels), the last of known length. Received: input_shape={input_shape}"
+            )
+        self.kernel = self.add_weight(
+            "kernel",
+            (*self.kernel_size, input_shape[-1], self.filters),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                "bias",
+                (self.filters,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the output."""
+        shape = self.windows.output_shape(self.name, input_shape, self.filters)
+        if self.kernel is not None and input_shape[-1] != self.kernel.shape[2]:
+            raise ValueError(
+                f"The input of layer '{self.name}' must have {self.kernel.shape[2]} channels in "
+                f"its last axis. Received: input_shape={input_shape}"
+            )
+        return shape
+
+    def steps(self, *, training: bool, trainable: bool) -> list[Step]:
+        """One convolution, and one activation if there is any."""
+        return [Conv2DStep(self, trainable), *activation_steps(self.activation)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal, unbuilt layer."""
+        return super().get_config() | {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": self.dilation_rate,
+            "groups": 1,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "bias_initializer": serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
+
+
+class Conv2DStep(Step):
+    """Every window is a row of a matrix, which is multiplied by the kernel."""
+
+    def __init__(self, layer: Conv2D, trainable: bool) -> None:
+        assert layer.kernel is not None
+        self._layer = layer
+        self._kernel = layer.kernel
+        self._bias = layer.bias
+        self.has_gradients = trainable
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape with a place for each window."""
+        return tuple(n for n in self._layer.compute_output_shape(input_shape) if n is not None)
+
+    def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
+        """Take arrays for y, the windows, and the gradients."""
+        shape = self.output_shape(input_shape)
+        height, width, channels, filters = self._kernel.shape
+        rows, elements = math.prod(shape[:3]), height * width * channels
+        self._images = self._layer.windows.on(input_shape, buffers.dtype, 0)
+        self._y = buffers.output(shape)
+        self._y_matrix = self._y.reshape(rows, filters)
+        self._kernel_matrix = self._kernel.value.reshape(elements, filters)
+        self._matrix, self._columns = _window_rows(shape, height * width, channels, buffers)
+        if self.has_gradients:
+            self._grad_kernel = self._kernel.grad.reshape(elements, filters)
+            self._grad_bias = None if self._bias is None else self._bias.grad
+        self._grad_x: Array | None = None
+        if grad_input:
+            self._grad_x = buffers.gradient(input_shape)
+            self._grad_images = self._layer.windows.on(input_shape, buffers.dtype, 0)
+            self._grad_matrix, self._grad_columns = _window_rows(
+                shape, height * width, channels, buffers
+            )
+
+    def forward(self, x: Array) -> Array:
+        """Copy the windows out and multiply."""
+        padded = self._images.fill(x)
+        for column, element in zip(self._columns, self._images.elements(padded), strict=True):
+            np.copyto(column, element)
+        np.matmul(self._matrix, self._kernel_matrix, self._y_matrix)
+        if self._bias is not None:
+            np.add(self._y_matrix, self._bias.value, self._y_matrix)
+        return self._y
+
+    def backward(self, grad: Array) -> Array:
+        """Write the gradients of kernel and bias; return the sum over all windows' gradients."""
+        grad_matrix = grad.reshape(self._y_matrix.shape)
+        if self.has_gradients:
+            np.matmul(self._matrix.T, grad_matrix, self._grad_kernel)
+            if self._grad_bias is not None:
+                np.add.reduce(grad_matrix, axis=0, out=self._grad_bias)
+        if self._grad_x is None:
+            return grad
+        np.matmul(grad_matrix, self._kernel_matrix.T, self._grad_matrix)
+        total = self._grad_images.empty_like(self._grad_x)
+        total.fill(0)
+        for column, element in zip(
+            self._grad_columns, self._grad_images.elements(total), strict=True
+        ):
+            np.add(element, column, out=element)
+        return self._grad_images.inner(self._grad_x)
+
+
+def _window_rows(
+    shape: Shape, elements: int, channels: int, buffers: Buffers
+) -> tuple[Array, list[Array]]:
+    """Return a matrix with a row for each window, and its columns by element, as images."""
+    images = buffers.empty((*shape[:3], elements, channels))
+    matrix = images.reshape(math.prod(shape[:3]), elements * channels)
+    return matrix, [images[:, :, :, i] for i in range(elements)]
