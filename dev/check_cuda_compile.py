@@ -1,4 +1,4 @@
-"""Compile every csrc/cuda/*.cu for one architecture: no warnings, no register spills in kernels.
+"""Compile all CUDA kernels for one architecture: no warnings, no register spills in kernels.
 
 ``python dev/check_cuda_compile.py [--arch sm_90] [--jobs 2] [NAME.cu ...]``; nvcc comes from PATH,
 or from the packages of the dependency group `nvcc` in this Python's environment. Nothing is linked
@@ -79,10 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("sources", nargs="*", type=Path, help="instead of all of csrc/cuda")
+    parser.add_argument("sources", nargs="*", type=Path, help="instead of csrc/cuda and benchmarks")
     arguments = parser.parse_args()
-    sources = arguments.sources or sorted((ROOT / "csrc/cuda").glob("*.cu"))
-    if not sources:
+    kernels = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+    sources = arguments.sources or [*kernels, ROOT / "benchmarks/gpu/questions.cu"]
+    if not kernels:
         sys.exit("there is no csrc/cuda/*.cu")
     nvcc, options = find_nvcc()
     print(f"{nvcc} for {arguments.arch}")

@@ -14,7 +14,7 @@ TIMES = 20
 LAYERS = [
     pytest.param((5, 7, 49), "NCHW", marks=pytest.mark.short),
     pytest.param((130, 3, 7), "NHWC", marks=pytest.mark.short),
-    *(((64, 64, 56 * 56), "NCHW"), ((32, 256, 28 * 28), "NHWC"), ((3, 2, 1_000_003), "NCHW")),
+    *(((32, 64, 56 * 56), "NCHW"), ((16, 256, 28 * 28), "NHWC"), ((3, 2, 1_000_003), "NCHW")),
 ]
 SIZES = [pytest.param((300, 0, 1, 20_000), marks=pytest.mark.short), (3_000_000, *range(300))]
 
@@ -24,9 +24,10 @@ def beside(device, busy):
 
 
 def assert_all_same(runs):
-    for arrays in runs[1:]:
-        for ours, first in zip(arrays, runs[0], strict=True):
-            np.testing.assert_array_equal(ours.view(np.uint8), first.view(np.uint8))
+    first = next(runs)
+    for arrays in runs:
+        for ours, theirs in zip(arrays, first, strict=True):
+            np.testing.assert_array_equal(ours.view(np.uint8), theirs.view(np.uint8))
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside a stream"])
@@ -40,7 +41,7 @@ def test_batch_norm(on_device, shape, layout, dtype, busy):
             results = layer.forward()
             gradients = layer.backward(layer.grad, layer.x, *results[1:])
             runs.append([*results, *gradients])
-    assert_all_same([layer.get(arrays) for arrays in runs])
+    assert_all_same(layer.get(arrays) for arrays in runs)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["alone", "beside a stream"])
@@ -57,4 +58,4 @@ def test_clipped_steps(device, rng, sizes, busy):
         with beside(device, busy):
             lists.step(lists.gpu, 1)
         runs.append([device.get(a) for a in lists.gpu["params"]])
-    assert_all_same(runs)
+    assert_all_same(iter(runs))

@@ -1,0 +1,160 @@
+"""BatchNorm with leaky ReLU: fusednn beside PyTorch, eager and compiled, with and without cuDNN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cases import Case, Contender, Prepared
+
+from fusednn import ops
+
+SLOPE, EPS, MOMENTUM = 0.01, 1e-5, 0.1
+#: (N, C, H, W): the layers that are compared elsewhere, too; 64 x 56 x 56 is the one whose channel
+#: just fits on chip.
+SHAPES = ((32, 64, 112, 112), (256, 64, 112, 112), (32, 256, 56, 56), (64, 64, 56, 56))
+ROWS = (8192, 1024)
+#: In a dry run one shape stands for all images.
+SMALL = {SHAPES[0]: (2, 4, 6, 7), ROWS: (12, 9)}
+
+
+class Layer:
+    """The arrays of one layer, on the device, in the order of `layout`."""
+
+    def __init__(self, torch: Any, where: str, shape: tuple[int, ...], layout: str, dtype: str):
+        self.torch, self.layout = torch, layout
+        kind = getattr(torch, dtype)
+        channels = shape[1]
+        self.x = torch.randn(shape, device=where).to(kind)
+        self.grad = torch.randn(shape, device=where).to(kind)
+        if layout == "NHWC":
+            last = torch.channels_last
+            self.x, self.grad = (t.to(memory_format=last) for t in (self.x, self.grad))
+        self.gamma, self.beta = (torch.rand(channels, device=where) + 0.5 for _ in range(2))
+        self.running = [torch.zeros(channels, device=where), torch.ones(channels, device=where)]
+
+    def fused(self, backward: bool) -> Prepared:
+        """fusednn's calls, with outputs that are allocated once."""
+        y, grad_x = self.torch.empty_like(self.x), self.torch.empty_like(self.x)
+        small = [self.torch.empty_like(self.gamma) for _ in range(4)]
+        running = {"running_mean": self.running[0], "running_var": self.running[1]}
+        affine = self.gamma, self.beta
+        how = {"negative_slope": SLOPE}
+
+        def work() -> None:
+            out = (y, small[0], small[1])
+            ops.batch_norm_forward(
+                self.x, *affine, **running, momentum=MOMENTUM, eps=EPS, out=out, **how
+            )
+            if backward:
+                gradients = (grad_x, small[2], small[3])
+                saved = small[:2]
+                ops.batch_norm_backward(self.grad, self.x, *affine, *saved, out=gradients, **how)
+
+        results = [y, grad_x, small[2], small[3]] if backward else [y]
+        return work, lambda: results
+
+    def staged(self) -> Prepared:
+        """Forward in two passes over x: statistics, then the map."""
+        torch, affine = self.torch, (self.gamma, self.beta)
+        y = torch.empty_like(self.x)
+        inv_std = torch.rand_like(self.gamma) + 0.5
+
+        def work() -> None:
+            mean, _, _ = ops.batch_norm_statistics(self.x)
+            ops.batch_norm_apply(self.x, mean, inv_std, *affine, negative_slope=SLOPE, out=y)
+
+        return work, lambda: [y]
+
+    def of_torch(self, function: Callable[..., Any], backward: bool) -> Prepared:
+        """PyTorch's, by autograd where gradients are asked for."""
+        torch = self.torch
+        leaves = [t.detach().requires_grad_(backward) for t in (self.x, self.gamma, self.beta)]
+        held: list[Any] = []
+
+        def work() -> None:
+            y = function(*leaves, *self.running)
+            gradients = torch.autograd.grad(y, leaves, self.grad) if backward else ()
+            held[:] = [y, *gradients]
+
+        return work, lambda: held
+
+
+def function_of(torch: Any, cudnn: bool = True) -> Callable[..., Any]:
+    """PyTorch's layer; `cudnn`: with cuDNN's kernels where PyTorch would take them."""
+    functional = torch.nn.functional
+
+    def layer(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> Any:
+        z = functional.batch_norm(x, mean, var, gamma, beta, True, MOMENTUM, EPS)
+        return functional.leaky_relu(z, SLOPE)
+
+    def without(*arguments: Any) -> Any:
+        with torch.backends.cudnn.flags(enabled=False):
+            return layer(*arguments)
+
+    return layer if cudnn else without
+
+
+def cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
+    """Forward alone, and forward with backward, of every shape."""
+    for dtype in ("bfloat16", "float32"):
+        for size in SMALL.values() if small else (*SHAPES, ROWS):
+            layouts = ("NCHW", "NHWC") if len(size) == 4 else ("NC",)
+            for layout in layouts:
+                for backward in (False, True):
+                    name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype}"
+                    name += " forward+backward" if backward else " forward"
+                    yield _case(torch, where, name, (size, layout, dtype), backward)
+
+
+def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
+    """The layer whose channel just fits on chip: kept there, or read once more."""
+    size = SMALL[SHAPES[0]] if small else (64, 64, 56, 56)
+    for dtype in ("bfloat16", "float32"):
+
+        def layer(seed: int, dtype: str = dtype) -> Layer:
+            torch.manual_seed(seed)
+            return Layer(torch, where, size, "NCHW", dtype)
+
+        elements = torch.Size(size).numel() * (4 if dtype == "float32" else 2)
+        contenders = (
+            Contender("fusednn", lambda seed, of=layer: of(seed).fused(False)),
+            Contender("fusednn in stages", lambda seed, of=layer: of(seed).staged(), 3 * elements),
+        )
+        name = f"kept on chip {'x'.join(map(str, size))} NCHW {dtype} forward"
+        yield Case(name, 2 * elements, 4 * elements, contenders, None)
+
+
+def _case(
+    torch: Any,
+    where: str,
+    name: str,
+    arrays: tuple[tuple[int, ...], str, str],
+    backward: bool,
+) -> Case:
+    shape, _, dtype = arrays
+    elements = torch.Size(shape).numel() * (4 if dtype == "float32" else 2)
+
+    def layer(seed: int) -> Layer:
+        torch.manual_seed(seed)
+        return Layer(torch, where, *arrays)
+
+    def of_torch(function: Callable[..., Any]) -> Callable[[int], Prepared]:
+        return lambda seed: layer(seed).of_torch(function, backward)
+
+    function = torch.compile(function_of(torch), dynamic=False)
+
+    def compiled(seed: int) -> Prepared:
+        if seed == 0:  # or after a few shapes nothing is compiled any more
+            torch.compiler.reset()
+        return layer(seed).of_torch(function, backward)
+
+    contenders = [
+        Contender("fusednn", lambda seed: layer(seed).fused(backward)),
+        Contender("torch", of_torch(function_of(torch))),
+        Contender("torch without cuDNN", of_torch(function_of(torch, cudnn=False))),
+        Contender("torch.compile", compiled),
+    ]
+    # 1R + 1W forward, 2R + 1W backward.
+    bound = elements * (5 if backward else 2)
+    return Case(name, bound, elements * 4, tuple(contenders), 3e-2 if dtype == "bfloat16" else 1e-4)
