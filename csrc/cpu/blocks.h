@@ -1,5 +1,5 @@
-// Blocks: L1-sized runs of elements in the type of computation, so that the optimizers see neither storage types nor
-// misaligned memory. And what every kernel needs of memory: an element's address, a scalar, the storage type by its number.
+// What every kernel needs of memory: an element's address, a scalar, the storage type by its number; and blocks: L1-sized
+// runs of elements in the type of computation, for what takes more than one pass over them.
 #pragma once
 
 #include "core/problem.h"
@@ -28,32 +28,6 @@ FNN_INLINE const char* element(const void* base, int64_t index) {
 template <class T>
 FNN_INLINE char* element(void* base, int64_t index) {
   return static_cast<char*>(base) + index * static_cast<int64_t>(sizeof(T));
-}
-
-// Whether memory at p can be used as an array of C as it stands.
-template <class T, class C>
-FNN_INLINE bool direct(const void* p) {
-  return sizeof(T) == sizeof(C) && reinterpret_cast<uintptr_t>(p) % alignof(C) == 0;
-}
-
-// n elements at base[index], converted into `to`.
-template <class T, class C>
-FNN_INLINE void convert_in(const void* base, int64_t index, int64_t n, C* __restrict to) {
-  const char* from = element<T>(base, index);
-  for (int64_t i = 0; i < n; ++i) {
-    T value;
-    __builtin_memcpy(&value, from + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    to[i] = widen(value);
-  }
-}
-
-template <class T, class C>
-FNN_INLINE void convert_out(const C* __restrict from, int64_t n, void* base, int64_t index) {
-  char* to = element<T>(base, index);
-  for (int64_t i = 0; i < n; ++i) {
-    const T value = narrow<T>(from[i]);
-    __builtin_memcpy(to + i * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
-  }
 }
 
 // One scalar of a per-channel array, which may be misaligned.

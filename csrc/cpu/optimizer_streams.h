@@ -1,60 +1,71 @@
-// Streams: arrays whose storage type is known at run time only, read and written a block at a time.
+// Streams: arrays whose storage type is known at run time only, read and written by vectors, or by scalars where a
+// vector is too much. A choice between types is a branch that goes the same way for a whole tensor.
 #pragma once
 
 #include "core/problem.h"
-#include "cpu/blocks.h"
-#include "cpu/state_codes.h"
+#include "cpu/vectors.h"
+#include "math/stochastic_rounding.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// A stream's block as an array of C, in place where it can be. Streams choose their type at run time.
-template <class C>
-inline C* open_stream(const Stream& stream, int64_t index, int64_t n, Buffer<C>& buffer) {
-  return with_dtype(stream.dtype, [&](auto tag) -> C* {
-    using T = decltype(tag);
-    if constexpr (sizeof(Compute<T>) != sizeof(C)) {
-      // A float32 or shorter gradient of a float64 parameter is refused by core/.
-      return buffer.data;
-    } else {
-      char* p = element<T>(stream.data, index);
-      if (direct<T, C>(p)) return reinterpret_cast<C*>(p);
-      convert_in<T>(stream.data, index, n, buffer.data);
-      return buffer.data;
-    }
-  });
+// A stream that starts with the element at `index`.
+FNN_INLINE Stream stream_from(const Stream& stream, int64_t index) {
+  if (stream.data == nullptr) return stream;
+  const auto size = with_dtype(stream.dtype, [](auto tag) { return static_cast<int64_t>(sizeof(tag)); });
+  return {static_cast<char*>(stream.data) + index * size, stream.dtype};
 }
 
-template <class C>
-inline void close_stream(const Stream& stream, int64_t index, int64_t n, const C* block) {
-  with_dtype(stream.dtype, [&](auto tag) {
-    using T = decltype(tag);
-    if constexpr (sizeof(Compute<T>) == sizeof(C)) {
-      if (reinterpret_cast<const char*>(block) != element<T>(stream.data, index)) {
-        convert_out<T>(block, n, stream.data, index);
-      }
-    }
-  });
-}
+template <class A, class B>
+constexpr bool is_same = false;
+template <class A>
+constexpr bool is_same<A, A> = true;
 
-// How a tensor's streams are rounded: its key for random bits, and whether bfloat16 is rounded with them.
-struct Rounding {
-  bool stochastic;
-  uint64_t key;
+// The storage type of streams each of which says its own.
+struct AnyType {};
 
-  BlockKey block(int32_t stream, int64_t index) const { return block_key(key, stream, index / kBlock); }
-};
-
-// As above, for what the next step reads again. `number` is the stream's in the keys of random bits.
-template <class C>
-inline void close_stream(const Stream& stream, int64_t index, int64_t n, const C* block, const Rounding& rounding,
-                         int32_t number) {
-  if constexpr (sizeof(C) == sizeof(float)) {
-    if (rounding.stochastic && stream.dtype == DType::kBFloat16) {
-      return store_stochastic(block, n, stream.data, index, rounding.block(number, index));
-    }
+// Elements from `index` on as V, a vector or a scalar of C, of a stream of type T.
+template <class T, class C, class V>
+FNN_INLINE V load_stream(const Stream& stream, int64_t index, const V& like) {
+  if constexpr (!is_same<T, AnyType>) {
+    return load_like<T>(stream.data, index, like);
+  } else {
+    if (stream.dtype == DType::kBFloat16) return load_like<BFloat16>(stream.data, index, like);
+    if (stream.dtype == DType::kFloat16) return load_like<Float16>(stream.data, index, like);
+    return load_like<C>(stream.data, index, like);
   }
-  close_stream(stream, index, n, block);
+}
+
+template <class T, class C, class V>
+FNN_INLINE void store_stream(const Stream& stream, int64_t index, V v) {
+  if constexpr (!is_same<T, AnyType>) {
+    store_like<T>(stream.data, index, v);
+  } else {
+    if (stream.dtype == DType::kBFloat16) return store_like<BFloat16>(stream.data, index, v);
+    if (stream.dtype == DType::kFloat16) return store_like<Float16>(stream.data, index, v);
+    store_like<C>(stream.data, index, v);
+  }
+}
+
+// Random bits for the elements from `index` on, as many as V has.
+FNN_INLINE Words random_bits_like(BlockKey key, int64_t index, const Vector<float>& /*like*/) {
+  Words lane{};
+  for (uint32_t k = 0; k < kPerVector<float>; ++k) lane[k] = k;
+  return random_bits(key, lane + static_cast<uint32_t>(index));
+}
+FNN_INLINE uint32_t random_bits_like(BlockKey key, int64_t index, float /*like*/) {
+  return random_bits(key, static_cast<uint32_t>(index));
+}
+
+// bfloat16 rounded at random. `index` counts from the start of a block of random bits.
+FNN_INLINE void store_stochastic(void* base, int64_t index, Vector<float> v, BlockKey key) {
+  const Words bits = bfloat16_stochastic(v, random_bits_like(key, index, v));
+  const Halves halves = packed(bits);
+  __builtin_memcpy(element<BFloat16>(base, index), &halves, sizeof halves);
+}
+FNN_INLINE void store_stochastic(void* base, int64_t index, float value, BlockKey key) {
+  const BFloat16 narrowed = narrow_stochastic(value, random_bits_like(key, index, value));
+  __builtin_memcpy(element<BFloat16>(base, index), &narrowed, sizeof narrowed);
 }
 
 }  // namespace FNN_UNIT

@@ -1,41 +1,17 @@
 // The optimizer driver: one pass over all streams of all tensors, a block at a time.
 //
-// A block goes through: unscale and clip the gradient, decay, update, EMA, low-precision copy. Each step is a loop over
-// the block in L1 that a uniform branch may skip, so that options cost nothing where they are off and multiply nothing.
 // Memory moved: every stream once, e.g. Adam in float32 16 B read and 12 B written per parameter, with 8-bit states 10 B
 // and 6 B. max_norm and max_norm_each read the gradients once more, before; so does skip_nonfinite.
 #pragma once
 
 #include "core/problem.h"
-#include "cpu/optimizer_streams.h"
+#include "cpu/optimizer_update.h"
 #include "cpu/parallel.h"
 #include "cpu/squared_norms.h"
-#include "math/optimizer_common.h"
+#include "cpu/state_codes.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
-
-template <class Optimizer>
-constexpr int kStatesOf = sizeof(Optimizer::states) / sizeof(State);
-
-template <class Optimizer, class C>
-FNN_INLINE void update_elements(const typename Optimizer::template Coefficients<C>& coefficients, C* __restrict p,
-                                const C* __restrict g, C* const* states, int64_t n) {
-  // A copy: no store to an element may seem to change it.
-  const typename Optimizer::template Coefficients<C> k = coefficients;
-  constexpr int kCount = kStatesOf<Optimizer>;
-  static_assert(kCount >= 1 && kCount <= 3, "widen the argument list below");
-  C* __restrict s0 = states[0];
-  C* __restrict s1 = states[kCount > 1 ? 1 : 0];
-  C* __restrict s2 = states[kCount > 2 ? 2 : 0];
-  for (int64_t i = 0; i < n; ++i) {
-    C s[3] = {s0[i], kCount > 1 ? s1[i] : C(0), kCount > 2 ? s2[i] : C(0)};
-    Optimizer::update(k, p[i], g[i], s);
-    s0[i] = s[0];
-    if constexpr (kCount > 1) s1[i] = s[1];
-    if constexpr (kCount > 2) s2[i] = s[2];
-  }
-}
 
 // What updates one piece of the list after another.
 template <class Optimizer, class C>
@@ -48,9 +24,11 @@ class Updater {
     const OptimizerTensor& t = p_.tensors[tensor];
     const bool each = p_.max_norm_each < HUGE_VAL;
     prepare(each ? clip_factor(sqrt(p_.norms[tensor]), p_.max_norm_each, p_.convention) : list_factor_, t.step);
-    const Rounding rounding = rounding_of(t, tensor);
-    clear_absent_states(t, end - begin < kBlock ? end - begin : kBlock);
-    for (int64_t i = begin; i < end; i += kBlock) update_block(t, i, end - i < kBlock ? end - i : kBlock, rounding);
+    const bool random = uses_random_bits(t);
+    const uint64_t key = random ? tensor_key(p_.stochastic_rounding_seed, t.step, tensor) : 0;
+    for (int64_t i = begin; i < end; i += kBlock) {
+      update_block(t, i, end - i < kBlock ? end - i : kBlock, random, key);
+    }
   }
 
  private:
@@ -63,75 +41,46 @@ class Updater {
     step_ = step;
   }
 
-  Rounding rounding_of(const OptimizerTensor& t, int64_t tensor) const {
+  bool uses_random_bits(const OptimizerTensor& t) const {
     bool random = p_.stochastic_rounding;
     for (const void* scales : t.state_scales) random = random || scales != nullptr;
-    return {p_.stochastic_rounding, random ? tensor_key(p_.stochastic_rounding_seed, t.step, tensor) : 0};
+    return random;
   }
 
-  // A state that is not needed is computed in its buffer and dropped; zeros keep that from being slow.
-  void clear_absent_states(const OptimizerTensor& t, int64_t n) {
+  void update_block(const OptimizerTensor& t, int64_t index, int64_t n, bool random, uint64_t key) {
+    OptimizerBlock<Optimizer, C> block;
+    block.count = n;
+    block.param = stream_from(t.param, index);
+    block.grad = stream_from(t.grad, index);
+    block.ema = stream_from(t.ema, index);
+    block.low_precision_copy = stream_from(t.low_precision_copy, index);
     for (int s = 0; s < kStates; ++s) {
-      if (t.states[s].data == nullptr) __builtin_memset(states_[s].data, 0, static_cast<size_t>(n) * sizeof(C));
+      block.states[s] = t.state_scales[s] == nullptr ? stream_from(t.states[s], index) : open_codes(t, s, index, n);
+    }
+    block.stochastic = p_.stochastic_rounding;
+    if (random) {
+      block.param_key = block_key(key, kParamStream, index / kBlock);
+      block.ema_key = block_key(key, kEmaStream, index / kBlock);
+      for (int s = 0; s < kStates; ++s) block.state_keys[s] = block_key(key, kFirstState + s, index / kBlock);
+    }
+    BlockUpdate<Optimizer, C>::run(block, common_, own_);
+    for (int s = 0; s < kStates; ++s) {
+      if (t.state_scales[s] != nullptr) close_codes(t, s, index, n, block.state_keys[s]);
     }
   }
 
-  void update_block(const OptimizerTensor& t, int64_t i, int64_t n, const Rounding& rounding) {
-    C* param = open_stream<C>(t.param, i, n, param_);
-    const C* grad = open_stream<C>(t.grad, i, n, grad_);
-    C* states[kStates];
-    for (int s = 0; s < kStates; ++s) states[s] = open_state(t, s, i, n);
-    if (common_.changes_gradient) {
-      const CommonCoefficients<C> common = common_;
-      if (common.only_scales) {
-#pragma GCC ivdep
-        for (int64_t k = 0; k < n; ++k) grad_.data[k] = grad[k] * common.grad_factor;
-      } else {
-#pragma GCC ivdep
-        for (int64_t k = 0; k < n; ++k) grad_.data[k] = prepared_gradient(common, grad[k], param[k]);
-      }
-      grad = grad_.data;
-    }
-    if (common_.decay != C(0)) {
-      const CommonCoefficients<C> common = common_;
-      for (int64_t k = 0; k < n; ++k) param[k] = decayed(common, param[k]);
-    }
-    update_elements<Optimizer, C>(own_, param, grad, states, n);
-    if (t.ema.data != nullptr) {
-      const CommonCoefficients<C> common = common_;
-      C* ema = open_stream<C>(t.ema, i, n, ema_);
-#pragma GCC ivdep
-      for (int64_t k = 0; k < n; ++k) ema[k] = ema_updated(common, ema[k], param[k]);
-      close_stream(t.ema, i, n, ema, rounding, kEmaStream);
-    }
-    // Made anew from the parameters at each step, so that no error adds up: to nearest.
-    if (t.low_precision_copy.data != nullptr) close_stream(t.low_precision_copy, i, n, param);
-    close_stream(t.param, i, n, param, rounding, kParamStream);
-    for (int s = 0; s < kStates; ++s) close_state(t, s, i, n, states[s], rounding);
-  }
-
-  C* open_state(const OptimizerTensor& t, int s, int64_t i, int64_t n) {
-    C* buffer = states_[s].data;
-    if (t.states[s].data == nullptr) return buffer;
+  // A state in codes is a block of floats while it is updated.
+  Stream open_codes(const OptimizerTensor& t, int s, int64_t index, int64_t n) {
     if constexpr (sizeof(C) == sizeof(float)) {
-      if (t.state_scales[s] != nullptr) {
-        load_codes(Optimizer::states[s].codes, t.states[s].data, t.state_scales[s], i, n, buffer);
-        return buffer;
-      }
+      load_codes(Optimizer::states[s].codes, t.states[s].data, t.state_scales[s], index, n, decoded_[s].data);
     }
-    return open_stream<C>(t.states[s], i, n, states_[s]);
+    return {decoded_[s].data, DType::kFloat32};
   }
 
-  void close_state(const OptimizerTensor& t, int s, int64_t i, int64_t n, const C* block, const Rounding& rounding) {
-    if (t.states[s].data == nullptr) return;
+  void close_codes(const OptimizerTensor& t, int s, int64_t index, int64_t n, BlockKey key) {
     if constexpr (sizeof(C) == sizeof(float)) {
-      if (t.state_scales[s] != nullptr) {
-        const BlockKey key = rounding.block(kFirstState + s, i);
-        store_codes(Optimizer::states[s].codes, block, n, t.states[s].data, t.state_scales[s], i, key);
-        return;
-      }
+      store_codes(Optimizer::states[s].codes, decoded_[s].data, n, t.states[s].data, t.state_scales[s], index, key);
     }
-    close_stream(t.states[s], i, n, block, rounding, kFirstState + s);
   }
 
   // The streams' numbers in the keys of random bits.
@@ -144,7 +93,7 @@ class Updater {
   int64_t step_ = -1;  // no tensor's: nothing is prepared yet
   CommonCoefficients<C> common_;
   typename Optimizer::template Coefficients<C> own_;
-  Buffer<C> param_, grad_, ema_, states_[kStates];
+  Buffer<C> decoded_[kStates];
 };
 
 // The list as one flat range, cut into tasks of equal work; a task makes an updater with `make` and calls it for its

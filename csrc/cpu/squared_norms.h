@@ -3,7 +3,6 @@
 
 #include "core/problem.h"
 #include "cpu/lanes.h"
-#include "cpu/optimizer_streams.h"
 #include "cpu/parallel.h"
 #include "cpu/workspace.h"
 
@@ -35,7 +34,7 @@ struct Packed<WidenedFloat> {
 };
 
 // Squares of floats are taken in double, where they cannot overflow: their sum is finite if all elements are.
-FNN_INLINE TwoSums square_sums(const float* block, int64_t n) {
+FNN_INLINE TwoSums square_sums(float /*type*/, const void* block, int64_t n) {
   LaneSums<WidenedFloat> sums;
   sums.add_run(block, block, n, [](auto e, auto, auto& squares, auto&) { squares += e * e; });
   const TwoSums total = sums.total();
@@ -43,7 +42,7 @@ FNN_INLINE TwoSums square_sums(const float* block, int64_t n) {
 }
 
 // Those of doubles can. An infinity or a NaN times zero is NaN, anything else zero.
-FNN_INLINE TwoSums square_sums(const double* block, int64_t n) {
+FNN_INLINE TwoSums square_sums(double /*type*/, const void* block, int64_t n) {
   LaneSums<double> sums;
   sums.add_run(block, block, n, [](auto e, auto, auto& squares, auto& zero) {
     squares += e * e;
@@ -52,20 +51,32 @@ FNN_INLINE TwoSums square_sums(const double* block, int64_t n) {
   return sums.total();
 }
 
+// n elements at base[index], widened, times `factor`. The last vector may overlap the one before it.
+template <class T, class C>
+FNN_INLINE void widen_block(const void* base, int64_t index, int64_t n, C factor, C* to) {
+  if (n < kPerVector<C>) {
+    for (int64_t i = 0; i < n; ++i) to[i] = load_scalar<T>(base, index + i) * factor;
+    return;
+  }
+  const int64_t last = n - kPerVector<C>;
+  for (int64_t i = 0; i < last; i += kPerVector<C>) store<C>(to, i, load<T>(base, index + i) * factor);
+  store<C>(to, last, load<T>(base, index + last) * factor);
+}
+
 // Of the elements times `factor`, as the update will see them: that product may overflow.
-template <class C>
-inline void measure(const Stream& stream, int64_t end, C factor, NormLeaf& leaf) {
+template <class T>
+FNN_ONE_COPY void measure(const Stream& stream, int64_t end, double factor, NormLeaf& leaf) {
+  using C = Compute<T>;
   TwoSums total{0.0, 0.0};
   Buffer<C> buffer;
-  Buffer<C> scaled;
   for (int64_t i = leaf.begin; i < end; i += kBlock) {
     const int64_t n = end - i < kBlock ? end - i : kBlock;
-    const C* block = open_stream<C>(stream, i, n, buffer);
-    if (factor != C(1)) {
-      for (int64_t k = 0; k < n; ++k) scaled.data[k] = block[k] * factor;
-      block = scaled.data;
+    const void* block = element<T>(stream.data, i);
+    if (sizeof(T) != sizeof(C) || factor != 1.0) {
+      widen_block<T>(stream.data, i, n, static_cast<C>(factor), buffer.data);
+      block = buffer.data;
     }
-    const TwoSums sums = square_sums(block, n);
+    const TwoSums sums = square_sums(C{}, block, n);
     total.first += sums.first;
     total.second += sums.second;
   }
@@ -95,11 +106,7 @@ inline Measured squared_norms(int64_t arrays, const Array& array, double factor,
     for (int64_t l = group * kGroup; l < (group + 1) * kGroup && l < leaves; ++l) {
       const SquaredNorms::Array of = array(leaf[l].array);
       const int64_t end = leaf[l].begin + kNormLeaf < of.count ? leaf[l].begin + kNormLeaf : of.count;
-      if (of.stream.dtype == DType::kFloat64) {
-        measure<double>(of.stream, end, factor, leaf[l]);
-      } else {
-        measure<float>(of.stream, end, static_cast<float>(factor), leaf[l]);
-      }
+      with_dtype(of.stream.dtype, [&](auto tag) { measure<decltype(tag)>(of.stream, end, factor, leaf[l]); });
     }
   });
   bool finite = true;

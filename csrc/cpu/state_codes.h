@@ -1,6 +1,5 @@
-// Blocks of the streams that are stored rounded at random: bfloat16, and 8-bit codes with a scale per kCodeBlock
-// elements (math/quantize.h). `index` is a multiple of kBlock, so that neither the blocks of random bits nor those of
-// codes depend on where threads cut a tensor.
+// Blocks of states in 8-bit codes, with a scale per kCodeBlock elements (math/quantize.h). `index` is a multiple of
+// kBlock, so that neither the blocks of random bits nor those of codes depend on where threads cut a tensor.
 #pragma once
 
 #include "cpu/blocks.h"
@@ -11,14 +10,6 @@ namespace fusednn {
 inline namespace FNN_UNIT {
 
 static_assert(kBlock == kRandomBlock && kBlock % kCodeBlock == 0);
-
-FNN_ONE_COPY void store_stochastic(const float* __restrict from, int64_t n, void* base, int64_t index, BlockKey key) {
-  char* __restrict to = element<BFloat16>(base, index);
-  for (int64_t i = 0; i < n; ++i) {
-    const BFloat16 value = narrow_stochastic(from[i], random_bits(key, static_cast<uint32_t>(i)));
-    __builtin_memcpy(to + i * 2, &value, 2);
-  }
-}
 
 // f(begin, length) for the blocks of codes among n elements. For all but the last the compiler knows the length.
 template <class F>

@@ -10,9 +10,9 @@
 //   conventions      the frameworks that have it; `decoupled_decay`: those whose weight decay is not in the gradient
 //   conflict         a sentence about hyper-parameters that exclude one another, or null
 //   prepare          everything that is constant over a tensor, computed in double, rounded once to C
-//   update           one element; conventions differ only in coefficients, so that this is written once. Flags in it
-//                    are 1 or 0 in C, and choices are between values that are there already: a compiler makes vectors
-//                    of comparisons of C, not of bools, and not of branches that compute
+//   update           elements, a scalar or a vector V of them; conventions differ only in coefficients, so that this is
+//                    written once. It may branch where all elements go the same way; choices between elements are
+//                    between values that are there already
 #pragma once
 
 #include "math/quantize.h"
@@ -89,7 +89,8 @@ struct Sgd {
   // torch's first step is b = g, ONNX's has no dampening. keras: b <- mu b - lr g, p <- p + b; Nesterov: mu b - lr g.
   template <class C>
   struct Coefficients {
-    C momentum, gradient_in_buffer, gradient, step, nesterov, plain, first;
+    C momentum, gradient_in_buffer, gradient, step;
+    bool nesterov, plain, first;
   };
 
   template <class C>
@@ -106,16 +107,16 @@ struct Sgd {
             keras ? C(-h[kLr]) : C(damped),
             keras ? C(-h[kLr]) : C(dampens_plain ? damped : 1.0),
             keras ? C(1.0) : C(-h[kLr]),
-            C(h[kNesterov]),
-            C(plain),
-            C(convention == kTorch && first)};
+            h[kNesterov] != 0.0,
+            plain,
+            convention == kTorch && first};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
-    s[0] = k.first != C(0) ? g : k.momentum * s[0] + k.gradient_in_buffer * g;
-    const C along = k.nesterov != C(0) ? k.momentum * s[0] + k.gradient * g : s[0];
-    p += k.step * (k.plain != C(0) ? k.gradient * g : along);
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
+    s[0] = k.first ? g : k.momentum * s[0] + k.gradient_in_buffer * g;
+    const V along = k.nesterov ? k.momentum * s[0] + k.gradient * g : s[0];
+    p += k.step * (k.plain ? k.gradient * g : along);
   }
 };
 
@@ -148,11 +149,11 @@ struct Adagrad {
             convention == kOptax ? C(0) : C(NAN)};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
     s[0] += g * g;
-    const C change = k.step * g / (square_root(s[0] + k.eps_inside) + k.eps_outside);
-    p += s[0] <= k.still ? C(0) : change;
+    const V change = k.step * g / (square_root(s[0] + k.eps_inside) + k.eps_outside);
+    p += s[0] <= k.still ? V{} : change;
   }
 };
 
@@ -181,7 +182,8 @@ struct Rmsprop {
 
   template <class C>
   struct Coefficients {
-    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step, centered, plain;
+    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step;
+    bool centered, plain;
   };
 
   template <class C>
@@ -196,21 +198,22 @@ struct Rmsprop {
             C(h[kMomentum]),
             inside ? C(sign * h[kLr]) : C(1),
             inside ? C(-sign) : C(-h[kLr]),
-            C(h[kCentered]),
-            C(h[kMomentum] == 0.0)};
+            h[kCentered] != 0.0,
+            h[kMomentum] == 0.0};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
     s[0] = k.rho * s[0] + k.one_minus_rho * (g * g);
-    s[2] = k.rho * s[2] + k.one_minus_rho * g;
-    // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
-    const C difference = s[0] - s[2] * s[2];
-    const C variance = difference < C(0) ? C(0) : difference;
-    const C spread = k.centered != C(0) ? variance : s[0];
-    const C scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
-    const C carried = k.momentum * s[1] + scaled;
-    s[1] = k.plain != C(0) ? scaled : carried;
+    V spread = s[0];
+    if (k.centered) {
+      s[2] = k.rho * s[2] + k.one_minus_rho * g;
+      // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
+      const V variance = s[0] - s[2] * s[2];
+      spread = variance < C(0) ? V{} : variance;
+    }
+    const V scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
+    s[1] = k.plain ? scaled : k.momentum * s[1] + scaled;
     p += k.step * s[1];
   }
 };
@@ -244,7 +247,8 @@ struct Adam {
 
   template <class C>
   struct Coefficients {
-    C beta1, one_minus_beta1, beta2, one_minus_beta2, in_maximum, eps_inside, eps_outside, step, kept, amsgrad;
+    C beta1, one_minus_beta1, beta2, one_minus_beta2, in_maximum, eps_inside, eps_outside, step, kept;
+    bool amsgrad;
   };
 
   template <class C>
@@ -267,15 +271,15 @@ struct Adam {
             C(eps_beside_v ? h[kEps] : sqrt(in_root) * h[kEps]),
             C(-kept * h[kLr] * sqrt(in_root) / c1),
             C(kept),
-            C(h[kAmsgrad])};
+            h[kAmsgrad] != 0.0};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
     s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
     s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
-    s[2] = larger(s[2], k.in_maximum * s[1]);
-    const C second = k.amsgrad != C(0) ? s[2] : s[1];
+    if (k.amsgrad) s[2] = larger(s[2], k.in_maximum * s[1]);
+    const V second = k.amsgrad ? s[2] : s[1];
     p = k.kept * p + k.step * s[0] / (square_root(second + k.eps_inside) + k.eps_outside);
   }
 };
@@ -310,10 +314,10 @@ struct Adamax {
             C(-h[kLr] / c1)};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
     s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
-    const C size = g < C(0) ? -g : g;
+    const V size = g < C(0) ? -g : g;
     s[1] = larger(k.beta2 * s[1], size + k.eps_in_maximum);
     p += k.step * s[0] / (s[1] + k.eps_beside);
   }
@@ -364,8 +368,8 @@ struct Nadam {
             C(sqrt(c2) * h[kEps])};
   }
 
-  template <class C>
-  static FNN_INLINE void update(const Coefficients<C>& k, C& p, C g, C* s) {
+  template <class C, class V>
+  static FNN_INLINE void update(const Coefficients<C>& k, V& p, V g, V* s) {
     s[0] = k.beta1 * s[0] + k.one_minus_beta1 * g;
     s[1] = k.beta2 * s[1] + k.one_minus_beta2 * (g * g);
     p += (k.average * s[0] + k.gradient * g) / (square_root(s[1] + k.eps_inside) + k.eps_outside);

@@ -40,21 +40,21 @@ FNN_INLINE CommonCoefficients<C> common_coefficients(const Options& p, double lr
   return k;
 }
 
-template <class C>
-FNN_INLINE C prepared_gradient(const CommonCoefficients<C>& k, C g, C p) {
+template <class C, class V>
+FNN_INLINE V prepared_gradient(const CommonCoefficients<C>& k, V g, V p) {
   g = g * k.grad_factor;
   g = g > k.clip_value ? k.clip_value : g;
   g = g < -k.clip_value ? -k.clip_value : g;
   return k.l2 == C(0) ? g : g + k.l2 * p;
 }
 
-template <class C>
-FNN_INLINE C decayed(const CommonCoefficients<C>& k, C p) {
+template <class C, class V>
+FNN_INLINE V decayed(const CommonCoefficients<C>& k, V p) {
   return p - k.decay * p;
 }
 
-template <class C>
-FNN_INLINE C ema_updated(const CommonCoefficients<C>& k, C ema, C p) {
+template <class C, class V>
+FNN_INLINE V ema_updated(const CommonCoefficients<C>& k, V ema, V p) {
   return k.ema_momentum == C(0) ? p : k.ema_momentum * ema + (C(1) - k.ema_momentum) * p;
 }
 

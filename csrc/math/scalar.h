@@ -117,12 +117,25 @@ FNN_INLINE Float16 narrow<Float16>(float x) {
   return Float16{static_cast<uint16_t>(float16_of_float<uint32_t>(x))};
 }
 
-FNN_INLINE float square_root(float x) { return sqrtf(x); }
-FNN_INLINE double square_root(double x) { return sqrt(x); }
+// Square roots; cpu/vectors.h adds those of vectors.
+template <class V>
+struct SquareRoot;
+template <>
+struct SquareRoot<float> {
+  static FNN_INLINE float of(float x) { return sqrtf(x); }
+};
+template <>
+struct SquareRoot<double> {
+  static FNN_INLINE double of(double x) { return sqrt(x); }
+};
+template <class V>
+FNN_INLINE V square_root(V x) {
+  return SquareRoot<V>::of(x);
+}
 
-// The larger; NaN where either is.
-template <class C>
-FNN_INLINE C larger(C a, C b) {
+// The larger, of scalars or of each element of vectors; NaN where either is.
+template <class V>
+FNN_INLINE V larger(V a, V b) {
   return a > b || a != a ? a : b;
 }
 

@@ -45,9 +45,10 @@ FNN_INLINE BlockKey block_key(uint64_t tensor_key, int32_t stream, int64_t block
   return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
 }
 
-// 32 random bits for element `lane` of a block.
-FNN_INLINE uint32_t random_bits(BlockKey key, uint32_t lane) {
-  uint32_t x = lane + key.offset;
+// 32 random bits for element `lane` of a block. U is uint32_t or a vector of it, here and below.
+template <class U>
+FNN_INLINE U random_bits(BlockKey key, U lane) {
+  U x = lane + key.offset;
   x = (x ^ (x >> 16)) * 0x7feb352du;
   x ^= key.twist;
   x = (x ^ (x >> 15)) * 0x846ca68bu;
@@ -56,10 +57,14 @@ FNN_INLINE uint32_t random_bits(BlockKey key, uint32_t lane) {
 
 // Adds 16 random bits below the kept ones and truncates. What lies above the largest finite number may become
 // infinity; infinity stays, every NaN becomes the same one.
+template <class U, class F>
+FNN_INLINE U bfloat16_stochastic(F x, U random) {
+  const U rounded = (bit_cast<U>(x) + (random >> 16)) >> 16;
+  return x != x ? U{} + 0x7fc0u : rounded;
+}
+
 FNN_INLINE BFloat16 narrow_stochastic(float x, uint32_t random) {
-  const uint32_t bits = bit_cast<uint32_t>(x);
-  const uint32_t rounded = (bits + (random >> 16)) >> 16;
-  return BFloat16{static_cast<uint16_t>(x != x ? 0x7fc0u : rounded)};
+  return BFloat16{static_cast<uint16_t>(bfloat16_stochastic(x, random))};
 }
 
 }  // namespace FNN_UNIT

@@ -1,0 +1,107 @@
+// The update of a block of elements: one loop, in which a vector goes through all that a step may do to it.
+//
+// Load, unscale and clip the gradient, decay, update, average, low-precision copy, store. What a step does not do is a
+// branch that is the same for the whole block, so that options cost next to nothing where they are off and multiply
+// nothing; so is each stream's type, except where all are of the type of computation.
+#pragma once
+
+#include "cpu/optimizer_streams.h"
+#include "math/optimizer_common.h"
+
+namespace fusednn {
+inline namespace FNN_UNIT {
+
+template <class Optimizer>
+constexpr int kStatesOf = sizeof(Optimizer::states) / sizeof(State);
+
+// At most kBlock elements of a tensor, from the first one of a block on.
+template <class Optimizer, class C>
+struct OptimizerBlock {
+  int64_t count;
+  Stream param, grad, ema, low_precision_copy, states[kStatesOf<Optimizer>];
+  // Whether bfloat16 is rounded at random, and with which bits.
+  bool stochastic;
+  BlockKey param_key, ema_key, state_keys[kStatesOf<Optimizer>];
+
+  // Whether parameters, gradients, average and states are all of one type.
+  bool all_of(DType dtype) const {
+    const auto differs = [dtype](const Stream& s) { return s.data != nullptr && s.dtype != dtype; };
+    bool mixed = differs(param) || differs(grad) || differs(ema);
+    for (const Stream& s : states) mixed = mixed || differs(s);
+    return !mixed;
+  }
+};
+
+template <class Optimizer, class C>
+class BlockUpdate {
+ public:
+  using Block = OptimizerBlock<Optimizer, C>;
+  using Common = CommonCoefficients<C>;
+  using Own = typename Optimizer::template Coefficients<C>;
+
+  static void run(const Block& block, const Common& common, const Own& own) {
+    if constexpr (sizeof(C) == sizeof(float)) {
+      if (block.all_of(DType::kBFloat16)) return all<BFloat16>(block, common, own);
+      if (!block.all_of(DType::kFloat32)) return all<AnyType>(block, common, own);
+    }
+    all<C>(block, common, own);
+  }
+
+ private:
+  // Copies: no store to an element may seem to change them.
+  template <class T>
+  static FNN_ONE_COPY void all(const Block& of, const Common& by, const Own& with) {
+    const Block block = of;
+    const Common common = by;
+    const Own own = with;
+    int64_t i = 0;
+    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, Vector<C>>(block, common, own, i);
+    for (; i < block.count; ++i) some<T, C>(block, common, own, i);
+  }
+
+  // The elements from i on, as many as V has.
+  template <class T, class V>
+  static FNN_INLINE void some(const Block& block, const Common& common, const Own& own, int64_t i) {
+    V param = load_stream<T, C>(block.param, i, V{});
+    V grad = load_stream<T, C>(block.grad, i, V{});
+    // A state that is not needed is computed and dropped.
+    V states[3] = {};
+#pragma GCC unroll 3
+    for (int s = 0; s < kStates; ++s) {
+      if (block.states[s].data != nullptr) states[s] = load_stream<T, C>(block.states[s], i, V{});
+    }
+    if (common.changes_gradient) {
+      grad = common.only_scales ? grad * common.grad_factor : prepared_gradient(common, grad, param);
+    }
+    if (common.decay != C(0)) param = decayed(common, param);
+    Optimizer::update(own, param, grad, states);
+    if (block.ema.data != nullptr) {
+      const V ema = ema_updated(common, load_stream<T, C>(block.ema, i, V{}), param);
+      put<T>(block, block.ema, block.ema_key, i, ema);
+    }
+    if constexpr (sizeof(C) == sizeof(float)) {
+      // Made anew from the parameters at each step, so that no error adds up: to nearest.
+      if (block.low_precision_copy.data != nullptr) store_stream<AnyType, C>(block.low_precision_copy, i, param);
+    }
+    put<T>(block, block.param, block.param_key, i, param);
+#pragma GCC unroll 3
+    for (int s = 0; s < kStates; ++s) {
+      if (block.states[s].data != nullptr) put<T>(block, block.states[s], block.state_keys[s], i, states[s]);
+    }
+  }
+
+  // Stores what the next step reads again.
+  template <class T, class V>
+  static FNN_INLINE void put(const Block& block, const Stream& stream, BlockKey key, int64_t i, V v) {
+    if constexpr (!is_same<T, C>) {
+      if (block.stochastic && stream.dtype == DType::kBFloat16) return store_stochastic(stream.data, i, v, key);
+    }
+    store_stream<T, C>(stream, i, v);
+  }
+
+  static constexpr int kStates = kStatesOf<Optimizer>;
+  static_assert(kStates >= 1 && kStates <= 3, "widen the array of states");
+};
+
+}  // namespace FNN_UNIT
+}  // namespace fusednn
