@@ -53,6 +53,7 @@ def test_command_that_ci_runs() -> None:
             "docs/benchmarks/results.md",
             "benchmarks/README.md",
             "docs/cuda.md",
+            "docs/torch.md",
             "docs/torch_optim.md",
         ),
     ],
