@@ -119,6 +119,12 @@ ManagedTensor* consume(const py::object& capsule, const char* name, const char* 
   return managed;
 }
 
+// The package that the array's type is from: "torch", "cupy".
+std::string package_of(py::handle array) {
+  const auto module = py::type::of(array).attr("__module__").cast<std::string>();
+  return module.substr(0, module.find('.'));
+}
+
 ForeignArray through_dlpack(const Name& name, py::handle given) {
   ForeignArray result{};
   auto array = py::reinterpret_borrow<py::object>(given);
@@ -140,8 +146,8 @@ ForeignArray through_dlpack(const Name& name, py::handle given) {
     fill(name, array, managed->tensor, result);
   } else {
     const auto* managed = consume<dlpack::Managed>(capsule, kCapsule, "used_dltensor", result.owner);
-    // Without a version there is no word on whether the array may be written.
-    result.tensor.flags = FNN_READ_ONLY;
+    // Without a version there is no word on whether the array may be written. CuPy's always may, before version 14 too.
+    if (package_of(array) != "cupy") result.tensor.flags = FNN_READ_ONLY;
     fill(name, array, managed->tensor, result);
   }
   return result;
@@ -183,12 +189,6 @@ ForeignArray through_cuda_interface(const Name& name, py::handle array) {
     }
   }
   return result;
-}
-
-// The package that the array's type is from: "torch", "cupy".
-std::string package_of(py::handle array) {
-  const auto module = py::type::of(array).attr("__module__").cast<std::string>();
-  return module.substr(0, module.find('.'));
 }
 
 uintptr_t current_stream(py::handle array, int32_t device_id) {

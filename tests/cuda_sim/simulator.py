@@ -166,6 +166,16 @@ class _DLManagedTensorVersioned(ctypes.Structure):
     ]
 
 
+class _DLManagedTensor(ctypes.Structure):
+    """Of before version 1.0."""
+
+    _fields_ = [
+        ("tensor", _DLTensor),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    ]
+
+
 _CODES = {"i": 0, "u": 1, "f": 2}
 _BFLOAT = 4
 _CUDA = 2
@@ -225,7 +235,13 @@ class DeviceArray:
 
 
 def dlpack_capsule(
-    pointer: int, shape: tuple[int, ...], dtype: np.dtype, exports: list[object], device: int = 0
+    pointer: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    exports: list[object],
+    device: int = 0,
+    *,
+    versioned: bool = True,
 ) -> Any:
     """DLPack's capsule of an array in C order; `exports` keep what it points to."""
     is_bfloat = dtype.name == "bfloat16"
@@ -234,10 +250,16 @@ def dlpack_capsule(
     tensor = _DLTensor(
         pointer, _CUDA, device, len(shape), code, dtype.itemsize * 8, 1, sizes, None, 0
     )
-    managed = _DLManagedTensorVersioned(1, 1, None, None, 0, tensor)
+    if versioned:
+        name, managed = (
+            b"dltensor_versioned",
+            _DLManagedTensorVersioned(1, 1, None, None, 0, tensor),
+        )
+    else:
+        name, managed = b"dltensor", _DLManagedTensor(tensor, None, None)
     # The capsule points to it, and one call may ask for two.
     exports.append((managed, sizes))
     new = ctypes.pythonapi.PyCapsule_New
     new.restype = ctypes.py_object
     new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    return new(ctypes.addressof(managed), b"dltensor_versioned", None)
+    return new(ctypes.addressof(managed), name, None)

@@ -371,6 +371,7 @@ class _Device:
     def __init__(self, index: int) -> None:
         assert index == 0
         self.id = index
+        self.cublas_handle = 1
 
     def __enter__(self) -> _Device:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from simulator import DeviceArray, Simulator
+from simulator import DeviceArray, Simulator, dlpack_capsule
 
 from fusednn import _core, ops
 
@@ -204,3 +204,22 @@ def test_a_call_that_is_captured_first_has_memory_of_the_graph(gpu, monkeypatch)
     expected = ops.batch_norm_forward(p.x, p.gamma, p.beta, **p.options())
     for ours, theirs in zip(out, expected, strict=True):
         assert_close(ours, theirs, np.float32)
+
+
+class Unversioned(DeviceArray):
+    """Exports itself as CuPy's arrays did before DLPack 1.0."""
+
+    def __dlpack__(self, *, stream=None):
+        return dlpack_capsule(
+            self.pointer, self.shape, self.dtype, self._exports, self.device, versioned=False
+        )
+
+
+def test_arrays_without_a_word_on_whether_they_may_be_written(gpu, cupy, monkeypatch):
+    x = gpu.array(np.array([1, -1], np.float32))
+    x.__class__ = Unversioned
+    with pytest.raises(ValueError, match="`out` must be writable"):
+        ops.leaky_relu(x, 0.5, out=x)
+    monkeypatch.setattr(Unversioned, "__module__", "cupy")
+    ops.leaky_relu(x, 0.5, out=x)
+    np.testing.assert_array_equal(x.get(), [1, -0.5])

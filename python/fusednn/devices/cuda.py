@@ -49,6 +49,8 @@ class Cuda(Device):
             #: Not the default one, which cannot be captured.
             self.stream = self.cupy.cuda.Stream(non_blocking=True)
             self._workspace = self.cupy.empty(WORKSPACE, np.uint8)
+            # CuPy loads cuBLAS when it first needs it.
+            _ = self._device.cublas_handle
             self._blas = Cublas(
                 load_library(self.cupy.cuda.runtime.runtimeGetVersion() // 1000),
                 self.stream.ptr,
@@ -103,6 +105,8 @@ class Cuda(Device):
         """Make an array of NumPy that copies from and to this GPU are fastest with."""
         import cupyx
 
+        if 0 in shape:
+            return np.empty(shape, dtype)
         with self.working():
             array: Array = cupyx.empty_pinned(shape, dtype)
         return array
