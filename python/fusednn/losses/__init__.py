@@ -14,22 +14,73 @@ from fusednn.losses.categorical import (
     categorical_crossentropy,
     sparse_categorical_crossentropy,
 )
+from fusednn.losses.elementwise import (
+    ElementwiseLoss,
+    Hinge,
+    Huber,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    SquaredHinge,
+    hinge,
+    huber,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    squared_hinge,
+)
 from fusednn.losses.regression import MeanSquaredError, mean_squared_error
+from fusednn.losses.rows import (
+    CategoricalHinge,
+    CosineSimilarity,
+    KLDivergence,
+    categorical_hinge,
+    cosine_similarity,
+    kl_divergence,
+)
 from fusednn.losses.scratch import Scratch
 
 __all__ = [
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "ElementwiseLoss",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
     "Loss",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
     "Scratch",
     "SparseCategoricalCrossentropy",
+    "SquaredHinge",
     "binary_crossentropy",
     "categorical_crossentropy",
+    "categorical_hinge",
+    "cosine_similarity",
+    "deserialize",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
     "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
     "serialize",
     "sparse_categorical_crossentropy",
+    "squared_hinge",
 ]
 
 _registry: Registry[Loss] = Registry(
@@ -40,8 +91,28 @@ _registry: Registry[Loss] = Registry(
         BinaryCrossentropy,
         CategoricalCrossentropy,
         SparseCategoricalCrossentropy,
+        CategoricalHinge,
+        CosineSimilarity,
+        Hinge,
+        Huber,
+        KLDivergence,
+        LogCosh,
+        MeanAbsoluteError,
+        MeanAbsolutePercentageError,
+        MeanSquaredLogarithmicError,
+        Poisson,
+        SquaredHinge,
     ],
-    {"mse": MeanSquaredError, "bce": BinaryCrossentropy},
+    {
+        "mse": MeanSquaredError,
+        "bce": BinaryCrossentropy,
+        "mae": MeanAbsoluteError,
+        "mape": MeanAbsolutePercentageError,
+        "msle": MeanSquaredLogarithmicError,
+        "kld": KLDivergence,
+        "huber_loss": Huber,
+        "logcosh": LogCosh,
+    },
 )
 
 _of_function: dict[Callable[..., Any], type[Loss]] = {
@@ -49,6 +120,17 @@ _of_function: dict[Callable[..., Any], type[Loss]] = {
     binary_crossentropy: BinaryCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+    categorical_hinge: CategoricalHinge,
+    cosine_similarity: CosineSimilarity,
+    hinge: Hinge,
+    huber: Huber,
+    kl_divergence: KLDivergence,
+    log_cosh: LogCosh,
+    mean_absolute_error: MeanAbsoluteError,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    poisson: Poisson,
+    squared_hinge: SquaredHinge,
 }
 
 
@@ -72,3 +154,6 @@ def get(identifier: Any) -> Loss:
         if identifier is function:
             return cls()
     return _registry.get(identifier)
+
+
+deserialize = get

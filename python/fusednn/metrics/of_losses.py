@@ -1,0 +1,133 @@
+"""Means of losses, as metrics."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fusednn import losses
+from fusednn.losses import Loss
+from fusednn.metrics.base import Array, MeanOverSamples, aligned
+
+
+class MeanSquaredError(MeanOverSamples):
+    """Mean of ``(y_pred - y_true)**2`` over all elements."""
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        """See `MeanOverSamples.per_sample`."""
+        dtype = np.result_type(y_pred, y_true)
+        difference = self._kept("difference", y_pred.shape, dtype)
+        np.subtract(y_pred, aligned(y_true, y_pred), out=difference)
+        return np.square(difference, out=difference)
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """The root of the mean of ``(y_pred - y_true)**2`` over all elements of all batches."""
+
+    def result(self) -> float:
+        """See `Metric.result`."""
+        return float(np.sqrt(super().result()))
+
+
+class LossMean(MeanOverSamples):
+    """Base of metrics that are the mean of a loss over the samples."""
+
+    loss_class: ClassVar[type[Loss]]
+
+    def __init__(self, name: str | None = None, **options: Any) -> None:
+        super().__init__(name)
+        self.loss = self.loss_class(**options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        own = self.loss.get_config()
+        return super().get_config() | {
+            name: value for name, value in own.items() if name not in ("name", "reduction")
+        }
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        """See `MeanOverSamples.per_sample`."""
+        return self.loss.call(y_true, y_pred)
+
+
+class MeanAbsoluteError(LossMean):
+    """Mean of `losses.MeanAbsoluteError`, whose options it takes."""
+
+    loss_class = losses.MeanAbsoluteError
+
+
+class MeanAbsolutePercentageError(LossMean):
+    """Mean of `losses.MeanAbsolutePercentageError`, whose options it takes."""
+
+    loss_class = losses.MeanAbsolutePercentageError
+
+
+class MeanSquaredLogarithmicError(LossMean):
+    """Mean of `losses.MeanSquaredLogarithmicError`, whose options it takes."""
+
+    loss_class = losses.MeanSquaredLogarithmicError
+
+
+class LogCoshError(LossMean):
+    """Mean of `losses.LogCosh`, whose options it takes."""
+
+    loss_class = losses.LogCosh
+
+
+class Poisson(LossMean):
+    """Mean of `losses.Poisson`, whose options it takes."""
+
+    loss_class = losses.Poisson
+
+
+class KLDivergence(LossMean):
+    """Mean of `losses.KLDivergence`, whose options it takes."""
+
+    loss_class = losses.KLDivergence
+
+
+class Hinge(LossMean):
+    """Mean of `losses.Hinge`, whose options it takes."""
+
+    loss_class = losses.Hinge
+
+
+class SquaredHinge(LossMean):
+    """Mean of `losses.SquaredHinge`, whose options it takes."""
+
+    loss_class = losses.SquaredHinge
+
+
+class CategoricalHinge(LossMean):
+    """Mean of `losses.CategoricalHinge`, whose options it takes."""
+
+    loss_class = losses.CategoricalHinge
+
+
+class BinaryCrossentropy(LossMean):
+    """Mean of `losses.BinaryCrossentropy`, whose options it takes."""
+
+    loss_class = losses.BinaryCrossentropy
+
+
+class CategoricalCrossentropy(LossMean):
+    """Mean of `losses.CategoricalCrossentropy`, whose options it takes."""
+
+    loss_class = losses.CategoricalCrossentropy
+
+
+class SparseCategoricalCrossentropy(LossMean):
+    """Mean of `losses.SparseCategoricalCrossentropy`, whose options it takes."""
+
+    loss_class = losses.SparseCategoricalCrossentropy
+
+
+class CosineSimilarity(LossMean):
+    """Mean cosine of the angle between predictions and targets: the loss has the other sign."""
+
+    loss_class = losses.CosineSimilarity
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        """See `MeanOverSamples.per_sample`."""
+        return -super().per_sample(y_true, y_pred)

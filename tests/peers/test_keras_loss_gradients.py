@@ -1,0 +1,103 @@
+"""Losses with their gradients, and metrics, against real Keras, differentiated by JAX."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusednn import losses, metrics
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="compares with Keras")
+jax = pytest.importorskip("jax", reason="differentiates Keras' losses")
+
+LOSSES: list[tuple[str, dict[str, Any]]] = [
+    ("MeanAbsoluteError", {}),
+    ("MeanAbsolutePercentageError", {}),
+    ("MeanSquaredLogarithmicError", {}),
+    ("Huber", {}),
+    ("Huber", {"delta": 0.25}),
+    ("LogCosh", {}),
+    ("Poisson", {}),
+    ("Hinge", {}),
+    ("SquaredHinge", {}),
+    ("CategoricalHinge", {}),
+    ("CosineSimilarity", {}),
+    ("KLDivergence", {}),
+]
+
+
+def data(rng: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
+    p = rng.uniform(0.05, 0.95, (31, 4)).astype(np.float32)
+    t = rng.uniform(0.05, 0.95, (31, 4)).astype(np.float32)
+    if "Hinge" in name:
+        t = np.eye(4, dtype=np.float32)[rng.integers(0, 4, 31)]
+    return t, p
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+@pytest.mark.parametrize(("name", "options"), LOSSES)
+def test_losses(
+    rng: np.random.Generator, name: str, options: dict[str, Any], reduction: str
+) -> None:
+    t, p = data(rng, name)
+    mine = getattr(losses, name)(reduction=reduction, **options)
+    theirs = getattr(keras.losses, name)(reduction=reduction, **options)
+    want, gradient = jax.value_and_grad(lambda z: theirs(t, z))(p)
+    value, own = mine.value_and_gradient(t, p)
+    assert value == pytest.approx(float(want), rel=1e-5)
+    np.testing.assert_allclose(own, gradient, rtol=1e-4, atol=1e-6)
+    config = theirs.get_config()
+    own_config = mine.get_config()
+    # Keras leaves out the delta of Huber.
+    shared = own_config.keys() & config.keys()
+    assert {k: own_config[k] for k in shared} == {k: config[k] for k in shared}
+
+
+METRICS: list[tuple[str, dict[str, Any]]] = [
+    ("MeanAbsoluteError", {}),
+    ("MeanAbsolutePercentageError", {}),
+    ("MeanSquaredLogarithmicError", {}),
+    ("RootMeanSquaredError", {}),
+    ("CosineSimilarity", {}),
+    ("LogCoshError", {}),
+    ("Poisson", {}),
+    ("KLDivergence", {}),
+    ("Hinge", {}),
+    ("SquaredHinge", {}),
+    ("CategoricalHinge", {}),
+    ("BinaryCrossentropy", {}),
+    ("CategoricalCrossentropy", {"label_smoothing": 0.1}),
+    ("TopKCategoricalAccuracy", {"k": 2}),
+    ("Precision", {}),
+    ("Precision", {"thresholds": [0.2, 0.6]}),
+    ("Recall", {"class_id": 1}),
+    ("TruePositives", {}),
+    ("FalsePositives", {}),
+    ("TrueNegatives", {}),
+    ("FalseNegatives", {}),
+    ("AUC", {}),
+    ("AUC", {"curve": "PR"}),
+    ("AUC", {"num_thresholds": 20}),
+]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("name", "options"), METRICS)
+def test_metrics(
+    rng: np.random.Generator, name: str, options: dict[str, Any], weighted: bool
+) -> None:
+    if weighted and name == "RootMeanSquaredError":
+        pytest.skip("Keras weighs elements in another way")
+    mine, theirs = (getattr(library, name)(**options) for library in (metrics, keras.metrics))
+    if name != "LogCoshError":  # theirs is "logcosh"
+        assert theirs.name.startswith(mine.name)  # they count up the names of some
+    for rows in (7, 31):
+        t, p = data(rng, "Hinge")
+        w = rng.random(31).astype(np.float32)[:rows] if weighted else None
+        mine.update_state(t[:rows], p[:rows], sample_weight=w)
+        theirs.update_state(t[:rows], p[:rows], sample_weight=w)
+    np.testing.assert_allclose(mine.result(), np.asarray(theirs.result()), rtol=1e-4, atol=1e-6)
