@@ -167,9 +167,11 @@ def stubs(session: nox.Session) -> None:
 
 @nox.session
 def symbols(session: nox.Session) -> None:
-    """Look for symbols that would leak between instruction sets or out of the library."""
+    """Look for symbols that leak between instruction sets or out of the library, and at its ABI."""
     build_wheel(session)
-    session.run("python", "dev/check_symbols.py", str(build_dir(session) / "objects"))
+    objects = str(build_dir(session) / "objects")
+    session.run("python", "dev/check_symbols.py", objects)
+    session.run("python", "dev/check_abi.py", objects)
 
 
 @nox.session
@@ -303,6 +305,31 @@ def wheel(session: nox.Session) -> None:
     install_package(session)
     session.run("python", "dev/check_import.py")
     session.run("python", "dev/smoke.py")
+
+
+@nox.session
+def c_examples(session: nox.Session) -> None:
+    """Build the C and C++ examples from an installed wheel, both ways, and run them."""
+    install_package(session, *groups("build"))
+
+    def ask(option: str) -> str:
+        return str(session.run("python", "-m", "fusednn", option, silent=True)).strip()
+
+    c_and_cpp = {
+        "examples/c/batch_norm.c": ("cc", "-std=c99"),
+        "examples/cpp/train.cpp": ("c++", "-std=c++17", "-O2", "-pthread"),
+    }
+    for source, compiler in c_and_cpp.items():
+        folder, name = Path(session.create_tmp()), Path(source).stem
+        program = str(folder / name)
+        flags = ("-Wall", "-Wextra", "-Werror", ask("--includes"), source, *ask("--libs").split())
+        session.run(*compiler, *flags, "-lm", "-o", program, external=True)
+        session.run(program, external=True)
+        build = str(folder / f"build-{name}")
+        where = f"-Dfusednn_DIR={ask('--cmakedir')}"
+        session.run("cmake", "-S", str(Path(source).parent), "-B", build, "-G", "Ninja", where)
+        session.run("cmake", "--build", build)
+        session.run(f"{build}/{name}", external=True)
 
 
 @nox.session(python=PYTHONS)

@@ -23,6 +23,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+check_abi = load("check_abi")
 check_symbols = load("check_symbols")
 check_wheel = load("check_wheel")
 
@@ -135,6 +136,49 @@ def test_build_directory_is_searched_and_must_hold_something(tmp_path: Path) -> 
     assert check_symbols.check_build(tmp_path)[0] == []
     compile_cpp(BAD_UNITS["standard library"][0], objects / "bad.cpp.o", "-c")
     assert check_symbols.check_build(tmp_path)[0] != []
+
+
+HEADER = """
+#include <stddef.h>
+#define FNN_ABI_VERSION 3
+/* struct of a comment; { */
+typedef enum fnn_kind { FNN_ONE = 1 } fnn_kind;
+typedef struct fnn_pair {
+  size_t size; /* first; */
+  void (*call)(void* context, int count);
+  double numbers[FNN_ONE], *more;
+} fnn_pair;
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("size_t size;", "int size, kind;", "+struct fnn_pair: kind at 4"),
+        ("FNN_ONE = 1", "FNN_ONE = 2", "+constant FNN_ONE = 2"),
+        ("VERSION 3", "VERSION 4", "-abi version 3"),
+    ],
+)
+def test_another_binary_interface_is_noticed(
+    tmp_path: Path, old: str, new: str, differs: str
+) -> None:
+    header, record = tmp_path / "fusednn.h", tmp_path / "abi.txt"
+    header.write_text(HEADER)
+    before = check_abi.layout(header)
+    assert "struct fnn_pair: call at 8" in before
+    record.write_text("\n".join(before) + "\n")
+    assert check_abi.differences(check_abi.layout(header), record) == []
+    header.write_text(HEADER.replace(old, new))
+    assert differs in check_abi.differences(check_abi.layout(header), record)
+
+
+@needs_compiler
+def test_lost_functions_are_noticed(tmp_path: Path) -> None:
+    library = compile_cpp(LIBRARY, tmp_path / "libfusednn.so", "-shared")
+    record = tmp_path / "abi.txt"
+    record.write_text("function fnn_gone\nfunction fnn_version\n")
+    assert check_abi.differences(check_abi.symbols(library), record) == ["-function fnn_gone"]
 
 
 def make_wheel(path: Path, names: list[str]) -> Path:

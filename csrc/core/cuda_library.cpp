@@ -62,9 +62,23 @@ Loaded with_device() {
   return {&backend, {}};
 }
 
-thread_local fnn_cuda_settings settings{};
+thread_local fnn_cuda_settings current{};
 
 }  // namespace
+
+void check_cuda_settings(const fnn_cuda_settings& settings) {
+  require_struct_size("settings", settings.size, sizeof settings);
+  if ((settings.workspace.allocate == nullptr) != (settings.workspace.release == nullptr)) {
+    fail_value(std::string("`workspace` must have both functions or neither. Received: only `") +
+               (settings.workspace.allocate != nullptr ? "allocate`" : "release`"));
+  }
+  if (settings.spare_multiprocessors < 0) {
+    fail_value("`spare_multiprocessors` must not be negative. Received: spare_multiprocessors=" +
+               std::to_string(settings.spare_multiprocessors));
+  }
+}
+
+void set_cuda_settings(const fnn_cuda_settings& settings) { current = settings; }
 
 const CudaBackend& cuda_backend() {
   static const Loaded usable = with_device();
@@ -73,7 +87,7 @@ const CudaBackend& cuda_backend() {
 }
 
 CudaPlace cuda_place(int32_t device_id) {
-  return {device_id, settings.stream, settings.workspace, settings.spare_multiprocessors};
+  return {device_id, current.stream, current.workspace, current.spare_multiprocessors};
 }
 
 void require_done(const CudaOutcome& outcome) {
@@ -86,20 +100,8 @@ using namespace fusednn;
 
 fnn_status fnn_cuda_set(const fnn_cuda_settings* given) {
   return guarded([&] {
-    if (given == nullptr) {
-      settings = {};
-      return;
-    }
-    require_struct_size("settings", given->size, sizeof *given);
-    if ((given->workspace.allocate == nullptr) != (given->workspace.release == nullptr)) {
-      fail_value(std::string("`workspace` must have both functions or neither. Received: only `") +
-                 (given->workspace.allocate != nullptr ? "allocate`" : "release`"));
-    }
-    if (given->spare_multiprocessors < 0) {
-      fail_value("`spare_multiprocessors` must not be negative. Received: spare_multiprocessors=" +
-                 std::to_string(given->spare_multiprocessors));
-    }
-    settings = *given;
+    if (given != nullptr) check_cuda_settings(*given);
+    set_cuda_settings(given == nullptr ? fnn_cuda_settings{} : *given);
   });
 }
 

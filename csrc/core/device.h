@@ -14,6 +14,8 @@ const CudaBackend& cuda_backend();
 
 // The calling thread's settings, for arrays on this device.
 CudaPlace cuda_place(int32_t device_id);
+void check_cuda_settings(const fnn_cuda_settings& settings);
+void set_cuda_settings(const fnn_cuda_settings& settings);
 
 void require_done(const CudaOutcome& outcome);
 

@@ -75,7 +75,7 @@ struct TwoPasses {
   void run() const {
     if constexpr (Geometry::kUnitByUnit) {
       const int64_t units = geometry.units();
-      const int64_t threads = worth_threads ? num_threads() : 1;
+      const int64_t threads = worth_threads ? threads_of_call() : 1;
       const bool balanced = units % threads == 0 || units >= 4 * threads;
       if (balanced && geometry.unit_bytes() * threads <= shared_cache()) return unit_by_unit();
     }

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/float_mode.h"
+#include "cpu/host.h"
 #include "cpu/thread_placement.h"
 
 namespace fusednn {
@@ -217,6 +218,11 @@ int num_threads() {
   return n > 0 ? n : affinity_count();
 }
 
+int threads_of_call() {
+  const Host* lender = host();
+  return lender != nullptr && lender->parallel_for != nullptr ? lender->threads : num_threads();
+}
+
 const char* num_threads_source() { return source.load(std::memory_order_relaxed); }
 
 void set_num_threads(int n) {
@@ -241,7 +247,29 @@ void follow_num_threads(void (*new_follower)(int n)) {
   if (follower != nullptr) follower(num_threads());
 }
 
+namespace {
+
+struct LentTask {
+  Task task;
+  const void* context;
+};
+
+// The host's threads have the host's floating-point mode.
+void run_lent(const void* lent, int64_t index) {
+  const FloatMode mode;
+  const auto& work = *static_cast<const LentTask*>(lent);
+  work.task(work.context, index);
+}
+
+}  // namespace
+
 void run_parallel(int64_t count, Task task, const void* context) {
+  const Host* lender = host();
+  if (count > 1 && lender != nullptr && lender->parallel_for != nullptr) {
+    const LentTask lent{task, context};
+    lender->parallel_for(lender->parallel_context, count, &run_lent, &lent);
+    return;
+  }
   if (count > 1 && num_threads() > 1 && !inside) {
     Pool& p = current_pool();
     if (p.busy.try_lock()) {

@@ -18,7 +18,9 @@ void run_parallel(int64_t count, Task task, const void* context);
 // do. Else false, and nothing was run.
 bool run_on_threads_each(int64_t count, Task task, const void* context);
 
-int num_threads();
+// Of the calling thread's calls: the pool's, or the host's (host.h).
+int threads_of_call();
+int num_threads();            // of the pool
 void set_num_threads(int n);  // n >= 1, obeyed as given
 const char* num_threads_source();
 // `follower` is called with the number now and after each change. Null: nobody is any more.

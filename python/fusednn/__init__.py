@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         utils,
     )
     from fusednn.devices import device
+    from fusednn.embedding import get_cmake_dir, get_include, get_library_dir
     from fusednn.layers import Input
     from fusednn.models import Sequential
     from fusednn.runtime import (
@@ -49,6 +50,9 @@ __all__ = [
     "constraints",
     "datasets",
     "device",
+    "get_cmake_dir",
+    "get_include",
+    "get_library_dir",
     "get_num_threads",
     "initializers",
     "instruction_set",
@@ -73,6 +77,9 @@ _HOMES = {
     "__version__": "runtime",
     "build_info": "runtime",
     "device": "devices",
+    "get_cmake_dir": "embedding",
+    "get_include": "embedding",
+    "get_library_dir": "embedding",
     "get_num_threads": "runtime",
     "instruction_set": "runtime",
     "instruction_sets": "runtime",

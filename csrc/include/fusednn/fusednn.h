@@ -108,6 +108,38 @@ FNN_API fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime);
 FNN_API fnn_status fnn_cuda_describe(int32_t device_id, char* name, size_t name_size, int32_t* capability,
                                      int32_t* multiprocessors, int64_t* memory);
 
+/* ---- What the calling program lends ----
+ * A context holds what a program wants the library to use instead of its own: threads, memory for workspaces, a CUDA
+ * stream. It serves the calls of one thread at a time, the one that chose it last, and never changes a result.
+ * Callbacks must return normally and call nothing of this library. */
+
+typedef struct fnn_context fnn_context;
+
+typedef void (*fnn_task)(const void* data, int64_t index);
+
+typedef struct fnn_context_settings {
+  size_t size; /* sizeof(fnn_context_settings) */
+  /* Calls task(data, i) for each i from 0 to count - 1, once, in any order and on any threads, and returns when all of
+   * them have returned. NULL: the library's threads. */
+  void (*parallel_for)(void* context, int64_t count, fnn_task task, const void* data);
+  void* parallel_context;
+  int32_t num_threads; /* that `parallel_for` has, from 1 to 4096; 0 without it */
+  /* `allocate` returns memory that is aligned to `alignment` bytes, or NULL where there is none. It is kept for later
+   * calls and released when more is needed or the context is destroyed. NULL: the library's memory. */
+  void* (*allocate)(void* context, size_t bytes, size_t alignment);
+  void (*release)(void* context, void* memory, size_t bytes);
+  void* memory_context;
+  const fnn_cuda_settings* cuda; /* as for fnn_cuda_set, which it replaces meanwhile; copied. NULL: left as they are */
+} fnn_context_settings;
+
+/* *context is written on success only. */
+FNN_API fnn_status fnn_context_create(const fnn_context_settings* settings, fnn_context** context);
+/* For the calling thread's later calls, until it chooses another or ends; NULL: the library's own. Fails where another
+ * thread uses the context. */
+FNN_API fnn_status fnn_context_use(fnn_context* context);
+/* The calling thread may be using it, no other may. NULL is allowed. */
+FNN_API fnn_status fnn_context_destroy(fnn_context* context);
+
 /* ---- Leaky ReLU: y = x where x > 0, else negative_slope * x ---- */
 
 FNN_API fnn_status fnn_leaky_relu(const fnn_tensor* x, double negative_slope, const fnn_tensor* y);

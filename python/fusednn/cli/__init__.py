@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from fusednn.cli import bench, info, train
@@ -73,6 +74,14 @@ def argument_parser() -> argparse.ArgumentParser:
         const=_print_version,
         help="print the version and exit",
     )
+    for name, summary in _EMBEDDING.items():
+        parser.add_argument(
+            f"--{name}",
+            dest="run",
+            action="store_const",
+            const=partial(_print_embedding, name),
+            help=f"print {summary} and exit",
+        )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (info, train, bench):
         summary = (command.__doc__ or "").partition("\n")[0]
@@ -85,6 +94,25 @@ def argument_parser() -> argparse.ArgumentParser:
             )
         )
     return parser
+
+
+# What build scripts of C and C++ programs ask for.
+_EMBEDDING = {
+    "includes": "the compiler's options for C and C++ programs",
+    "libs": "the linker's options for C and C++ programs",
+    "cmakedir": "the folder of the CMake package (fusednn_DIR)",
+}
+
+
+def _print_embedding(name: str, arguments: argparse.Namespace) -> None:
+    from fusednn import embedding
+
+    found = {
+        "includes": embedding.compile_flags,
+        "libs": embedding.link_flags,
+        "cmakedir": embedding.get_cmake_dir,
+    }
+    print(found[name]())
 
 
 def _print_version(arguments: argparse.Namespace) -> None:
