@@ -418,3 +418,14 @@ def test_threads_step_optimizers_of_their_own():
         results = list(pool.map(work, range(4)))
     for got, want in zip(results, expected, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_first_step_that_fails_leaves_no_state(name):
+    ours, _ = pair(name, ours={"ema": 0.9})
+    before = {p: dict(s) for p, s in ours.state.items()}
+    set_gradients(params_of(ours), 0)
+    ours.param_groups[0]["lr"] = -1.0
+    with pytest.raises(ValueError, match=r"`lr` must be.*lr=-1"):
+        ours.step()
+    assert ours.state == before

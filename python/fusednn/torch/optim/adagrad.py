@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fusednn.torch.optim.optimizer import FusedStep, Group
-from fusednn.torch.optim.tensors import number
+from fusednn.torch.optim.tensors import number, rate
 
 
 class Adagrad(FusedStep, torch.optim.Adagrad):
@@ -77,7 +77,7 @@ class Adagrad(FusedStep, torch.optim.Adagrad):
 
     def _hyperparameters(self, group: Group) -> dict[str, Any]:
         return {
-            "lr": number(group["lr"]),
+            "lr": rate(group["lr"]),
             "lr_decay": number(group["lr_decay"]),
             "eps": number(group["eps"]),
         }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fusednn.torch.optim.optimizer import FusedStep, Group
-from fusednn.torch.optim.tensors import number
+from fusednn.torch.optim.tensors import number, rate
 
 Betas = tuple[float | torch.Tensor, float | torch.Tensor]
 
@@ -22,7 +22,7 @@ class _AdamStep(FusedStep):
     def _hyperparameters(self, group: Group) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
         return {
-            "lr": number(group["lr"]),
+            "lr": rate(group["lr"]),
             "beta1": number(beta1),
             "beta2": number(beta2),
             "eps": number(group["eps"]),

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from math import hypot, isfinite
 from typing import Any, ClassVar
 
 import torch
 from torch.autograd.graph import increment_version
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from fusednn import _core, ops
+from fusednn import _core
 from fusednn._arguments import check_optional_number
-from fusednn.torch.optim.step_list import StepList
-from fusednn.torch.optim.tensors import (
-    DTYPES,
-    gradient_of,
-    is_distributed,
-    laid_out_as,
-    memory_of,
-    number,
-)
+from fusednn.torch.optim.counts import is_on_device, separate_counts, share_equal_counts
+from fusednn.torch.optim.new_lists import NewLists, average_dtype
+from fusednn.torch.optim.tensors import DTYPES, names_of, number
 
 Group = dict[str, Any]
 
@@ -81,7 +74,13 @@ class FusedStep:
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
-        return {**state, "max_norm": self.max_norm, "ema": self.ema}
+        own = {"max_norm": self.max_norm, "ema": self.ema}
+        return {**state, **own, "state": separate_counts(self.state)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        for group in self.param_groups:
+            share_equal_counts(self.state.get(p, {}) for p in group["params"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class or of PyTorch's, as PyTorch does."""
@@ -92,7 +91,12 @@ class FusedStep:
         for key, param in zip(saved, params, strict=False):
             average = state_dict["state"].get(key, {}).get("ema")
             if average is not None and "ema" in self.state.get(param, {}):
-                self.state[param]["ema"] = average.to(param.device, _average_dtype(param))
+                self.state[param]["ema"] = average.to(param.device, average_dtype(param))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what PyTorch's class of the same name saves, and can load."""
+        saved: dict[str, Any] = super().state_dict()  # type: ignore[misc]
+        return {**saved, "state": dict(separate_counts(saved["state"]))}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
@@ -131,8 +135,10 @@ class FusedStep:
             with torch.enable_grad():
                 loss = closure()
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is None or number(found_inf) == 0.0:
-            self._update()
+        if found_inf is None or is_on_device(found_inf):
+            self._update(found_inf)
+        elif number(found_inf) == 0.0:
+            self._update(None)
         return loss
 
     _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
@@ -173,7 +179,7 @@ class FusedStep:
                 "`differentiable` must be False: the kernels write in place, and autograd cannot "
                 "go through them. Received: differentiable=True"
             )
-        for name, param in zip(_names(index, group), group["params"], strict=True):
+        for name, param in zip(names_of(index, group), group["params"], strict=True):
             if param.dtype not in DTYPES:
                 raise TypeError(
                     f"`{name}` must be float32, float64, float16 or bfloat16; complex parameters "
@@ -181,9 +187,18 @@ class FusedStep:
                 )
         self._check_group(group)
 
-    def _update(self) -> None:
+    def _update(self, found_inf: torch.Tensor | None) -> None:
         scale = getattr(self, "grad_scale", None)
-        scale = None if scale is None else number(scale)
+        stepped = None
+        if found_inf is None:
+            stepped = self._step_known_lists(None if scale is None else number(scale))
+        if stepped is None:
+            with torch.no_grad():
+                stepped = self._step_new_lists(scale, found_inf)
+        increment_version(stepped)
+
+    def _step_known_lists(self, scale: float | None) -> list[torch.Tensor] | None:
+        """Step lists of the CPU's that a step has seen before; None where they are not."""
         groups = [
             (
                 group["params"],
@@ -196,117 +211,18 @@ class FusedStep:
             for group in self.param_groups
             if not group["differentiable"]
         ]
-        stepped = None
-        if len(groups) == len(self.param_groups):
-            how = (self.counts_steps, scale, self.max_norm, self.ema)
-            stepped = _core.torch_step(self.kind, groups, self.state, *how)
-        if stepped is None:
-            with torch.no_grad():
-                stepped = self._step_new_lists(scale)
-        increment_version(stepped)
+        if len(groups) != len(self.param_groups):
+            return None
+        stepped: list[torch.Tensor] | None = _core.torch_step(
+            self.kind, groups, self.state, self.counts_steps, scale, self.max_norm, self.ema
+        )
+        return stepped
 
-    def _step_new_lists(self, scale: float | None) -> list[torch.Tensor]:
-        """Make what states are missing, and a step. Return the tensors that it changed."""
-        lists = []
-        for index, group in enumerate(self.param_groups):
-            self._check(index)
-            how = {
-                "hyperparameters": self._hyperparameters(group),
-                "weight_decay": number(group["weight_decay"]),
-                "decoupled_weight_decay": bool(group.get("decoupled_weight_decay", False)),
-                "maximize": bool(group["maximize"]),
-                "ema_momentum": 0.0 if self.ema is None else self.ema,
-            }
-            lists += [(step_list, how) for step_list in self._lists(index, group)]
-        clip = self._clip([one for one, _ in lists], scale)
-        calls = [one.call(self.kind) | how | clip for one, how in lists]
-        for call in calls if len(calls) > 1 else ():
-            ops.optimizer_step(**call, check_only=True)
-        for call, (one, _) in zip(calls, lists, strict=True):
-            ops.optimizer_step(**call)
-            if one.averages_begin and self.ema is not None:
-                one.average(self.ema)
-            if one.steps:
-                torch._foreach_add_(one.steps, 1)
-        return [tensor for one, _ in lists for tensor in one.written()]
-
-    def _lists(self, index: int, group: Group) -> list[StepList]:
-        names = self._states(group)
-        lists: dict[Any, StepList] = {}
-        for name, owner in zip(_names(index, group), group["params"], strict=True):
-            if owner.grad is None:
-                continue
-            grad = gradient_of(name, owner)
-            param = memory_of(name, owner)
-            one = lists.setdefault((param.device, param.dtype == torch.float64), StepList())
-            one.owners.append(owner)
-            one.names.append(name)
-            one.params.append(param)
-            one.grads.append(grad)
-            self._add_states(one, group, owner, names)
-        return list(lists.values())
-
-    def _add_states(
-        self, one: StepList, group: Group, owner: torch.Tensor, names: dict[str, str]
-    ) -> None:
-        state = self.state[owner]
-        if self.counts_steps:
-            if "step" not in state:
-                state["step"] = _initial_step(group, owner)
-            one.steps.append(state["step"])
-        one.first.append(any(state.get(name) is None for name in names.values()))
-        for ours, theirs in names.items():
-            if state.get(theirs) is None:
-                state[theirs] = self._initial_state(theirs, owner)
-            one.states.setdefault(ours, []).append(_state_memory(state, theirs, owner))
-        if self.ema is not None:
-            one.fresh_averages.append("ema" not in state)
-            if "ema" not in state:
-                state["ema"] = torch.zeros_like(owner, dtype=_average_dtype(owner))
-            one.averages.append(_state_memory(state, "ema", owner))
-
-    def _clip(self, lists: list[StepList], scale: float | None) -> dict[str, Any]:
-        """Return the options that divide gradients by `scale` and clip them to `max_norm`."""
-        if self.max_norm is None:
-            return {"grad_scale": scale}
-        distributed = any(is_distributed(owner) for one in lists for owner in one.owners)
-        if len(lists) < 2 and not distributed:
-            return {"grad_scale": scale, "max_norm": self.max_norm}
-        if distributed:
-            grads = [owner.grad for one in lists for owner in one.owners]
-            total = torch.nn.utils.get_total_norm(grads)
-            norm = number(total.full_tensor() if is_distributed(total) else total)
-        else:
-            norm = hypot(*(ops.global_norm(one.grads) for one in lists))
-        scale = 1.0 if scale is None else scale
-        factor = self.max_norm / (norm / scale + 1e-6)
-        if isfinite(norm):
-            return {"grad_scale": scale / min(factor, 1.0)}
-        # As torch.nn.utils.clip_grad_norm_: NaN everywhere, or beside infinities only zeros.
-        for one in lists:
-            one.grads = torch._foreach_mul(one.grads, factor)
-        return {"grad_scale": scale}
-
-
-def _names(index: int, group: Group) -> list[str]:
-    indices = range(len(group["params"]))
-    return group.get("param_names") or [f"param_groups[{index}]['params'][{i}]" for i in indices]
-
-
-def _average_dtype(param: torch.Tensor) -> torch.dtype:
-    return torch.float64 if param.dtype == torch.float64 else torch.float32
-
-
-def _initial_step(group: Group, param: torch.Tensor) -> torch.Tensor:
-    """Return a count of 0 where and how PyTorch keeps it."""
-    on_device = group.get("capturable") or group.get("fused")
-    wide = torch.get_default_dtype() == torch.float64 and not group.get("fused")
-    dtype = torch.float64 if wide else torch.float32
-    return torch.zeros((), dtype=dtype, device=param.device if on_device else "cpu")
-
-
-def _state_memory(state: dict[str, Any], name: str, owner: torch.Tensor) -> torch.Tensor:
-    """Return a state's memory; one that was loaded from another layout moves to the parameter's."""
-    if not is_distributed(owner):
-        state[name] = laid_out_as(owner, state[name])
-    return memory_of(name, state[name])
+    def _step_new_lists(self, scale: Any, found_inf: torch.Tensor | None) -> list[torch.Tensor]:
+        lists = NewLists(self)
+        try:
+            lists.collect()
+            return lists.step(scale, found_inf)
+        except Exception:
+            lists.take_back()
+            raise

@@ -8,7 +8,7 @@ import torch
 
 from fusednn._arguments import check_number
 from fusednn.torch.optim.optimizer import FusedStep, Group
-from fusednn.torch.optim.tensors import number
+from fusednn.torch.optim.tensors import number, rate
 
 
 class RMSprop(FusedStep, torch.optim.RMSprop):
@@ -97,7 +97,7 @@ class RMSprop(FusedStep, torch.optim.RMSprop):
 
     def _hyperparameters(self, group: Group) -> dict[str, Any]:
         return {
-            "lr": number(group["lr"]),
+            "lr": rate(group["lr"]),
             "rho": number(group["alpha"]),
             "eps": number(group["eps"]),
             "momentum": number(group["momentum"]),

@@ -8,7 +8,7 @@ import torch
 
 from fusednn._arguments import check_number
 from fusednn.torch.optim.optimizer import FusedStep, Group
-from fusednn.torch.optim.tensors import number
+from fusednn.torch.optim.tensors import number, rate
 
 
 class SGD(FusedStep, torch.optim.SGD):
@@ -88,7 +88,7 @@ class SGD(FusedStep, torch.optim.SGD):
 
     def _hyperparameters(self, group: Group) -> dict[str, Any]:
         return {
-            "lr": number(group["lr"]),
+            "lr": rate(group["lr"]),
             "momentum": number(group["momentum"]),
             "dampening": number(group["dampening"]),
             "nesterov": bool(group["nesterov"]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from fusednn.torch.optim.counts import is_on_device
+from fusednn.torch.optim.tensors import is_distributed, number
 
 
 @dataclass
@@ -17,12 +19,10 @@ class StepList:
     ----------
     owners
         The parameters as the optimizer's user knows them; ``params`` is their memory.
-    names
-        Of the owners, for messages.
     states
         By the kernel's names.
     steps
-        The states named ``step``; empty where the optimizer does not count.
+        The states named ``step``; empty where the optimizer does not count. On a GPU they are one.
     averages
         The moving averages; empty where there are none.
     first
@@ -32,7 +32,6 @@ class StepList:
     """
 
     owners: list[torch.Tensor] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
     params: list[torch.Tensor] = field(default_factory=list)
     grads: list[torch.Tensor] = field(default_factory=list)
     states: dict[str, list[torch.Tensor]] = field(default_factory=dict)
@@ -42,44 +41,73 @@ class StepList:
     fresh_averages: list[bool] = field(default_factory=list)
 
     @property
+    def counts_on_device(self) -> bool:
+        """Whether the kernel advances the count."""
+        return bool(self.steps) and is_on_device(self.steps[0])
+
+    @property
     def averages_begin(self) -> bool:
         """Whether the kernel must leave the averages alone: it would not start them all."""
         return any(self.fresh_averages) or (bool(self.averages) and any(self.first))
 
-    def call(self, kind: str) -> dict[str, Any]:
-        """Return the arguments of ``ops.optimizer_step`` that are tensors, and their counts."""
-        return {
+    @property
+    def knows_to_skip(self) -> bool:
+        """Whether the kernel alone can make nothing of a step: all that follows it counts too."""
+        return (
+            self.params[0].is_cuda
+            and (self.counts_on_device or not (self.steps or any(self.first)))
+            and not self.averages_begin
+        )
+
+    def call(self, kind: str, how: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``ops.optimizer_step``; `how` has all that are no lists."""
+        call = {
             "kind": kind,
             "params": self.params,
             "grads": self.grads,
             "states": self.states,
-            "step": self.numbers(),
+            "step": self.steps[0] if self.counts_on_device else self._numbers(),
             "ema": self.averages if self.averages and not self.averages_begin else None,
+        } | how
+        call["hyperparameters"] = {
+            name: self._scalar(value) for name, value in how["hyperparameters"].items()
         }
+        if how["grad_scale"] is not None:
+            call["grad_scale"] = self._scalar(how["grad_scale"])
+        return call
 
-    def numbers(self) -> list[int]:
-        """Return the number of this update for each parameter, from 1.
+    def finish(self, ema: float | None) -> None:
+        """Do what the kernel has left: count, and start averages."""
+        if ema is not None and self.averages_begin:
+            for average, param, fresh in zip(
+                self.averages, self.params, self.fresh_averages, strict=True
+            ):
+                if fresh:
+                    average.copy_(param)
+                else:
+                    average.lerp_(param.to(average.dtype), 1.0 - ema)
+        if self.steps and not self.counts_on_device:
+            torch._foreach_add_(self.steps, 1)
 
-        One that is not counted is 1 or, if it is not the first, 2: no formula asks for more.
-        """
+    def written(self) -> list[torch.Tensor]:
+        """Return the parameters that a step changes, each under every name autograd knows."""
+        # A DTensor and its shard count their versions apart.
+        pairs = zip(self.owners, self.params, strict=True)
+        return self.owners + [param for owner, param in pairs if is_distributed(owner)]
+
+    def _numbers(self) -> list[int]:
+        # Where nobody counts, the formula only asks for the first.
         if not self.steps:
             return [1 if first else 2 for first in self.first]
         return [int(step.item()) + 1 for step in self.steps]
 
-    def average(self, momentum: float) -> None:
-        """Update the averages after a step that did not, because some start with it."""
-        for average, param, fresh in zip(
-            self.averages, self.params, self.fresh_averages, strict=True
-        ):
-            if fresh:
-                average.copy_(param)
-            else:
-                average.lerp_(param.to(average.dtype), 1.0 - momentum)
-
-    def written(self) -> Iterator[torch.Tensor]:
-        """Yield the parameters that a step changes, each under every name autograd knows."""
-        yield from self.owners
-        # A DTensor and its shard count their versions apart.
-        for owner, param in zip(self.owners, self.params, strict=True):
-            if hasattr(owner, "_local_tensor"):
-                yield param
+    def _scalar(self, value: Any) -> Any:
+        """Return a number, or where it and the parameters are on a GPU the tensor that holds it."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        device = self.params[0].device
+        return (
+            value.detach().to(device, torch.float32)
+            if value.is_cuda and device.type == "cuda"
+            else number(value)
+        )

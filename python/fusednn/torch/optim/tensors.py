@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 #: What parameters and gradients may be: the kernels' storage types.
@@ -71,6 +73,17 @@ def gradient_of(name: str, param: torch.Tensor) -> torch.Tensor:
     return laid_out_as(memory_of(name, param), memory)
 
 
+def names_of(index: int, group: dict[str, Any]) -> list[str]:
+    """Return what messages call the parameters of the group at `index`."""
+    indices = range(len(group["params"]))
+    return group.get("param_names") or [f"param_groups[{index}]['params'][{i}]" for i in indices]
+
+
 def number(value: float | torch.Tensor) -> float:
     """Return a hyper-parameter, which may be a tensor of one element, as a number."""
     return float(value.item()) if isinstance(value, torch.Tensor) else float(value)
+
+
+def rate(value: float | torch.Tensor) -> float | torch.Tensor:
+    """Return a learning rate as a number, or the tensor where reading it would wait for a GPU."""
+    return value if isinstance(value, torch.Tensor) and value.is_cuda else number(value)
