@@ -13,7 +13,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 OUTPUT = re.findall(r"^prints\n\n```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["convert", "pairs", "train", "compile"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["convert", "pairs", "train", "sync", "compile"])
 def test_program_runs(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(program, "docs/torch.md", "exec"), {"__name__": "__main__"})
     if "find_pairs" in program:

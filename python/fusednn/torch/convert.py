@@ -23,11 +23,13 @@ from fusednn.torch.modules import (
     BatchNormLeakyReLU2d,
     BatchNormLeakyReLU3d,
 )
+from fusednn.torch.sync import SyncBatchNormLeakyReLU
 
 _FUSED = {
     nn.BatchNorm1d: BatchNormLeakyReLU1d,
     nn.BatchNorm2d: BatchNormLeakyReLU2d,
     nn.BatchNorm3d: BatchNormLeakyReLU3d,
+    nn.SyncBatchNorm: SyncBatchNormLeakyReLU,
 }
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -96,7 +98,7 @@ def convert(module: nn.Module, *, inplace: bool = False) -> nn.Module:
         Changed in place. Its training mode, devices, parameters, their gradients and names stay.
     inplace : bool, default False
         Whether the fused modules overwrite their inputs, where the slope is positive (ReLU cannot
-        be undone).
+        be undone, and synchronised ones are never in place).
 
     Returns
     -------
@@ -119,7 +121,9 @@ def convert(module: nn.Module, *, inplace: bool = False) -> nn.Module:
             norm = module.get_submodule(pair.batch_norm)
             activation = module.get_submodule(pair.activation)
             slope = getattr(activation, "negative_slope", 0.0)
-            fused = _like(norm, _FUSED[type(norm)], slope, inplace and slope > 0)
+            kind = _FUSED[type(norm)]
+            may_overwrite = slope > 0 and kind is not SyncBatchNormLeakyReLU
+            fused = _like(norm, kind, slope, inplace and may_overwrite)
             name = pair.batch_norm.rpartition(".")[2]
             _replace(module, pair.batch_norm, fused)
             _replace(module, pair.activation, FusedActivation(name, activation))
@@ -156,6 +160,40 @@ def revert(module: nn.Module) -> nn.Module:
             plain = next(p for p, f in _FUSED.items() if isinstance(fused, f))
             _replace(module, norm_name, _like(fused, plain))
             _replace(module, name, stand_in._activation[0].train(stand_in.training))
+    return module
+
+
+def convert_sync_batchnorm(module: nn.Module, process_group: Any = None) -> nn.Module:
+    """Make every BatchNorm with leaky ReLU of `module` a synchronised one, and return `module`.
+
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm` would drop the activations. BatchNorms that have
+    none in them are left to it: call it first, then `convert`, or this one after `convert`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place. Parameters and buffers stay the same objects.
+    process_group : torch.distributed.ProcessGroup, optional
+        The processes; by default all.
+
+    Returns
+    -------
+    torch.nn.Module
+        `module`, or where that is itself such a BatchNorm, what stands for it.
+
+    Raises
+    ------
+    TypeError
+        `module` is no module.
+    """
+    _require_module(module)
+    for name, child in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(child, BatchNormLeakyReLU) and not isinstance(child, SyncBatchNormLeakyReLU):
+            new = _like(child, SyncBatchNormLeakyReLU, child.negative_slope)
+            new.process_group = process_group
+            if not name:
+                return new
+            _replace(module, name, new)
     return module
 
 
