@@ -147,6 +147,45 @@ def test_after_a_product_no_thread_spins():
 
 
 @needs_openblas
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_neighbour_does_not_put_threads_to_sleep():
+    """A thread that sleeps between two products would get its core back milliseconds later."""
+    program = """
+        from fusednn import Input, Sequential, layers
+
+        model = Sequential([Input((784,))])
+        for width in (300, 100):
+            model.add(layers.Dense(width))
+            model.add(layers.BatchNormalization())
+            model.add(layers.LeakyReLU(0.1))
+        model.add(layers.Dense(10))
+        model.compile("adam", "mse")
+        x, y = np.ones((32, 784), np.float32), np.ones((32, 10), np.float32)
+
+        def median():
+            times = []
+            for _ in range(60):
+                start = time.perf_counter()
+                model.train_on_batch(x, y)
+                times.append(time.perf_counter() - start)
+            return np.median(times)
+
+        shared = median()
+        fusednn.utils.share_blas_threads(False)
+        print(shared / median())
+    """
+    busy = "import os; os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])\nwhile True: pass"
+    neighbour = subprocess.Popen([sys.executable, "-c", busy])
+    try:
+        slower = float(printed(program))
+        assert neighbour.poll() is None
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    assert slower < 5
+
+
+@needs_openblas
 def test_products_and_kernels_of_several_python_threads(threads, shared, make):
     """The pool is idle, busy with a kernel or with a product: every answer is right."""
     a, b = make.normal((128, 300)), make.normal((300, 200))

@@ -18,8 +18,14 @@
 namespace fusednn {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // Long enough to bridge the gap between two calls of a training step, short enough not to starve a neighbour.
 constexpr auto kSpinTime = std::chrono::microseconds(20);
+// While tasks that wait for one another keep coming: whoever fell asleep gets his CPU back from a neighbour only when
+// the system's next tick says so, milliseconds later, and all of them wait for him.
+constexpr auto kLongSpinTime = std::chrono::microseconds(300);
+constexpr auto kLongSpinsFor = std::chrono::milliseconds(20);
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -31,14 +37,16 @@ inline void relax() {
 
 // Waits until `value` differs from `old`: spins for a while, then sleeps.
 template <class T>
-void wait_for_change(const std::atomic<T>& value, T old) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+void wait_for_change(const std::atomic<T>& value, T old, const std::atomic<Clock::rep>& long_spins_until) {
+  const auto now = Clock::now();
+  const bool patient = now.time_since_epoch().count() < long_spins_until.load(std::memory_order_relaxed);
+  const auto deadline = now + (patient ? kLongSpinTime : kSpinTime);
   do {
     for (int i = 0; i < 64; ++i) {
       if (value.load(std::memory_order_acquire) != old) return;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < deadline);
+  } while (Clock::now() < deadline);
   value.wait(old, std::memory_order_acquire);
 }
 
@@ -56,10 +64,13 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Whether `count` tasks can have a thread each. The caller holds `busy`.
+  // Whether `count` tasks can have a thread each: then the next round is theirs. The caller holds `busy`.
   bool has_threads_for(int64_t count) {
     start_workers();
-    return count <= started_ + 1;
+    if (count > started_ + 1) return false;
+    const auto until = Clock::now() + kLongSpinsFor;
+    long_spins_until_.store(until.time_since_epoch().count(), std::memory_order_relaxed);
+    return true;
   }
 
   // The caller holds `busy`.
@@ -76,7 +87,7 @@ class Pool {
     take_tasks();
     uint32_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
     while ((state & kWorkers) != 0) {
-      wait_for_change(state_, state);
+      wait_for_change(state_, state, long_spins_until_);
       state = state_.load(std::memory_order_acquire);
     }
   }
@@ -121,7 +132,7 @@ class Pool {
       if (stopping_.load(std::memory_order_relaxed)) return;
       const bool joinable = (state & kOpen) != 0 && (state & ~(kOpen | kWorkers)) != seen;
       if (!joinable) {
-        wait_for_change(state_, state);
+        wait_for_change(state_, state, long_spins_until_);
         continue;
       }
       if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
@@ -143,6 +154,7 @@ class Pool {
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> state_{0};
   std::atomic<bool> stopping_{false};
+  std::atomic<Clock::rep> long_spins_until_{0};
 };
 
 std::mutex settings;

@@ -48,9 +48,10 @@ def share_blas_threads(enable: bool = True) -> bool:
     and ``FUSEDNN_NUM_THREADS`` count, ``OPENBLAS_NUM_THREADS`` does not. False restores the number
     that OpenBLAS had.
 
-    Call it where the process has its cores to itself. The parts of a product wait for each other,
-    here as in OpenBLAS; where another process keeps one of the cores busy, a product takes as long
-    as the slower thread, and with shared threads the kernel after it may, too.
+    The parts of a product wait for each other, here as in OpenBLAS: where another process keeps one
+    of the cores busy, a product takes as long as its slower part. For 20 ms after a product the
+    kernels' threads spin up to 0.3 ms for the next one, not the 0.02 ms of `set_num_threads`: one
+    that slept would not get its core back from that process for some milliseconds.
 
     Products of several Python threads take turns then. PyTorch and Keras have nothing like it:
     their products and kernels are on OpenMP's threads or a pool of their own from the start.
