@@ -16,6 +16,9 @@ Array = NDArray[Any]
 EPSILON = 1e-7
 
 
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum")
+
+
 class Loss(Configurable):
     """Base class: a function of targets and predictions, one value per sample, reduced to one.
 
@@ -27,8 +30,9 @@ class Loss(Configurable):
 
     Parameters
     ----------
-    reduction : {"sum_over_batch_size", "mean", "sum"}
-        The mean over samples (both first names; Keras' default), or the sum.
+    reduction : {"sum_over_batch_size", "mean", "mean_with_sample_weight", "sum"}
+        The mean over samples (both first names; Keras' default), the mean that divides by the sum
+        of the weights instead of the number of samples, or the sum.
     name : str, optional
         Defaults to the class name in snake case.
     """
@@ -42,9 +46,9 @@ class Loss(Configurable):
     from_logits: bool = False
 
     def __init__(self, reduction: str = "sum_over_batch_size", name: str | None = None) -> None:
-        if reduction not in ("sum_over_batch_size", "mean", "sum"):
+        if reduction not in _REDUCTIONS:
             raise ValueError(
-                "`reduction` must be 'sum_over_batch_size', 'mean' or 'sum'. "
+                f"`reduction` must be one of {', '.join(_REDUCTIONS)}. "
                 f"Received: reduction={reduction!r}"
             )
         self.reduction = reduction
@@ -120,6 +124,7 @@ class Loss(Configurable):
         *,
         from_logits: bool,
         grad: Array | None,
+        weights: Array | None = None,
     ) -> float:
         """Return the reduced loss of a batch, without any check but those of the targets.
 
@@ -136,15 +141,31 @@ class Loss(Configurable):
         grad
             Where the gradient goes, C-contiguous, of the shape and dtype of `y_pred`; None: it is
             not computed.
+        weights
+            Factors of the samples' losses, shape (rows,), or None.
 
         Notes
         -----
         Floating-point warnings are the caller's to switch off.
         """
-        return self._reduce(self._losses(y_true, y_pred, scratch, from_logits, grad), scratch)
+        losses = self._losses(y_true, y_pred, scratch, from_logits, grad, weights)
+        return scratch.total(losses) / self._divisor(scratch, weights)
+
+    def _divisor(self, scratch: Scratch, weights: Array | None) -> float:
+        if self.reduction == "sum":
+            return 1.0
+        if self.reduction == "mean_with_sample_weight" and weights is not None:
+            return float(weights.sum()) or 1.0
+        return float(max(scratch.rows, 1))
 
     def _losses(
-        self, y_true: Array, y_pred: Array, scratch: Scratch, from_logits: bool, grad: Array | None
+        self,
+        y_true: Array,
+        y_pred: Array,
+        scratch: Scratch,
+        from_logits: bool,
+        grad: Array | None,
+        weights: Array | None,
     ) -> Array:
         scratch.best = None
         rows, width = scratch.rows, scratch.width
@@ -154,8 +175,8 @@ class Loss(Configurable):
             grad = None if grad is None else grad.reshape(rows, width)
         scale = None
         if grad is not None:
-            scale = 1.0 if self.reduction == "sum" else 1.0 / max(rows, 1)
-        return self.per_row(
+            scale = 1.0 / self._divisor(scratch, weights)
+        losses = self.per_row(
             targets,
             y_pred,
             from_logits=from_logits,
@@ -163,11 +184,18 @@ class Loss(Configurable):
             scale=scale,
             scratch=scratch,
         )
+        if weights is not None:
+            losses *= weights
+            if grad is not None:
+                grad *= weights[:, None]
+        return losses
 
     # What a user calls.
 
-    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> float:
-        """Return the reduced loss.
+    def __call__(
+        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the reduced loss, of samples that are multiplied by their weights.
 
         Raises
         ------
@@ -175,13 +203,15 @@ class Loss(Configurable):
             The targets do not fit the predictions; see the class.
         """
         predictions = _predictions(y_pred)
+        scratch = Scratch.of(predictions.shape, predictions.dtype)
         with np.errstate(all="ignore"):
             return self.evaluate(
                 np.asarray(y_true),
                 predictions,
-                Scratch.of(predictions.shape, predictions.dtype),
+                scratch,
                 from_logits=self.from_logits,
                 grad=None,
+                weights=row_weights(sample_weight, predictions.shape, scratch),
             )
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -189,7 +219,9 @@ class Loss(Configurable):
         predictions = _predictions(y_pred)
         scratch = Scratch.of(predictions.shape, predictions.dtype)
         with np.errstate(all="ignore"):
-            losses = self._losses(np.asarray(y_true), predictions, scratch, self.from_logits, None)
+            losses = self._losses(
+                np.asarray(y_true), predictions, scratch, self.from_logits, None, None
+            )
         return losses.reshape(predictions.shape[:-1])
 
     def value_and_gradient(
@@ -197,6 +229,7 @@ class Loss(Configurable):
         y_true: ArrayLike,
         y_pred: ArrayLike,
         *,
+        sample_weight: ArrayLike | None = None,
         from_logits: bool | None = None,
         out: Array | None = None,
     ) -> tuple[float, Array]:
@@ -208,6 +241,8 @@ class Loss(Configurable):
             Targets; see the class.
         y_pred
             Predictions, shape (..., K).
+        sample_weight
+            A factor for each sample, shape (...) or that of the first axis; None: all 1.
         from_logits
             Whether `y_pred` holds logits; None means as this loss was made.
         out
@@ -237,13 +272,35 @@ class Loss(Configurable):
         else:
             _check_out(out, predictions, targets)
         scratch = Scratch.of(shape, predictions.dtype)
+        weights = row_weights(sample_weight, shape, scratch)
         with np.errstate(all="ignore"):
-            value = self.evaluate(targets, predictions, scratch, from_logits=logits, grad=out)
+            value = self.evaluate(
+                targets, predictions, scratch, from_logits=logits, grad=out, weights=weights
+            )
         return value, out
 
-    def _reduce(self, losses: Array, scratch: Scratch) -> float:
-        total = scratch.total(losses)
-        return total if self.reduction == "sum" else total / max(losses.size, 1)
+
+def row_weights(
+    sample_weight: ArrayLike | None, shape: tuple[int, ...], scratch: Scratch
+) -> Array | None:
+    """Return weights for predictions of `shape`, (..., K), as (rows,); None for None.
+
+    Raises
+    ------
+    ValueError
+        There is neither one for each sample of the first axis nor one for each row.
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, scratch.dtype).reshape(-1)
+    if weights.size == scratch.rows:
+        return weights
+    if weights.size != shape[0]:
+        raise ValueError(
+            f"`sample_weight` must hold one weight for each of {shape[0]} samples. "
+            f"Received: shape {np.shape(sample_weight)}"
+        )
+    return np.repeat(weights, scratch.rows // shape[0])
 
 
 def _predictions(y_pred: ArrayLike) -> Array:

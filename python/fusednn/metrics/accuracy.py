@@ -62,10 +62,12 @@ class PlaceAccuracy(MeanOverSamples):
         best = self._kept("best", y_pred.shape[:-1], np.intp)
         return self._equal(places, y_pred.argmax(axis=-1, out=best))
 
-    def update_places(self, y_true: Array, best: Array, classes: int) -> None:
+    def update_places(
+        self, y_true: Array, best: Array, classes: int, sample_weight: Array | None = None
+    ) -> None:
         """As ``update_state(y_true, y_pred)``, where ``best = y_pred.argmax(axis=-1)`` is known."""
         places = self.true_places(y_true, (*best.shape, classes))
-        self.add_samples(self._equal(places, best))
+        self.add_samples(self._equal(places, best), sample_weight)
 
 
 class CategoricalAccuracy(PlaceAccuracy):

@@ -72,31 +72,25 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
-def split_at_end(
-    x: Array, y: Array, fraction: float
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Cut the last `fraction` of the samples off, in the order given, as Keras does.
-
-    Returns
-    -------
-    (x, y), (validation_x, validation_y)
-        Views.
-    """
+def split_at_end(length: int, fraction: float) -> int:
+    """Return where the last `fraction` of so many samples begins, as Keras cuts it off."""
     if isinstance(fraction, bool) or not 0 < fraction < 1:
         raise ValueError(
             f"`validation_split` must be in (0, 1). Received: validation_split={fraction}"
         )
-    cut = math.floor(len(x) * (1 - fraction))
-    if cut == 0 or cut == len(x):
+    cut = math.floor(length * (1 - fraction))
+    if cut in (0, length):
         raise ValueError(
             "`validation_split` must leave samples on both sides. "
-            f"Received: validation_split={fraction} for {len(x)} samples"
+            f"Received: validation_split={fraction} for {length} samples"
         )
-    return (x[:cut], y[:cut]), (x[cut:], y[cut:])
+    return cut
 
 
 class Batches:
     """Iterates over (x, y) in batches: views in order, or copies in a new order each time.
+
+    With weights a batch is (x, y, weights).
 
     Parameters
     ----------
@@ -109,41 +103,46 @@ class Batches:
         to the same two buffers for each batch, so a batch is valid until the next one is taken.
     """
 
-    def __init__(self, x: Array, y: Array, batch_size: int, *, shuffle: bool) -> None:
+    def __init__(
+        self, x: Array, y: Array, batch_size: int, *, shuffle: bool, weights: Array | None = None
+    ) -> None:
         if len(x) == 0:
             raise ValueError("`x` must hold at least one sample. Received: none")
-        self._x = x
-        self._y = y
+        self._arrays = (x, y) if weights is None else (x, y, weights)
         self._size = min(batch_size, len(x))
         self._shuffle = shuffle
         if shuffle:
-            self._x_batch = np.empty((self._size, *x.shape[1:]), x.dtype)
-            self._y_batch = np.empty((self._size, *y.shape[1:]), y.dtype)
+            self._batch = [np.empty((self._size, *a.shape[1:]), a.dtype) for a in self._arrays]
 
     def __len__(self) -> int:
-        return -(-len(self._x) // self._size)
+        return -(-len(self._arrays[0]) // self._size)
 
-    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+    def __iter__(self) -> Iterator[tuple[Array, ...]]:
         return self._shuffled() if self._shuffle else self._in_order()
 
-    def endless(self) -> Iterator[tuple[Array, Array]]:
+    def endless(self) -> Iterator[tuple[Array, ...]]:
         """Iterate again and again."""
         while True:
             yield from self
 
-    def _in_order(self) -> Iterator[tuple[Array, Array]]:
-        for start in range(0, len(self._x), self._size):
-            stop = start + self._size
-            yield self._x[start:stop], self._y[start:stop]
+    def _in_order(self) -> Iterator[tuple[Array, ...]]:
+        for start in range(0, len(self._arrays[0]), self._size):
+            yield tuple(array[start : start + self._size] for array in self._arrays)
 
-    def _shuffled(self) -> Iterator[tuple[Array, Array]]:
-        order = random_generator().permutation(len(self._x))
-        x, y = self._x_batch, self._y_batch
+    def _shuffled(self) -> Iterator[tuple[Array, ...]]:
+        order = random_generator().permutation(len(self._arrays[0]))
+        batch = tuple(self._batch)
         for start in range(0, len(order), self._size):
             rows = order[start : start + self._size]
             if len(rows) < self._size:
-                x, y = x[: len(rows)], y[: len(rows)]
-            # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
-            self._x.take(rows, axis=0, out=x, mode="clip")
-            self._y.take(rows, axis=0, out=y, mode="clip")
-            yield x, y
+                batch = tuple(array[: len(rows)] for array in batch)
+            for array, part in zip(self._arrays, batch, strict=True):
+                # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
+                array.take(rows, axis=0, out=part, mode="clip")
+            yield batch
+
+
+def batches_of(arrays: tuple[Array, ...], batch_size: int, *, shuffle: bool) -> Batches:
+    """Make batches of (x, y) or (x, y, weights)."""
+    x, y, *weights = arrays
+    return Batches(x, y, batch_size, shuffle=shuffle, weights=weights[0] if weights else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from fusednn.models.data import Array, Batches, as_targets, check_count
 from fusednn.models.objective import Objective
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
+from fusednn.models.weights import weights_of
 
 if TYPE_CHECKING:
     from fusednn.models.sequential import Sequential
@@ -82,6 +84,8 @@ class Evaluator:
         y: ArrayLike,
         batch_size: int = 32,
         verbose: int | str = "auto",
+        sample_weight: ArrayLike | None = None,
+        steps: int | None = None,
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> Results:
@@ -89,8 +93,10 @@ class Evaluator:
 
         Parameters
         ----------
-        x, y, batch_size, verbose, callbacks
+        x, y, batch_size, verbose, sample_weight, callbacks
             As of `fit`; "auto" is silent where there is no terminal.
+        steps : int, optional
+            Stop after so many batches.
         return_dict : bool
             Return a dictionary by name.
 
@@ -101,31 +107,37 @@ class Evaluator:
             `metrics_names`; or a dictionary.
         """
         self._compiled()
-        batches = Batches(*self._arrays(x, y), check_count("batch_size", batch_size), shuffle=False)
-        events = self._events(callbacks, verbose, epochs=1, steps=len(batches))
-        return results_of(self._evaluate(batches, events), return_dict)
+        inputs, targets = self._arrays(x, y)
+        weights = weights_of(targets, self.dtype, sample_weight)
+        size = check_count("batch_size", batch_size)
+        batches = Batches(inputs, targets, size, shuffle=False, weights=weights)
+        count = len(batches) if steps is None else min(check_count("steps", steps), len(batches))
+        events = self._events(callbacks, verbose, epochs=1, steps=count)
+        return results_of(self._evaluate(batches, events, count), return_dict)
 
-    def _evaluate(self, batches: Batches, events: CallbackList) -> dict[str, float]:
+    def _evaluate(
+        self, batches: Batches, events: CallbackList, steps: int | None = None
+    ) -> dict[str, float]:
         objective = self._compiled()
         batch_logs = events.listens("on_test_batch_end")
         objective.reset()
         events.on_test_begin()
-        for batch, (x, y) in enumerate(batches):
+        for batch, arrays in enumerate(islice(batches, steps)):
             events.on_test_batch_begin(batch)
-            self._test_step(x, y)
+            self._test_step(*arrays)
             if batch_logs:
                 events.on_test_batch_end(batch, objective.means())
         results = objective.means()
         events.on_test_end(results)
         return results
 
-    def _test_step(self, x: Array, y: Array) -> None:
+    def _test_step(self, x: Array, y: Array, weights: Array | None = None) -> None:
         objective = self._compiled()
         plan = self._plan(len(x), training=False)
         with np.errstate(all="ignore"):
             z = plan.forward(x)
-            loss = objective.evaluate(plan, y, z, gradient=False)
-            objective.record(plan, y, z, loss + self._penalty(plan))
+            loss = objective.evaluate(plan, y, z, gradient=False, weights=weights)
+            objective.record(plan, y, z, loss + self._penalty(plan), weights)
 
     def _penalty(self, plan: Plan) -> float:
         return self._penalties().value() + plan.activity_penalty()
@@ -156,12 +168,19 @@ class Evaluator:
         assert outputs is not None
         return outputs
 
-    def test_on_batch(self, x: ArrayLike, y: ArrayLike, return_dict: bool = False) -> Results:
+    def test_on_batch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        return_dict: bool = False,
+    ) -> Results:
         """Compute loss and metrics of one batch, in inference mode; returns as `evaluate`."""
         objective = self._compiled()
         arrays = self._arrays(x, y)
+        weights = weights_of(arrays[1], self.dtype, sample_weight)
         objective.reset()
-        self._test_step(*arrays)
+        self._test_step(*arrays, weights)
         return results_of(objective.means(), return_dict)
 
     def predict_on_batch(self, x: ArrayLike) -> Array:

@@ -110,7 +110,10 @@ def find_learning_rate(
     average = weight = 0.0
     lowest = math.inf
     for _ in range(steps):
-        loss = trial.train_on_batch(*next(batches), return_dict=True)["loss"]  # type: ignore[index, call-overload]
+        inputs, targets = next(batches)
+        results = trial.train_on_batch(inputs, targets, return_dict=True)
+        assert isinstance(results, dict)
+        loss = results["loss"]
         if not math.isfinite(loss):
             break
         losses.append(loss)

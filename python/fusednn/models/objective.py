@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fusednn import losses, metrics
+from fusednn.losses.base import row_weights
 from fusednn.metrics import Metric, PlaceAccuracy
 from fusednn.models.data import Array
 from fusednn.models.plan import Plan
@@ -21,11 +22,17 @@ class Objective:
     metrics_given : sequence
         Names or `Metric` objects. "accuracy" and "acc" are resolved at the first batch from the
         shapes of labels and output; "loss" names what is reported anyway, and adds nothing.
+    weighted_given : sequence
+        The same, of metrics that sample weights count in; the others disregard them.
     """
 
-    def __init__(self, loss: Any, metrics_given: Sequence[Any]) -> None:
+    def __init__(
+        self, loss: Any, metrics_given: Sequence[Any], weighted_given: Sequence[Any] = ()
+    ) -> None:
         self.loss = losses.get(loss)
         self._given = [m for m in metrics_given if m != "loss"]
+        self._unweighted = len(self._given)  # the first metrics
+        self._given += weighted_given
         self.metrics: list[Metric] | None = None
         if not any(m in ("accuracy", "acc") for m in self._given if isinstance(m, str)):
             self._resolve((), ())
@@ -43,7 +50,15 @@ class Objective:
         for metric in self.metrics or ():
             metric.reset_state()
 
-    def evaluate(self, plan: Plan, y_true: Array, z: Array, *, gradient: bool) -> float:
+    def evaluate(
+        self,
+        plan: Plan,
+        y_true: Array,
+        z: Array,
+        *,
+        gradient: bool,
+        weights: Array | None = None,
+    ) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``plan.grad_output``.
 
         Parameters
@@ -55,16 +70,22 @@ class Objective:
             What ``plan.forward`` returned.
         gradient : bool
             Whether the gradient is wanted.
+        weights : ndarray or None
+            One for each sample.
         """
+        rows = None if weights is None else row_weights(weights, z.shape, plan.scratch)
         return self.loss.evaluate(
             y_true,
             z,
             plan.scratch,
             from_logits=plan.returns_logits or self.loss.from_logits,
             grad=plan.grad_output if gradient else None,
+            weights=rows,
         )
 
-    def record(self, plan: Plan, y_true: Array, z: Array, loss: float) -> None:
+    def record(
+        self, plan: Plan, y_true: Array, z: Array, loss: float, weights: Array | None = None
+    ) -> None:
         """Count a batch, whose loss is known, into the means."""
         self._loss_sum += loss * len(y_true)
         self._samples += len(y_true)
@@ -76,12 +97,16 @@ class Objective:
         # The largest logit is the largest probability, and the loss has looked for it already.
         best = plan.scratch.best
         y_pred: Array | None = None
-        for metric in self.metrics:
+        for i, metric in enumerate(self.metrics):
+            own = weights if i >= self._unweighted else None
             if best is not None and isinstance(metric, PlaceAccuracy):
-                metric.update_places(y_true, best.reshape(z.shape[:-1]), z.shape[-1])
-            else:
-                y_pred = plan.activate(z) if y_pred is None else y_pred
+                metric.update_places(y_true, best.reshape(z.shape[:-1]), z.shape[-1], own)
+                continue
+            y_pred = plan.activate(z) if y_pred is None else y_pred
+            if own is None:
                 metric.update_state(y_true, y_pred)
+            else:
+                metric.update_state(y_true, y_pred, sample_weight=own)
 
     def means(self) -> dict[str, float]:
         """Loss and metrics by name, the loss first."""

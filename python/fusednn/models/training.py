@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
-from fusednn.models.data import Array, Batches, check_count, split_at_end
+from fusednn.models.data import Array, batches_of, check_count, split_at_end
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.objective import Objective
+from fusednn.models.weights import weights_of
 from fusednn.optimizers import Optimizer
 from fusednn.variable import Variable
 
@@ -55,6 +56,7 @@ class Trainer(Evaluator):
         loss: Any = None,
         *,
         metrics: Sequence[Any] | None = None,
+        weighted_metrics: Sequence[Any] | None = None,
     ) -> None:
         """Choose what training minimises, how, and what it reports.
 
@@ -68,6 +70,8 @@ class Trainer(Evaluator):
         metrics : sequence of str or Metric, optional
             See `fusednn.metrics`; "accuracy" or "acc" is resolved from the shapes of labels and
             output. "loss" is accepted and adds nothing, the loss is always reported.
+        weighted_metrics : sequence of str or Metric, optional
+            Metrics that count samples by their weights, as the loss does; `metrics` do not.
 
         Notes
         -----
@@ -80,10 +84,11 @@ class Trainer(Evaluator):
                 "`loss` must be a loss, or the name of one, such as 'mean_squared_error'. "
                 "Received: loss=None"
             )
-        if isinstance(metrics, str):
-            raise TypeError(f"`metrics` must be a list. Received: metrics={metrics!r}")
+        for name, given in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
+            if isinstance(given, str):
+                raise TypeError(f"`{name}` must be a list. Received: {name}={given!r}")
         chosen = optimizers.get(optimizer)
-        self._objective = Objective(loss, list(metrics or ()))
+        self._objective = Objective(loss, list(metrics or ()), list(weighted_metrics or ()))
         self.optimizer = chosen
         self._start_training()
 
@@ -98,8 +103,10 @@ class Trainer(Evaluator):
         verbose: int | str = "auto",
         callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: ArrayLike | None = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_batch_size: int | None = None,
@@ -123,9 +130,14 @@ class Trainer(Evaluator):
             In [0, 1): this part at the end of the data, before shuffling, is not trained on but
             evaluated after each epoch. Ignored where `validation_data` is given, as in Keras.
         validation_data : tuple of array_like, optional
-            ``(x, y)`` to evaluate after each epoch.
+            ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
         shuffle : bool
             Draw a new order for each epoch from `fusednn.utils.random_generator`.
+        class_weight : dict of float by int, optional
+            What the losses of samples of each class are multiplied by; 1 where a class is missing.
+        sample_weight : array_like, optional
+            What the loss of each sample is multiplied by; not with `class_weight`. A mean loss is
+            divided by the number of samples all the same, as in Keras.
         initial_epoch : int
             Number of the first epoch, from 0.
         steps_per_epoch : int, optional
@@ -169,14 +181,19 @@ class Trainer(Evaluator):
         epochs = check_count("epochs", epochs, minimum=0)
         initial_epoch = check_count("initial_epoch", initial_epoch, minimum=0)
         test_size = check_count("validation_batch_size", validation_batch_size or batch_size)
-        data = self._arrays(x, y)
-        test_data = None
+        inputs, targets = self._arrays(x, y)
+        weights = weights_of(targets, self.dtype, sample_weight, class_weight)
+        tested: tuple[Array, ...] | None = None
+        data: tuple[Array, ...] = (
+            (inputs, targets) if weights is None else (inputs, targets, weights)
+        )
         if validation_data is not None:
-            test_data = self._arrays(*_pair(validation_data), prefix="validation_")
+            tested = self._validation(validation_data)
         elif validation_split:
-            data, test_data = split_at_end(*data, validation_split)
-        test_batches = test_data and Batches(*test_data, test_size, shuffle=False)
-        batches = Batches(*data, batch_size, shuffle=bool(shuffle))
+            cut = split_at_end(len(inputs), validation_split)
+            data, tested = tuple(a[:cut] for a in data), tuple(a[cut:] for a in data)
+        test_batches = None if tested is None else batches_of(tested, test_size, shuffle=False)
+        batches = batches_of(data, batch_size, shuffle=bool(shuffle))
         steps = len(batches) if steps_per_epoch is None else steps_per_epoch
         steps = check_count("steps_per_epoch", steps)
 
@@ -204,16 +221,24 @@ class Trainer(Evaluator):
         events.on_train_end(logs)
         return history
 
+    def _validation(self, validation_data: Sequence[ArrayLike]) -> tuple[Array, ...]:
+        x, y, *rest = _parts(validation_data)
+        arrays = self._arrays(x, y, prefix="validation_")
+        weights = weights_of(
+            arrays[1], self.dtype, rest[0] if rest else None, name="validation_sample_weight"
+        )
+        return arrays if weights is None else (*arrays, weights)
+
     def _run_epoch(
-        self, stream: Iterator[tuple[Array, Array]], steps: int, events: CallbackList, where: str
+        self, stream: Iterator[tuple[Array, ...]], steps: int, events: CallbackList, where: str
     ) -> None:
         objective = self._compiled()
         tolerant = events.find(TerminateOnNaN) is not None
         batch_logs = events.listens("on_train_batch_end")
         for batch in range(steps):
-            x, y = next(stream)
+            arrays = next(stream)
             events.on_train_batch_begin(batch)
-            loss = self._train_step(x, y)
+            loss = self._train_step(*arrays)
             if not (tolerant or math.isfinite(loss)):
                 raise FloatingPointError(
                     f"The loss is {loss} in {where}, batch {batch + 1}/{steps}. The weights are "
@@ -225,7 +250,7 @@ class Trainer(Evaluator):
             if self.stop_training:
                 break
 
-    def _train_step(self, x: Array, y: Array) -> float:
+    def _train_step(self, x: Array, y: Array, weights: Array | None = None) -> float:
         """Make one update, none where loss or labels are not usable; return the loss."""
         objective, optimizer = self._compiled(), self.optimizer
         assert optimizer is not None
@@ -234,8 +259,9 @@ class Trainer(Evaluator):
             z = plan.forward(x)
             stepped = False
             try:
-                loss = objective.evaluate(plan, y, z, gradient=True) + self._penalty(plan)
-                objective.record(plan, y, z, loss)
+                loss = objective.evaluate(plan, y, z, gradient=True, weights=weights)
+                loss += self._penalty(plan)
+                objective.record(plan, y, z, loss, weights)
                 if math.isfinite(loss):
                     plan.update(self._penalties(), optimizer, *self._training_lists())
                     stepped = True
@@ -244,8 +270,15 @@ class Trainer(Evaluator):
                     plan.undo()
         return loss
 
-    def train_on_batch(self, x: ArrayLike, y: ArrayLike, return_dict: bool = False) -> Results:
-        """Make one training step on all of `x`; returns as `evaluate`.
+    def train_on_batch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Results:
+        """Make one training step on all of `x`; arguments as of `fit`, returns as `evaluate`.
 
         Notes
         -----
@@ -253,16 +286,17 @@ class Trainer(Evaluator):
         means over all calls). A loss that is not finite is returned, and the step not applied.
         """
         objective = self._compiled()
-        arrays = self._arrays(x, y)
+        inputs, targets = self._arrays(x, y)
+        weights = weights_of(targets, self.dtype, sample_weight, class_weight)
         objective.reset()
-        self._train_step(*arrays)
+        self._train_step(inputs, targets, weights)
         return results_of(objective.means(), return_dict)
 
 
-def _pair(validation_data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+def _parts(validation_data: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise ValueError(
-            f"`validation_data` must be a pair (x, y). Received: {type(validation_data).__name__}"
+            "`validation_data` must be a pair (x, y), or (x, y, sample_weight). "
+            f"Received: {type(validation_data).__name__}"
         )
-    x, y = validation_data
-    return x, y
+    return validation_data
