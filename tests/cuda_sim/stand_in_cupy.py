@@ -220,18 +220,19 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         host = self.host
         self._runtime.give(lambda: host.fill(value))
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> ndarray:
-        return self._reduced(np.sum, axis, keepdims)
+    def sum(self, axis: Any = None, out: ndarray | None = None, keepdims: bool = False) -> ndarray:
+        return self._reduced(np.sum, axis, out, keepdims)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> ndarray:
-        return self._reduced(np.max, axis, keepdims)
+    def max(self, axis: Any = None, out: ndarray | None = None, keepdims: bool = False) -> ndarray:
+        return self._reduced(np.max, axis, out, keepdims)
 
-    def _reduced(self, function: Any, axis: Any, keepdims: bool) -> ndarray:
+    def _reduced(self, function: Any, axis: Any, out: ndarray | None, keepdims: bool) -> ndarray:
         host = self.host
-        shape = np.empty(host.shape, np.bool_).any(axis=axis, keepdims=keepdims).shape
-        out = self.cupy.empty(shape, host.dtype)
+        if out is None:
+            shape = np.empty(host.shape, np.bool_).any(axis=axis, keepdims=keepdims).shape
+            out = self.cupy.empty(shape, host.dtype)
         target = out.host
-        self._runtime.give(lambda: np.copyto(target, function(host, axis=axis, keepdims=keepdims)))
+        self._runtime.give(lambda: function(host, axis=axis, keepdims=keepdims, out=target))
         return out
 
     # ---- to the package's kernels

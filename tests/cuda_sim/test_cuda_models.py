@@ -15,15 +15,25 @@ from fusednn import activations, callbacks, constraints, devices, optimizers, re
 from fusednn.layers import (
     ELU,
     Activation,
+    AlphaDropout,
+    AveragePooling2D,
     BatchNormalization,
+    Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GaussianDropout,
+    GaussianNoise,
+    GlobalAveragePooling2D,
     Input,
     Layer,
     LeakyReLU,
+    MaxPooling2D,
+    Normalization,
     PReLU,
     ReLU,
+    Rescaling,
+    Reshape,
 )
 from fusednn.models import Sequential
 
@@ -171,6 +181,41 @@ NETWORKS: dict[str, Make] = {
             bias_constraint="non_neg",
             activation="softmax",
         ),
+    ],
+    "noise": lambda: [
+        GaussianNoise(0.1),
+        Dense(6, activation="selu"),
+        AlphaDropout(0.2),
+        GaussianDropout(0.2),
+        Dense(CLASSES, activation="softmax"),
+    ],
+    "scaled": lambda: [
+        Rescaling(0.5, [1.0] * FEATURES),
+        Normalization(mean=0.1, variance=2.0),
+        Dense(6),
+        Normalization(mean=0.1, variance=2.0, invert=True),
+        Dense(CLASSES, activation="softmax"),
+    ],
+    "learned slopes": lambda: [
+        PReLU("ones", trainable=False),
+        Dense(6),
+        PReLU(),
+        Reshape((2, 3)),
+        PReLU(shared_axes=1),
+        Flatten(),
+        Dense(CLASSES, activation="softmax"),
+    ],
+    "images": lambda: [
+        Reshape((2, 3, 1)),
+        Conv2D(4, 2, padding="same", use_bias=False),
+        BatchNormalization(axis=-1),
+        ReLU(),
+        MaxPooling2D(2, strides=1, padding="same"),
+        Conv2D(3, (1, 2)),
+        AveragePooling2D((2, 1), strides=1, padding="same"),
+        Conv2D(5, (2, 1)),
+        GlobalAveragePooling2D(),
+        Dense(CLASSES, activation="softmax"),
     ],
     "softmax twice": lambda: [Dense(CLASSES), Activation("softmax"), Activation("softmax")],
 }
@@ -378,8 +423,18 @@ def test_what_has_no_form_for_gpus_is_refused(cupy):
     def end() -> Dense:
         return Dense(CLASSES, activation="softmax")
 
-    check(lambda: [Dense(4), PReLU(name="bent"), end()], "layer 'bent', whose LearnedSlopeStep")
-    check(lambda: [Dense(4, activity_regularizer="l2"), end()], "a regularizer of activities")
+    class Own(Layer):
+        def call(self, inputs: np.ndarray) -> np.ndarray:
+            return inputs * 2
+
+        def backward(self, grad: np.ndarray) -> np.ndarray:
+            return grad * 2
+
+    check(lambda: [Dense(4), Own(name="mine"), end()], "layer 'mine', whose CallStep")
+    check(
+        lambda: [Dense(4, activity_regularizer="l2", name="watched"), end()],
+        "layer 'watched', whose ActivityStep",
+    )
 
 
 def test_quantized_states_are_refused(cupy):

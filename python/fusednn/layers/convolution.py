@@ -157,6 +157,8 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
 class Conv2DStep(Step):
     """Every window is a row of a matrix, which is multiplied by the kernel."""
 
+    runs_on_gpu = True
+
     def __init__(self, layer: Conv2D, trainable: bool) -> None:
         assert layer.kernel is not None
         self._layer = layer
@@ -173,7 +175,8 @@ class Conv2DStep(Step):
         shape = self.output_shape(input_shape)
         height, width, channels, filters = self._kernel.shape
         rows, elements = math.prod(shape[:3]), height * width * channels
-        self._images = self._layer.windows.on(input_shape, buffers.dtype, 0)
+        self._images = self._layer.windows.on(input_shape, buffers.dtype, 0, buffers.device)
+        self._matmul = buffers.device.matmul
         self._y = buffers.output(shape)
         self._y_matrix = self._y.reshape(rows, filters)
         self._kernel_matrix = self._kernel.value.reshape(elements, filters)
@@ -184,7 +187,9 @@ class Conv2DStep(Step):
         self._grad_x: Array | None = None
         if grad_input:
             self._grad_x = buffers.gradient(input_shape)
-            self._grad_images = self._layer.windows.on(input_shape, buffers.dtype, 0)
+            self._grad_images = self._layer.windows.on(
+                input_shape, buffers.dtype, 0, buffers.device
+            )
             self._grad_matrix, self._grad_columns = _window_rows(
                 shape, height * width, channels, buffers
             )
@@ -194,7 +199,7 @@ class Conv2DStep(Step):
         padded = self._images.fill(x)
         for column, element in zip(self._columns, self._images.elements(padded), strict=True):
             np.copyto(column, element)
-        np.matmul(self._matrix, self._kernel_matrix, self._y_matrix)
+        self._matmul(self._matrix, self._kernel_matrix, self._y_matrix)
         if self._bias is not None:
             np.add(self._y_matrix, self._bias.value, self._y_matrix)
         return self._y
@@ -203,12 +208,12 @@ class Conv2DStep(Step):
         """Write the gradients of kernel and bias; return the sum over all windows' gradients."""
         grad_matrix = grad.reshape(self._y_matrix.shape)
         if self.has_gradients:
-            np.matmul(self._matrix.T, grad_matrix, self._grad_kernel)
+            self._matmul(self._matrix.T, grad_matrix, self._grad_kernel)
             if self._grad_bias is not None:
-                np.add.reduce(grad_matrix, axis=0, out=self._grad_bias)
+                grad_matrix.sum(axis=0, out=self._grad_bias)
         if self._grad_x is None:
             return grad
-        np.matmul(grad_matrix, self._kernel_matrix.T, self._grad_matrix)
+        self._matmul(grad_matrix, self._kernel_matrix.T, self._grad_matrix)
         total = self._grad_images.empty_like(self._grad_x)
         total.fill(0)
         for column, element in zip(

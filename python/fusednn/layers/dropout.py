@@ -11,6 +11,7 @@ from fusednn import utils
 from fusednn._arguments import check_number
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.drawn import Drawn
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
 
@@ -80,12 +81,11 @@ class DropoutStep(Step):
         """Take arrays for y and the mask."""
         self._y = buffers.output(input_shape)
         shape = self._mask_shape(input_shape)
-        self._drawn = np.empty(shape, buffers.dtype)
+        self._drawn = Drawn(shape, buffers)
         self._kept = np.empty(shape, np.bool_)
         rate = self.layer.rate
         self._scale = CPU.scalar(1 / (1 - rate) if rate < 1 else 0, buffers.dtype)
-        self._device = buffers.device
-        self._mask = self._drawn if self._device is CPU else buffers.empty(shape)
+        self._mask = self._drawn.used
 
     def _mask_shape(self, input_shape: Shape) -> Shape:
         noise_shape = self.layer.noise_shape
@@ -109,13 +109,12 @@ class DropoutStep(Step):
 
     def prepare(self) -> None:
         """Draw a mask."""
-        drawn = self._drawn
+        drawn = self._drawn.on_host
         self.layer.random_generator().random(out=drawn, dtype=drawn.dtype)
         np.greater_equal(drawn, self.layer.rate, out=self._kept)
         np.copyto(drawn, self._kept)
         np.multiply(drawn, self._scale, out=drawn)
-        if self._mask is not drawn:
-            self._device.write(self._mask, drawn)
+        self._drawn.send()
 
     def forward(self, x: Array) -> Array:
         """Apply the mask."""

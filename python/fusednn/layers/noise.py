@@ -11,6 +11,7 @@ import numpy as np
 from fusednn import utils
 from fusednn._arguments import check_number
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.drawn import Drawn
 from fusednn.layers.dropout import Dropout, DropoutStep
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
@@ -134,6 +135,8 @@ class AlphaDropout(Dropout):
 class AddedNoiseStep(Step):
     """y = x + noise."""
 
+    runs_on_gpu = True
+
     def __init__(self, layer: NoiseLayer, spread: float) -> None:
         self._layer = layer
         self._spread = spread
@@ -141,11 +144,16 @@ class AddedNoiseStep(Step):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y and the noise."""
         self._y = buffers.output(input_shape)
-        self._noise = np.empty(input_shape, buffers.dtype)
+        self._drawn = Drawn(input_shape, buffers)
+        self._noise = self._drawn.used
 
     def prepare(self) -> None:
         """Draw the noise."""
-        noise = self._noise
+        self._draw()
+        self._drawn.send()
+
+    def _draw(self) -> None:
+        noise = self._drawn.on_host
         self._layer.random_generator().standard_normal(out=noise, dtype=noise.dtype)
         np.multiply(noise, self._spread, out=noise)
 
@@ -161,10 +169,9 @@ class AddedNoiseStep(Step):
 class FactorNoiseStep(AddedNoiseStep):
     """y = x * (1 + noise)."""
 
-    def prepare(self) -> None:
-        """Draw the factors."""
-        super().prepare()
-        np.add(self._noise, 1, out=self._noise)
+    def _draw(self) -> None:
+        super()._draw()
+        np.add(self._drawn.on_host, 1, out=self._drawn.on_host)
 
     def forward(self, x: Array) -> Array:
         """Apply the factors."""
@@ -178,24 +185,25 @@ class FactorNoiseStep(AddedNoiseStep):
 class AlphaDropoutStep(DropoutStep):
     """y = x * mask + (lowest where the mask is 0), scaled and shifted."""
 
-    runs_on_gpu = False
-
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the mask, and what is added."""
         super().bind(input_shape, buffers, grad_input=grad_input)
         rate = self.layer.rate
         self._factor = ((1 - rate) * (1 + rate * _SELU_LOWEST**2)) ** -0.5
         self._shift = -self._factor * _SELU_LOWEST * rate
-        self._added = np.empty_like(self._mask)
+        self._drawn_added = Drawn(self._mask.shape, buffers)
+        self._added = self._drawn_added.used
 
     def prepare(self) -> None:
         """Draw a mask, and what it adds."""
-        mask, added = self._mask, self._added
+        mask, added = self._drawn.on_host, self._drawn_added.on_host
         self.layer.random_generator().random(out=mask, dtype=mask.dtype)
         np.greater_equal(mask, self.layer.rate, out=self._kept)
         np.multiply(self._kept, self._factor, out=mask)
         np.multiply(self._kept, -self._factor * _SELU_LOWEST, out=added)
         np.add(added, self._factor * _SELU_LOWEST + self._shift, out=added)
+        self._drawn.send()
+        self._drawn_added.send()
 
     def forward(self, x: Array) -> Array:
         """Apply the mask."""

@@ -67,6 +67,8 @@ class Pooling2D(Layer):
 class PoolStep(Step):
     """What both reductions share."""
 
+    runs_on_gpu = True
+
     #: What surrounds images.
     margin: ClassVar[float]
 
@@ -80,13 +82,17 @@ class PoolStep(Step):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y and grad_x."""
         shape = self.output_shape(input_shape)
-        self._images = self._layer.windows.on(input_shape, buffers.dtype, self.margin)
+        self._images = self._layer.windows.on(
+            input_shape, buffers.dtype, self.margin, buffers.device
+        )
         self._y = buffers.output(shape)
         self._grad_x: Array | None = None
         if grad_input:
             self._grad_x = buffers.gradient(input_shape)
-            self._grad_images = self._layer.windows.on(input_shape, buffers.dtype, 0)
-            self._part = np.empty(shape, buffers.dtype)
+            self._grad_images = self._layer.windows.on(
+                input_shape, buffers.dtype, 0, buffers.device
+            )
+            self._part = buffers.empty(shape)
 
     def _sums(self) -> Array:
         assert self._grad_x is not None
@@ -103,8 +109,8 @@ class MaxPoolStep(PoolStep):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the place of each maximum, and grad_x."""
         super().bind(input_shape, buffers, grad_input=grad_input)
-        self._larger = np.empty(self._y.shape, np.bool_)
-        self._place = np.empty(self._y.shape, np.int32) if grad_input else None
+        self._larger = buffers.empty(self._y.shape, np.bool_)
+        self._place = buffers.empty(self._y.shape, np.int32) if grad_input else None
 
     def forward(self, x: Array) -> Array:
         """Return the maxima."""
@@ -145,7 +151,7 @@ class AveragePoolStep(PoolStep):
         seen = self._layer.windows.on(image, buffers.dtype, 0)
         ones = seen.fill(np.ones(image, buffers.dtype))
         counts = np.sum(list(seen.elements(ones)), axis=0, dtype=buffers.dtype)
-        self._share: Array = np.reciprocal(counts)
+        self._share = buffers.device.array(np.reciprocal(counts))
 
     def forward(self, x: Array) -> Array:
         """Return the means."""
@@ -239,6 +245,8 @@ class GlobalAveragePooling2D(Layer):
 class GlobalAverageStep(Step):
     """The mean over both axes of an image."""
 
+    runs_on_gpu = True
+
     def __init__(self, layer: GlobalAveragePooling2D) -> None:
         self._layer = layer
 
@@ -256,7 +264,7 @@ class GlobalAverageStep(Step):
 
     def forward(self, x: Array) -> Array:
         """Return the means."""
-        np.add.reduce(x, axis=(1, 2), out=self._means)
+        x.sum(axis=(1, 2), out=self._means)
         np.multiply(self._y, self._share, out=self._y)
         return self._y
 

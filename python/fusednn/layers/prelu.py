@@ -118,6 +118,8 @@ class PReLU(Layer):
 class LearnedSlopeStep(Step):
     """y = max(x, 0) + alpha * min(x, 0)."""
 
+    runs_on_gpu = True
+
     def __init__(self, alpha: Variable, trainable: bool) -> None:
         self.alpha = alpha
         self.has_gradients = trainable
@@ -125,8 +127,8 @@ class LearnedSlopeStep(Step):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the negative part of x, its mask, and a product."""
         self._y = buffers.output(input_shape)
-        self._low = np.empty(input_shape, buffers.dtype)
-        self._below = np.empty(input_shape, np.bool_)
+        self._low = buffers.empty(input_shape)
+        self._below = buffers.empty(input_shape, np.bool_)
         shape = (1, *self.alpha.shape)
         self._alpha = self.alpha.value.reshape(shape)
         if self.has_gradients:
@@ -150,8 +152,9 @@ class LearnedSlopeStep(Step):
         """Write the gradient of alpha; return grad_x, in the place of `grad`."""
         if self.has_gradients:
             np.multiply(grad, self._low, out=self._product)
-            np.add.reduce(self._product, axis=self._summed, out=self._grad_alpha, keepdims=True)
-        np.multiply(grad, self._alpha, out=grad, where=self._below)
+            self._product.sum(axis=self._summed, out=self._grad_alpha, keepdims=True)
+        np.multiply(grad, self._alpha, out=self._low)
+        np.copyto(grad, self._low, where=self._below)
         return grad
 
 

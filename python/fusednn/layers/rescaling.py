@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
@@ -170,7 +171,7 @@ class Normalization(Layer):
                 length if axis in self._kept else 1 for axis, length in enumerate(self._built_shape)
             ]
             lengths = [1 if n is None else n for n in shape]
-            mean, variance, _ = (v.value for v in self._variables)
+            mean, variance = (v.numpy() for v in self._variables[:2])
             return mean.reshape(lengths), variance.reshape(lengths)
         return np.asarray(self.input_mean), np.asarray(self.input_variance)
 
@@ -199,24 +200,34 @@ class Normalization(Layer):
 class AffineStep(Step):
     """y = x * a + b; `coefficients` returns the two, asked for at each batch."""
 
+    runs_on_gpu = True
+
     def __init__(self, coefficients: Any) -> None:
         self._coefficients = coefficients
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
-        """Take an array for y."""
+        """Take arrays for y, and on a GPU for the coefficients."""
         self._y = buffers.output(input_shape)
+        self._device = buffers.device
+        self._a, self._b = map(self._device.array, self._coefficients())
+
+    def prepare(self) -> None:
+        """Ask for the coefficients."""
+        given = self._coefficients()
+        if self._device is CPU:
+            self._a, self._b = given
+            return
+        self._device.write(self._a, given[0])
+        self._device.write(self._b, given[1])
 
     def forward(self, x: Array) -> Array:
         """Return y."""
-        shift: Array
-        self._factor: Array
-        self._factor, shift = self._coefficients()
-        np.multiply(x, self._factor, out=self._y)
-        return np.add(self._y, shift, out=self._y)
+        np.multiply(x, self._a, out=self._y)
+        return np.add(self._y, self._b, out=self._y)
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x, in the place of `grad`."""
-        return np.multiply(grad, self._factor, out=grad)
+        return np.multiply(grad, self._a, out=grad)
 
 
 class StandardizeStep(AffineStep):
@@ -224,13 +235,12 @@ class StandardizeStep(AffineStep):
 
     def forward(self, x: Array) -> Array:
         """Return y."""
-        mean, self._factor = self._coefficients()
-        np.subtract(x, mean, out=self._y)
-        return np.divide(self._y, self._factor, out=self._y)
+        np.subtract(x, self._a, out=self._y)
+        return np.divide(self._y, self._b, out=self._y)
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x, in the place of `grad`."""
-        return np.divide(grad, self._factor, out=grad)
+        return np.divide(grad, self._b, out=grad)
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:

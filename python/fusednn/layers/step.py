@@ -22,6 +22,8 @@ class Step:
 
     #: Whether `backward` writes the gradients of weights.
     has_gradients = False
+    #: Name of the layer, for messages; a plan sets it.
+    owner = ""
     #: Whether the step is written for GPUs, too, by the rules of CONTRIBUTING.md.
     runs_on_gpu = False
 

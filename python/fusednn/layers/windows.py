@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fusednn.devices import CPU, Device
 from fusednn.layers.layer import BatchShape
 from fusednn.layers.step import Array
 
@@ -95,16 +96,23 @@ class Windows:
             )
         return (batch, counts[0], counts[1], channels)
 
-    def on(self, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float) -> PaddedImages:
+    def on(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float, device: Device = CPU
+    ) -> PaddedImages:
         """Return the windows over images of this shape, with memory for their margin."""
-        return PaddedImages(self, shape, dtype, fill)
+        return PaddedImages(self, shape, dtype, fill, device)
 
 
 class PaddedImages:
     """Images with the margin that windows need, and each element of all windows as a view."""
 
     def __init__(
-        self, windows: Windows, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float
+        self,
+        windows: Windows,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        fill: float,
+        device: Device,
     ) -> None:
         self._windows = windows
         batch, rows, columns, channels = shape
@@ -115,7 +123,7 @@ class PaddedImages:
         self._padded: Array | None = None
         if top or bottom or left or right:
             padded_shape = (batch, rows + top + bottom, columns + left + right, channels)
-            self._padded = np.full(padded_shape, fill, dtype)
+            self._padded = device.full(padded_shape, fill, dtype)
             self._inner = self._padded[:, top : top + rows, left : left + columns]
 
     def fill(self, x: Array) -> Array:

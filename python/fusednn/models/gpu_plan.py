@@ -13,7 +13,7 @@ from fusednn.devices.cuda import Cuda
 from fusednn.layers import Layer
 from fusednn.layers.activation import ActivationStep
 from fusednn.layers.buffers import Buffers
-from fusednn.layers.step import Array, Shape, Step
+from fusednn.layers.step import Array, Shape
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
 from fusednn.optimizers import Optimizer
@@ -54,7 +54,6 @@ class GpuPlan(Plan):
         logits_activation: str | None = None,
     ) -> None:
         self._device = device
-        self._layers = layers
         with device.working():
             super().__init__(
                 layers, input_shape, dtype, trained=trained, logits_activation=logits_activation
@@ -80,7 +79,7 @@ class GpuPlan(Plan):
             if not step.runs_on_gpu:
                 raise NotImplementedError(
                     f"`layers` must all have a form for GPUs under fusednn.device("
-                    f"{self._device.name!r}). Received: {self._owner(step)}, whose "
+                    f"{self._device.name!r}). Received: layer '{step.owner}', whose "
                     f"{type(step).__name__} has none before the last layer"
                 )
         on_gpu = Buffers(
@@ -101,13 +100,6 @@ class GpuPlan(Plan):
         self._host_z = self._device.pinned(shapes[split], dtype)
         self._host_grad = self._device.pinned(shapes[split], dtype)
         return on_host.gradient(self.output_shape)
-
-    def _owner(self, step: Step) -> str:
-        for layer in self._layers:
-            mine = layer.steps(training=True, trainable=True)
-            if any(type(own) is type(step) for own in mine):
-                return f"layer '{layer.name}'"
-        return "a regularizer of activities"
 
     def forward(self, x: Array) -> Array:
         """See `Plan.forward`: from NumPy's arrays to NumPy's."""

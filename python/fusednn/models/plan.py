@@ -171,8 +171,11 @@ def new_plan(
 
 def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:
     steps = layer.steps_to_run(training=training, trainable=trainable)
-    regularizer = layer.activity_regularizer
-    return steps if regularizer is None else [*steps, ActivityStep(regularizer)]
+    if layer.activity_regularizer is not None:
+        steps = [*steps, ActivityStep(layer.activity_regularizer)]
+    for step in steps:
+        step.owner = layer.name
+    return steps
 
 
 def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Shape]]:
