@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
@@ -153,6 +155,7 @@ class Layer:
                 f"`shape` of variable '{name}' of layer '{self.name}' must be known. "
                 f"Received: shape={tuple(shape)}"
             )
+        _take_elements(math.prod(int(n) for n in shape if n is not None))
         variable = Variable(
             make(tuple(shape), dtype=self.dtype.name),
             name=name,
@@ -332,6 +335,32 @@ def assign_all(variables: Sequence[Variable], weights: Sequence[ArrayLike], owne
             )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+#: How many elements of weights may still be created; None: any number.
+_elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
+
+
+@contextmanager
+def limited_elements(count: int) -> Iterator[None]:
+    """Refuse weights of more than `count` elements in all: a file that claims them lies."""
+    token = _elements_left.set(count)
+    try:
+        yield
+    finally:
+        _elements_left.reset(token)
+
+
+def _take_elements(count: int) -> None:
+    left = _elements_left.get()
+    if left is None:
+        return
+    if count > left:
+        raise ValueError(
+            f"The model must not need more weights than the file holds. Received: {count} elements "
+            f"more, where {left} are left"
+        )
+    _elements_left.set(left - count)
 
 
 def sample_shape(shape: Sequence[int | None] | int, name: str = "input_shape") -> tuple[int, ...]:

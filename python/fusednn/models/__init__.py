@@ -1,7 +1,29 @@
-"""Models: `Sequential`, copies of its architecture, and the search for a learning rate."""
+"""Models: `Sequential`, copies and files of it, and the search for a learning rate."""
+
+from typing import TYPE_CHECKING, Any
 
 from fusednn.models.clone import clone_model
 from fusednn.models.learning_rate_finder import LearningRateTest, find_learning_rate
 from fusednn.models.sequential import Sequential
 
-__all__ = ["LearningRateTest", "Sequential", "clone_model", "find_learning_rate"]
+if TYPE_CHECKING:
+    from fusednn.saving.model_file import load_model, model_from_json, save_model
+
+__all__ = [
+    "LearningRateTest",
+    "Sequential",
+    "clone_model",
+    "find_learning_rate",
+    "load_model",
+    "model_from_json",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # What reads and writes files is loaded when first used.
+    if name in ("load_model", "model_from_json", "save_model"):
+        from fusednn.saving import model_file
+
+        return getattr(model_file, name)
+    raise AttributeError(f"module 'fusednn.models' has no attribute '{name}'")

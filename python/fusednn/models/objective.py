@@ -43,6 +43,10 @@ class Objective:
         """Name of the last activation that the loss computes itself; None if it does not."""
         return None if self.loss.from_logits else self.loss.link
 
+    def described(self) -> tuple[list[Any], list[Any]]:
+        """Return the metrics and the weighted metrics as they were given."""
+        return self._given[: self._unweighted], self._given[self._unweighted :]
+
     def reset(self) -> None:
         """Start new means."""
         self._loss_sum = 0.0

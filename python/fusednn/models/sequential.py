@@ -16,6 +16,7 @@ from fusednn.layers import InputLayer, Layer
 from fusednn.layers.layer import BatchShape, assign_all, sample_shape
 from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
+from fusednn.models.described import Described
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan, new_plan
 from fusednn.models.summary import summary_table
@@ -34,7 +35,7 @@ class _Place(NamedTuple):
     arrays: list[Array]
 
 
-class Sequential(Trainer):
+class Sequential(Described, Trainer):
     """A stack of layers, each fed with the output of the one before.
 
     Parameters

@@ -197,6 +197,11 @@ class Optimizer(Configurable):
         return config | {"quantized_states": True} if self.quantized_states else config
 
     @property
+    def follows_schedule(self) -> bool:
+        """Whether the learning rate is a function of the steps."""
+        return self._rate.varies
+
+    @property
     def built(self) -> bool:
         """Whether the states are allocated."""
         return self._slots is not None

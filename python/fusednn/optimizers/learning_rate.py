@@ -26,6 +26,11 @@ class Rate:
         self._value = _checked(value)
         self.decay = check_number("decay", decay, minimum=0)
 
+    @property
+    def varies(self) -> bool:
+        """Whether there is a schedule or another function."""
+        return callable(self._value)
+
     def before_decay(self, steps: int) -> float:
         """Return the number, or the schedule's after so many steps."""
         if callable(self._value):

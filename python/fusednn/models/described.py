@@ -1,0 +1,70 @@
+"""A model as a configuration, and as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from fusednn.layers import Layer
+
+if TYPE_CHECKING:
+    from fusednn.models.sequential import Sequential
+
+
+class Described:
+    """Base of `Sequential`: what is made of it that outlives the process."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return name and layers as Keras 3 writes them; `from_config` makes an equal model."""
+        from fusednn.saving.model_file import model_config
+
+        config: dict[str, Any] = model_config(_model(self))["config"]
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, type[Layer]] | None = None
+    ) -> Sequential:
+        """Make a model with new weights from the configuration of another one, or of Keras'."""
+        from fusednn.saving.model_file import model_from_config
+
+        return model_from_config({"class_name": "Sequential", "config": config}, custom_objects)
+
+    def to_json(self, **options: Any) -> str:
+        """Return the architecture as JSON, which Keras 3's `model_from_json` reads.
+
+        `options` are those of `json.dumps`.
+        """
+        import json
+
+        from fusednn.saving.model_file import model_config
+
+        return json.dumps(model_config(_model(self)), **options)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+    ) -> None:
+        """Write the model to a ``.keras`` or ``.h5`` file; see `fusednn.saving.save_model`."""
+        from fusednn.saving import save_model
+
+        save_model(_model(self), path, overwrite, include_optimizer)
+
+    def save_weights(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Write the weights to a ``.weights.h5`` or ``.h5`` file; see `fusednn.saving`."""
+        from fusednn.saving import save_weights
+
+        save_weights(_model(self), path, overwrite)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Read the weights from a file, all or none; see `fusednn.saving.load_weights`."""
+        from fusednn.saving import load_weights
+
+        load_weights(_model(self), path)
+
+
+def _model(described: Described) -> Sequential:
+    return cast("Sequential", described)

@@ -1,0 +1,97 @@
+"""Whole models in one HDF5 file, as Keras 2 wrote them and Keras 3 still reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusednn.layers import InputLayer, Layer
+from fusednn.saving.arrays_in_hdf5 import Array, child, read_array, strings
+
+if TYPE_CHECKING:
+    from fusednn.models import Sequential
+
+_LONGEST_ATTRIBUTE = 64512  # bytes; HDF5's headers hold no more
+
+
+def write_model(file: Any, model: Sequential, config: dict[str, Any], training: Any) -> None:
+    """Write a built model; `config` and `training` are those of the `.keras` format."""
+    file.attrs["keras_version"] = "3.0.0"
+    file.attrs["backend"] = "tensorflow"
+    file.attrs["model_config"] = json.dumps(_plain_layers(config))
+    if training is not None:
+        written = {k: training[k] for k in ("loss", "metrics", "weighted_metrics", "loss_weights")}
+        optimizer = training["optimizer"]
+        written["optimizer_config"] = {k: optimizer[k] for k in ("class_name", "config")}
+        file.attrs["training_config"] = json.dumps(written)
+    write_weights(file.create_group("model_weights"), model)
+
+
+def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:
+    layers = [
+        {"class_name": entry["class_name"], "config": entry["config"]}
+        for entry in config["config"]["layers"]
+    ]
+    return {
+        "class_name": "Sequential",
+        "config": {"name": config["config"]["name"], "layers": layers},
+    }
+
+
+def write_weights(group: Any, model: Sequential) -> None:
+    """Write a model's weights by the names of layers."""
+    group.attrs["backend"] = "tensorflow"
+    group.attrs["keras_version"] = "3.0.0"
+    _write_strings(group, "layer_names", [layer.name for layer in model.layers])
+    for layer in model.layers:
+        own = group.create_group(layer.name)
+        names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
+        _write_strings(own, "weight_names", names)
+        for name, variable in zip(names, layer.weights, strict=True):
+            own.create_dataset(name, data=variable.numpy())
+
+
+def _write_strings(group: Any, name: str, values: list[str]) -> None:
+    encoded = np.array([v.encode() for v in values] or np.zeros(0, "S1"))
+    parts = -(-encoded.nbytes // _LONGEST_ATTRIBUTE)
+    if parts <= 1:
+        group.attrs[name] = encoded
+        return
+    for i, part in enumerate(np.array_split(encoded, parts)):
+        group.attrs[f"{name}{i}"] = part
+
+
+def read_weights(group: Any, layers: list[Layer]) -> list[list[Array]]:
+    """Return the arrays of each layer with weights, in order, as Keras does it.
+
+    Raises
+    ------
+    ValueError
+        The file has other layers with weights, or arrays of other shapes.
+    """
+    named: list[tuple[str, list[str]]] = []
+    for name in strings(group, "layer_names"):
+        own = child(group, name)
+        weights = [] if own is None else strings(own, "weight_names")
+        if weights:
+            named.append((name, weights))
+    holders = [layer for layer in layers if layer.weights and not isinstance(layer, InputLayer)]
+    if len(named) != len(holders):
+        raise ValueError(
+            f"The file must hold the weights of {len(holders)} layers. Received: {len(named)}"
+        )
+    arrays: dict[int, list[Array]] = {}
+    for layer, (name, weights) in zip(holders, named, strict=True):
+        if len(weights) != len(layer.weights):
+            raise ValueError(
+                f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
+                f"Received: {len(weights)}"
+            )
+        own = child(group, name)
+        arrays[id(layer)] = [
+            read_array(child(own, weight), variable.shape, f"'{variable.path}'")
+            for weight, variable in zip(weights, layer.weights, strict=True)
+        ]
+    return [arrays.get(id(layer), []) for layer in layers]

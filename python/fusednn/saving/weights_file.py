@@ -1,0 +1,100 @@
+"""The weights of a model as Keras 3 lays them out in an HDF5 file.
+
+``layers/<class in snake case, numbered>/vars/<number>``, and ``optimizer/vars/<number>``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusednn._serialization import snake_case
+from fusednn.layers import Layer
+from fusednn.optimizers import Optimizer
+from fusednn.saving.arrays_in_hdf5 import Array, child, h5py, read_array
+from fusednn.saving.optimizer_state import restore_state, written_state
+
+if TYPE_CHECKING:
+    from fusednn.models import Sequential
+
+#: Layers that keep a random generator in Keras, whose state has to be there.
+_RANDOM = ("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise")
+
+
+def _groups(layers: list[Layer]) -> Iterator[tuple[str, Layer]]:
+    used: Counter[str] = Counter()
+    for layer in layers:
+        name = snake_case(type(layer).__name__)
+        count = used[name]
+        used[name] += 1
+        yield (f"{name}_{count}" if count else name), layer
+
+
+def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> None:
+    """Write the weights of a built model, and an optimizer's state, to an open HDF5 file."""
+    file.create_group("vars").attrs["name"] = model.name
+    for name, layer in _groups(model.layers):
+        group = file.create_group(f"layers/{name}/vars")
+        group.attrs["name"] = layer.name
+        for i, variable in enumerate(layer.weights):
+            group.create_dataset(str(i), data=variable.numpy())
+        if type(layer).__name__ in _RANDOM:
+            seed = getattr(layer, "seed", None) or 0
+            generator = file.create_group(f"layers/{name}/seed_generator/vars")
+            generator.create_dataset("0", data=np.array([seed, 0], np.uint32))
+    if optimizer is not None:
+        group = file.create_group("optimizer/vars")
+        group.attrs["name"] = "optimizer"
+        for i, array in enumerate(written_state(optimizer)):
+            group.create_dataset(str(i), data=array)
+
+
+def read_weights(file: Any, layers: list[Layer]) -> list[list[Array]]:
+    """Return the arrays of each layer, after all of them were found to fit.
+
+    Raises
+    ------
+    ValueError
+        A layer's arrays are missing, too many, or of other shapes.
+    """
+    root = "layers" if "layers" in file else "_layer_checkpoint_dependencies"
+    found: list[list[Array]] = []
+    for name, layer in _groups(layers):
+        group = child(file, f"{root}/{name}/vars")
+        count = 0 if group is None else len(group)
+        if count != len(layer.weights):
+            raise ValueError(
+                f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
+                f"Received: {count}"
+            )
+        found.append(
+            [
+                read_array(child(group, str(i)), variable.shape, f"'{variable.path}'")
+                for i, variable in enumerate(layer.weights)
+            ]
+        )
+    return found
+
+
+def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
+    """Set a new optimizer to the state in an open file; does nothing where there is none."""
+    group = child(file, "optimizer/vars")
+    if group is None or not len(group):
+        return
+    restore_state(
+        optimizer,
+        model.trainable_variables,
+        len(group),
+        lambda i, shape: read_array(child(group, str(i)), shape, f"array {i} of the optimizer"),
+    )
+
+
+def open_bytes(data: Any) -> Any:
+    """Open an HDF5 file, given by its path or as a file object, for reading."""
+    try:
+        return h5py().File(data, "r")
+    except OSError as error:
+        raise ValueError(f"The file is no HDF5 file, or is damaged: {error}") from None

@@ -1,0 +1,124 @@
+"""Files that real Keras reads, and files of real Keras: predictions, and training that goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusednn import layers, models, optimizers
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="reads and writes the files")
+
+pytestmark = [
+    # Keras' own tensors do not know NumPy 2's `copy` yet.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((48, 8, 7, 2)).astype(np.float32)
+Y = RNG.integers(0, 3, 48)
+SETTINGS: dict[str, Any] = {"batch_size": 8, "shuffle": False, "verbose": 0}
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"momentum": 0.9}),
+    ("Adam", {"amsgrad": True}),
+    ("Adam", {"use_ema": True, "ema_overwrite_frequency": 5}),
+    ("AdamW", {"weight_decay": 0.01}),
+    ("RMSprop", {"momentum": 0.5, "centered": True}),
+    ("Adagrad", {}),
+    ("Adamax", {}),
+    ("Nadam", {}),
+]
+
+
+def architecture(library: Any, dropout: float) -> list[Any]:
+    return [
+        library.Rescaling(0.5),
+        library.Conv2D(4, 3, padding="same", use_bias=False, kernel_regularizer="l2"),
+        library.BatchNormalization(momentum=0.9),
+        library.LeakyReLU(negative_slope=0.1),
+        library.MaxPooling2D(),
+        library.Dropout(dropout),
+        library.Flatten(),
+        library.Dense(6, activation="gelu", kernel_constraint="max_norm"),
+        library.PReLU(),
+        library.GaussianNoise(0.0),
+        library.Dense(3, activation="softmax"),
+    ]
+
+
+def compiled(sequential: Any, library: Any, optimizer: Any, dropout: float = 0.0) -> Any:
+    model = sequential([library.Input((8, 7, 2)), *architecture(library, dropout)])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(X, Y, **SETTINGS)
+    return model
+
+
+def go_on(ours: Any, theirs: Any) -> None:
+    """The same predictions, and after the same further training still the same."""
+    for _ in range(2):
+        np.testing.assert_allclose(
+            ours.predict(X, verbose=0), theirs.predict(X, verbose=0), rtol=1e-4, atol=1e-5
+        )
+        own, their = (model.fit(X, Y, **SETTINGS).history["loss"] for model in (ours, theirs))
+        np.testing.assert_allclose(own, their, rtol=1e-4)
+    assert ours.optimizer.iterations == int(theirs.optimizer.iterations.value)
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
+def test_keras_goes_on_with_ours(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    ours = compiled(models.Sequential, layers, getattr(optimizers, name)(0.005, **options))
+    ours.save(tmp_path / "m.keras")
+    theirs = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(ours.predict(X, verbose=0), theirs.predict(X, verbose=0), atol=1e-6)
+    go_on(ours, theirs)
+
+
+# Keras on JAX cannot train on after `ema_overwrite_frequency` moved weights, whose memory is gone.
+@pytest.mark.parametrize(("name", "options"), [c for c in OPTIMIZERS if "use_ema" not in c[1]])
+def test_ours_goes_on_with_keras(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    keras.utils.set_random_seed(1)
+    optimizer = getattr(keras.optimizers, name)(0.005, **options)
+    theirs = compiled(keras.Sequential, keras.layers, optimizer)
+    theirs.save(tmp_path / "k.keras")
+    ours = models.load_model(tmp_path / "k.keras")
+    np.testing.assert_allclose(ours.predict(X, verbose=0), theirs.predict(X, verbose=0), atol=1e-6)
+    assert ours.metrics_names == ["loss", "accuracy"]
+    go_on(ours, theirs)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    ours = compiled(models.Sequential, layers, "adam", dropout=0.3)
+    expected = ours.predict(X, verbose=0)
+    ours.save(tmp_path / "m.h5")
+    theirs = keras.models.load_model(tmp_path / "m.h5")
+    np.testing.assert_allclose(theirs.predict(X, verbose=0), expected, atol=1e-6)
+    ours.save_weights(tmp_path / "w.weights.h5")
+    fresh = keras.models.model_from_json(ours.to_json())
+    fresh.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_allclose(fresh.predict(X, verbose=0), expected, atol=1e-6)
+    theirs.save(tmp_path / "k.h5")
+    theirs.save_weights(tmp_path / "k.weights.h5")
+    again = models.load_model(tmp_path / "k.h5")
+    np.testing.assert_allclose(again.predict(X, verbose=0), expected, atol=1e-6)
+    clone = models.model_from_json(theirs.to_json())
+    clone.load_weights(tmp_path / "k.weights.h5")
+    np.testing.assert_allclose(clone.predict(X, verbose=0), expected, atol=1e-6)
+
+
+def test_a_schedule_is_kept(tmp_path: Path) -> None:
+    schedule = optimizers.schedules.CosineDecay(0.01, 100)
+    ours = compiled(models.Sequential, layers, optimizers.Adam(schedule))
+    ours.save(tmp_path / "m.keras")
+    theirs = keras.models.load_model(tmp_path / "m.keras")
+    go_on(ours, theirs)
+    theirs.save(tmp_path / "k.keras")
+    assert (
+        models.load_model(tmp_path / "k.keras").optimizer.get_config()["learning_rate"]
+        == (ours.optimizer.get_config()["learning_rate"])
+    )

@@ -1,0 +1,446 @@
+"""Files of models: round trips, training that goes on, hostile and damaged files, atomic saving."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusednn import layers, losses, metrics, models, optimizers, saving, utils
+from fusednn.models import Sequential, load_model, model_from_json
+from fusednn.optimizers import schedules
+
+h5py = pytest.importorskip("h5py", reason="Keras' files are HDF5 files")
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((48, 6)).astype(np.float32)
+Y = RNG.integers(0, 3, 48)
+
+
+def trained(optimizer: Any = "adam", **options: Any) -> Sequential:
+    utils.set_random_seed(1)
+    model = Sequential(
+        [
+            layers.Input((6,)),
+            layers.Dense(8, kernel_regularizer="l2", bias_constraint="non_neg", name="first"),
+            layers.BatchNormalization(momentum=0.9),
+            layers.LeakyReLU(0.1),
+            layers.Dense(5, activation="gelu", kernel_initializer="he_normal"),
+            layers.PReLU(),
+            layers.Dropout(0.25),
+            layers.Dense(3, activation="softmax"),
+        ],
+        name="net",
+    )
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **options)
+    model.fit(X, Y, epochs=2, verbose=0)
+    return model
+
+
+def assert_same(ours: Sequential, theirs: Sequential) -> None:
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(ours.predict(X, verbose=0), theirs.predict(X, verbose=0))
+    assert [layer.get_config() for layer in ours.layers] == [
+        layer.get_config() for layer in theirs.layers
+    ]
+
+
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9, "nesterov": True}),
+    ("Adagrad", {}),
+    ("RMSprop", {"momentum": 0.5, "centered": True}),
+    ("Adam", {"amsgrad": True, "use_ema": True}),
+    ("AdamW", {"weight_decay": 0.01, "global_clipnorm": 1.0}),
+    ("Adamax", {}),
+    ("Nadam", {}),
+    ("Adam", {"learning_rate": schedules.ExponentialDecay(0.01, 10, 0.5)}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
+def test_training_goes_on_where_it_was(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    model = trained(getattr(optimizers, name)(**options))
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    assert_same(model, again)
+    assert again.name == "net"
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    for continued in (model, again):
+        utils.set_random_seed(2)
+        continued.fit(X, Y, epochs=2, verbose=0)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model.evaluate(X, Y, verbose=0) == again.evaluate(X, Y, verbose=0)
+
+
+def test_old_format_and_no_optimizer(tmp_path: Path) -> None:
+    model = trained()
+    model.save(tmp_path / "m.h5")
+    again = load_model(tmp_path / "m.h5")
+    assert_same(model, again)
+    assert again.compiled
+    assert not load_model(tmp_path / "m.h5", compile=False).compiled
+    model.save(tmp_path / "m.keras", include_optimizer=False)
+    assert not load_model(tmp_path / "m.keras").compiled
+
+
+@pytest.mark.parametrize("name", ["w.weights.h5", "w.h5"])
+def test_weights_alone(tmp_path: Path, name: str) -> None:
+    model = trained()
+    model.save_weights(tmp_path / name)
+    other = models.clone_model(model)
+    other.load_weights(tmp_path / name)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = Sequential([layers.Input((6,)), layers.Dense(7)])
+    start = before.get_weights()
+    with pytest.raises(ValueError, match=r"The file must hold"):
+        before.load_weights(tmp_path / name)
+    for a, b in zip(start, before.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.save(tmp_path / "whole.keras")
+    other = models.clone_model(model)
+    other.load_weights(tmp_path / "whole.keras")
+    np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
+
+
+def test_losses_and_metrics_with_options(tmp_path: Path) -> None:
+    model = Sequential([layers.Input((6,)), layers.Dense(1)])
+    model.compile(
+        "sgd", losses.Huber(0.5), metrics=["mae"], weighted_metrics=[metrics.MeanSquaredError()]
+    )
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    assert again.loss.delta == 0.5
+    assert again.metrics_names == model.metrics_names == ["loss", "mae", "mean_squared_error"]
+
+
+def test_json_and_configurations() -> None:
+    model = trained()
+    again = model_from_json(model.to_json(indent=1))
+    assert [layer.get_config() for layer in again.layers] == [
+        layer.get_config() for layer in model.layers
+    ]
+    assert again.input_shape == model.input_shape
+    copied = Sequential.from_config(model.get_config())
+    assert copied.count_params() == model.count_params()
+    open_ended = Sequential([layers.Dense(3)])
+    assert not model_from_json(open_ended.to_json()).built
+    with pytest.raises(ValueError, match="`text` in the file is no JSON"):
+        model_from_json("{")
+
+
+class Twice(layers.Layer):
+    def call(self, x: np.ndarray) -> np.ndarray:
+        return 2 * x
+
+
+def test_layers_of_the_user(tmp_path: Path) -> None:
+    model = Sequential([layers.Input((6,)), Twice(), layers.Dense(2)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"class .*Twice, which fusednn does not have"):
+        load_model(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras", custom_objects={"Twice": Twice})
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+# ---- writing
+
+
+def test_a_crash_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained()
+    for name in ("m.keras", "m.h5"):
+        path = tmp_path / name
+        model.save(path)
+        old = path.read_bytes()
+
+        def crash(*_: Any) -> None:
+            raise RuntimeError("the power went")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", crash)
+            with pytest.raises(RuntimeError, match="the power went"):
+                model.save(path)
+        assert path.read_bytes() == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.h5", "m.keras"]
+
+
+def test_where_models_may_be_written(tmp_path: Path) -> None:
+    model = trained()
+    with pytest.raises(ValueError, match=r"`path` must end with .keras or .h5"):
+        model.save(tmp_path / "m.pickle")
+    with pytest.raises(ValueError, match="`path` must end with"):
+        model.save_weights(tmp_path / "m.keras")
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(FileExistsError, match="`overwrite` is False"):
+        model.save(tmp_path / "m.keras", overwrite=False)
+    with pytest.raises(FileNotFoundError, match="`path` must be a file"):
+        load_model(tmp_path / "no.keras")
+    (tmp_path / "folder.h5").mkdir()
+    with pytest.raises(IsADirectoryError, match="`path` must be a file"):
+        model.save(tmp_path / "folder.h5")
+    with pytest.raises(ValueError, match=r"input shape of model .* is not known yet"):
+        Sequential([layers.Dense(2)]).save(tmp_path / "open.keras")
+    quantized = trained(optimizers.Adam(quantized_states=True))
+    with pytest.raises(NotImplementedError, match="`include_optimizer=False`"):
+        quantized.save(tmp_path / "q.keras")
+    assert not (tmp_path / "q.keras").exists()
+
+
+# ---- reading what should not be trusted
+
+
+def parts(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def archived(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def with_config(entries: dict[str, bytes], change: Callable[[dict[str, Any]], None]) -> Any:
+    config = json.loads(entries["config.json"])
+    change(config)
+    return entries | {"config.json": json.dumps(config).encode()}
+
+
+def with_weights(entries: dict[str, bytes], change: Callable[[Any], None]) -> Any:
+    memory = io.BytesIO(entries["model.weights.h5"])
+    with h5py.File(memory, "r+") as file:
+        change(file)
+    return entries | {"model.weights.h5": memory.getvalue()}
+
+
+def set_layer(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"][index] |= changes
+
+    return change
+
+
+def set_option(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["config"]["layers"][index]["config"] |= changes
+
+    return change
+
+
+KERNEL = "layers/dense/vars/0"
+
+
+def replace_kernel(**how: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[KERNEL]
+        file.create_dataset(KERNEL, **how)
+
+    return change
+
+
+def link(target: Any) -> Callable[[Any], None]:
+    def change(file: Any) -> None:
+        del file[KERNEL]
+        file[KERNEL] = target
+
+    return change
+
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
+    "no config": (lambda e: {k: v for k, v in e.items() if k != "config.json"}, "has no config"),
+    "no weights": (lambda e: {k: v for k, v in e.items() if "h5" not in k}, "has no model.weights"),
+    "no JSON": (lambda e: e | {"config.json": b"{"}, "config.json in the file is no JSON"),
+    "deep JSON": (lambda e: e | {"config.json": b"[" * 10**6}, "is no JSON"),
+    "a list": (lambda e: e | {"config.json": b"[]"}, "must hold a Sequential model"),
+    "functional": (
+        lambda e: with_config(e, lambda c: c.update(class_name="Functional")),
+        "must hold a Sequential model. Received: 'Functional'",
+    ),
+    "no layers": (
+        lambda e: with_config(e, lambda c: c["config"].pop("layers")),
+        "has no list of layers",
+    ),
+    "a foreign class": (
+        lambda e: with_config(e, set_layer(1, module="os", class_name="system")),
+        "class os.system, which fusednn does not have",
+    ),
+    "a lambda": (
+        lambda e: with_config(e, set_layer(1, class_name="Lambda")),
+        "keras.layers.Lambda, which fusednn does not have",
+    ),
+    "a name that is no layer": (
+        lambda e: with_config(e, set_layer(1, class_name="Input")),
+        "fusednn does not have",
+    ),
+    "an option": (lambda e: with_config(e, set_option(1, lora_rank=3)), "`lora_rank` of layer"),
+    "absurd units": (
+        lambda e: with_config(e, set_option(1, units=10**12)),
+        "must not need more weights than the file holds",
+    ),
+    "absurd input": (
+        lambda e: with_config(e, set_option(0, batch_shape=[None, 10**12])),
+        "must not need more weights than the file holds",
+    ),
+    "no HDF5": (lambda e: e | {"model.weights.h5": b"nonsense"}, "is no HDF5 file"),
+    "truncated": (
+        lambda e: e | {"model.weights.h5": e["model.weights.h5"][:3000]},
+        "is no HDF5 file, or is damaged",
+    ),
+    "another shape": (
+        lambda e: with_weights(e, replace_kernel(data=np.zeros((6, 9)))),
+        r"array of shape \(6, 8\) for 'first/kernel'.*\(6, 9\)",
+    ),
+    "an absurd shape": (
+        lambda e: with_weights(
+            e, replace_kernel(shape=(10**6, 10**6), dtype="f4", chunks=(10, 10))
+        ),
+        r"array of shape \(6, 8\)",
+    ),
+    "strings": (
+        lambda e: with_weights(e, replace_kernel(data=np.full((6, 8), b"a"))),
+        "must hold real numbers for 'first/kernel'",
+    ),
+    "another file's data": (
+        lambda e: with_weights(
+            e,
+            replace_kernel(shape=(6, 8), dtype="u1", external=[("/etc/hostname", 0, 48)]),
+        ),
+        "in another file: that is refused",
+    ),
+    "a link outside": (
+        lambda e: with_weights(e, link(h5py.ExternalLink("/etc/hostname", "/"))),
+        "links are refused",
+    ),
+    "a soft link": (lambda e: with_weights(e, link(h5py.SoftLink("/layers"))), "links are refused"),
+    "a group": (
+        lambda e: with_weights(e, lambda f: (f.__delitem__(KERNEL), f.create_group(KERNEL))),
+        "has no array for",
+    ),
+    "one array too few": (
+        lambda e: with_weights(e, lambda f: f.__delitem__("layers/dense/vars/1")),
+        "must hold 2 arrays for layer 'first'. Received: 1",
+    ),
+    "an optimizer of another size": (
+        lambda e: with_weights(e, lambda f: f.__delitem__("optimizer/vars/5")),
+        "arrays for the optimizer",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(tmp_path: Path, name: str) -> None:
+    model = trained()
+    model.save(tmp_path / "good.keras")
+    spoil, message = HOSTILE[name]
+    bad = archived(tmp_path / "bad.keras", spoil(parts(tmp_path / "good.keras")))
+    with pytest.raises(ValueError, match=message):
+        load_model(bad)
+
+
+def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
+    trained().save(tmp_path / "good.keras")
+    entries = parts(tmp_path / "good.keras")
+    for name in ("config.json", "model.weights.h5"):
+        bad = archived(
+            tmp_path / "bad.keras", entries | {name: bytes(80 * 2**20)}, zipfile.ZIP_DEFLATED
+        )
+        assert bad.stat().st_size < 2**20
+        with pytest.raises(ValueError, match=f"{name} in the file must have at most"):
+            load_model(bad)
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    model = trained()
+    model.save(tmp_path / "m.keras")
+    data = bytearray((tmp_path / "m.keras").read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "bad.keras").write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged: Bad CRC"):
+        load_model(tmp_path / "bad.keras")
+    (tmp_path / "cut.keras").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="is no HDF5 file"):
+        load_model(tmp_path / "cut.keras")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    with pytest.raises(ValueError, match="holds no model: weights alone"):
+        load_model(tmp_path / "empty.h5")
+
+
+def test_files_of_keras_2(tmp_path: Path) -> None:
+    """Spellings that Keras 2 wrote."""
+    config = {
+        "class_name": "Sequential",
+        "config": {
+            "name": "old",
+            "layers": [
+                {
+                    "class_name": "InputLayer",
+                    "config": {
+                        "batch_input_shape": [None, 4],
+                        "dtype": "float32",
+                        "sparse": False,
+                        "ragged": False,
+                        "name": "input_1",
+                    },
+                },
+                {
+                    "class_name": "Dense",
+                    "config": {"name": "dense", "units": 3, "dtype": "float32"},
+                },
+                {
+                    "class_name": "BatchNormalization",
+                    "config": {"name": "bn", "axis": [1], "momentum": 0.9, "dtype": "float32"},
+                },
+                {"class_name": "LeakyReLU", "config": {"name": "leaky", "alpha": 0.1}},
+            ],
+        },
+    }
+    training = {
+        "loss": "mse",
+        "metrics": [[{"class_name": "MeanMetricWrapper", "config": {"name": "mse", "fn": "mse"}}]],
+        "weighted_metrics": None,
+        "optimizer_config": {
+            "class_name": "Custom>Adam",
+            "config": {"name": "Adam", "learning_rate": 0.25, "decay": 0.0, "jit_compile": False},
+        },
+    }
+    arrays = {
+        "dense": ["kernel", "bias"],
+        "bn": ["gamma", "beta", "moving_mean", "moving_variance"],
+    }
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["training_config"] = json.dumps(training)
+        group = file.create_group("model_weights")
+        names = [b"dense", b"bn", b"leaky"]
+        group.attrs["layer_names0"], group.attrs["layer_names1"] = names[:2], names[2:]
+        for name in names:
+            own = group.create_group(name.decode())
+            weights = [f"{name.decode()}/{w}:0" for w in arrays.get(name.decode(), [])]
+            own.attrs["weight_names"] = [w.encode() for w in weights] or np.zeros(0, "S1")
+            for i, weight in enumerate(weights):
+                shape = (4, 3) if weight == "dense/kernel:0" else (3,)
+                own.create_dataset(weight, data=np.full(shape, i + 1.0))
+    model = load_model(tmp_path / "old.h5")
+    assert [w.ravel()[0] for w in model.get_weights()] == [1, 2, 1, 2, 3, 4]
+    assert model.layers[2].negative_slope == 0.1
+    assert model.optimizer.learning_rate == 0.25
+    assert model.metrics_names == ["loss", "mse"]
+
+
+def test_h5py_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"install h5py, or `fusednn\[files\]`"):
+        saving.save_model(trained(), tmp_path / "m.keras")
+    assert not list(tmp_path.iterdir())
