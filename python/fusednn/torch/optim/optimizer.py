@@ -98,6 +98,8 @@ class FusedStep:
         saved: dict[str, Any] = super().state_dict()  # type: ignore[misc]
         return {**saved, "state": dict(separate_counts(saved["state"]))}
 
+    # torch.compile has nothing to gain here, and warns of calls of C.
+    @torch._disable_dynamo  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
 
@@ -127,7 +129,7 @@ class FusedStep:
         )
         return self._observed_step(closure) if observed else self._step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = True
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
