@@ -361,11 +361,22 @@ class Module:
         return np.may_share_memory(a.host, b.host)
 
     def dot(self, a: ndarray, b: ndarray) -> ndarray:
+        return self._product(np.dot, a, b)
+
+    def einsum(self, subscripts: str, *operands: ndarray) -> ndarray:
+        return self._product(lambda *hosts: np.einsum(subscripts, *hosts), *operands)
+
+    def _product(self, function: Callable[..., Any], *operands: ndarray) -> ndarray:
         self.runtime.refuse_cublas()
-        out = self.empty(np.dot(a.host, b.host).shape, a.dtype)
-        hosts, to = (a.host, b.host), out.host
-        self.runtime.give(lambda: np.copyto(to, np.dot(*hosts)))
+        hosts = [operand.host for operand in operands]
+        out = self.empty(np.shape(function(*hosts)), hosts[0].dtype)
+        to = out.host
+        self.runtime.give(lambda: np.copyto(to, function(*hosts)))
         return out
+
+    def fill_diagonal(self, a: ndarray, val: float) -> None:
+        host = a.host
+        self.runtime.give(lambda: np.fill_diagonal(host, val))
 
 
 class _Device:

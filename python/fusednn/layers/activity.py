@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
@@ -41,8 +39,11 @@ class ActivityStep(Step):
     Attributes
     ----------
     penalty : float
-        Of the latest batch; found at once, as later steps of an inference overwrite x.
+        Of the latest batch; found at once, as later steps of an inference overwrite x. On a GPU
+        the host waits for it, so that this forward pass cannot be captured.
     """
+
+    runs_on_gpu = True
 
     def __init__(self, regularizer: Regularizer) -> None:
         self._regularizer = regularizer
@@ -51,7 +52,7 @@ class ActivityStep(Step):
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take an array for the regularizer's intermediate results."""
         self._scale = 1 / max(input_shape[0], 1)
-        self._work = np.empty(input_shape, buffers.dtype)
+        self._work = buffers.empty(input_shape)
 
     def forward(self, x: Array) -> Array:
         """Return x."""
