@@ -125,6 +125,7 @@ def peers(session: nox.Session) -> None:
     run_pytest(
         *(session, "tests/peers", "tests/gpu"), FUSEDNN_GPU_STAND_IN="1", FUSEDNN_CUDA_SIM=simulator
     )
+    session.run("python", "benchmarks/gpu", "--dry-run")
 
 
 @nox.session
@@ -292,10 +293,11 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def cuda_compile(session: nox.Session) -> None:
-    """Compile the CUDA kernels with nvcc: no warnings, no register spills. Needs no GPU."""
+    """Compile the CUDA kernels with nvcc: no warnings, no spills; load them. Needs no GPU."""
+    install_package(session)
     if not shutil.which("nvcc"):
         session.install(*groups("nvcc"))
-    session.run("python", "dev/check_cuda_compile.py", *session.posargs)
+    session.run("python", "dev/check_cuda_compile.py", "--load", *session.posargs)
 
 
 @nox.session

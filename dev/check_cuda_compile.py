@@ -1,8 +1,9 @@
 """Compile all CUDA kernels for one architecture: no warnings, no register spills in kernels.
 
 ``python dev/check_cuda_compile.py [--arch sm_90] [--jobs 2] [NAME.cu ...]``; nvcc comes from PATH,
-or from the packages of the dependency group `nvcc` in this Python's environment. Nothing is linked
-or run.
+or from the packages of the dependency group `nvcc` in this Python's environment. With `--load` the
+objects of csrc/cuda are linked into a library, which must not be too large, and which the installed
+package must load: on a machine without a driver it says that there is none.
 """
 
 import argparse
@@ -20,6 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KERNEL = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+#: Bytes of the library for one architecture, CUDA's static runtime, a million, among them.
+MOST_BYTES = 1_800_000
+#: Kernels that may keep so many bytes of registers in memory, by what their names hold. This one
+#: needs one register more than there are for the two blocks that it is compiled for.
+KNOWN_SPILLS = {"ForwardPass<fusednn::cuda::Columns<fusednn::cuda::Float16, 1> >": 4}
 REGISTERS = re.compile(r"Used (\d+) registers")
 
 
@@ -54,31 +60,63 @@ def compile_one(
         *(nvcc, "-std=c++20", f"-arch={arch}", "-fmad=false", "--expt-relaxed-constexpr"),
         *(f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/include'}", *options),
         *("-Werror", "all-warnings", "-Xptxas", "-v", "-Xcompiler", "-Wall,-Wextra,-fPIC"),
+        *("--compress-mode=size", f'-DFNN_CUDA_ARCHITECTURES="{arch}"'),
         *("-c", str(source), "-o", str(folder / f"{source.stem}.o")),
     ]
     start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return f"{source.name}: nvcc failed\n{done.stdout}{done.stderr}", False
-    kernel, most, kernels, spilling = "", 0, 0, {}
+    kernel, most, kernels = "", 0, 0
+    spilling: dict[str, re.Match[str]] = {}
     for line in done.stderr.splitlines():
         if found := KERNEL.search(line):
             kernel, kernels = found[1], kernels + 1
         elif (found := SPILLS.search(line)) and (int(found[2]) or int(found[3])):
-            spilling[kernel] = found[0]
+            spilling[kernel] = found
         elif found := REGISTERS.search(line):
             most = max(most, int(found[1]))
     names = demangled(list(spilling))
     seconds = time.monotonic() - start
     said = f"{source.name}: {kernels} kernels, {most} registers at most, {seconds:.0f} s"
-    said += "".join(f"\n  {names[k]}: {spills}" for k, spills in spilling.items())
-    return said, not spilling
+    good = True
+    for name, spills in spilling.items():
+        allowed = [most for of, most in KNOWN_SPILLS.items() if of in names[name]]
+        is_known = bool(allowed) and int(spills[1]) <= allowed[0]
+        said += f"\n  {names[name]}: {spills[0]}{' (known)' if is_known else ''}"
+        good &= is_known
+    return said, good
+
+
+def load(nvcc: str, options: list[str], objects: list[Path], folder: Path, arch: str) -> str:
+    """Link a library and let the package load it; return what is wrong with it, or nothing."""
+    library = folder / "libfusednn_cuda.so"
+    command = [nvcc, "-shared", "-cudart", "static", f"-arch={arch}", "-o", str(library), *options]
+    linked = subprocess.run([*command, *map(str, objects)], capture_output=True, text=True)
+    if linked.returncode != 0:
+        return f"nvcc could not link\n{linked.stdout}{linked.stderr}"
+    size = library.stat().st_size
+    told = subprocess.run(
+        [sys.executable, "-m", "fusednn", "info"],
+        env=os.environ | {"FUSEDNN_CUDA_LIBRARY": str(library)},
+        capture_output=True,
+        text=True,
+    )
+    facts = [line for line in told.stdout.splitlines() if line.startswith(("CUDA driver", "GPU"))]
+    print(f"{library.name}: {size / 1e6:.2f} MB", *facts, sep="\n", flush=True)
+    if size > MOST_BYTES:
+        return f"the library must have at most {MOST_BYTES} bytes. Received: {size}"
+    has_driver = shutil.which("nvidia-smi") is not None
+    if not facts or not (has_driver or "no NVIDIA driver was found" in facts[-1]):
+        return f"the package did not load the library\n{told.stdout}{told.stderr}"
+    return ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--load", action="store_true", help="link, and let the package load it")
     parser.add_argument("sources", nargs="*", type=Path, help="instead of csrc/cuda and benchmarks")
     arguments = parser.parse_args()
     kernels = sorted((ROOT / "csrc/cuda").glob("*.cu"))
@@ -95,6 +133,11 @@ def main() -> None:
         for said, is_good in results:
             print(said, flush=True)
             good &= is_good
+        if good and arguments.load:
+            objects = [Path(folder) / f"{source.stem}.o" for source in kernels]
+            wrong = load(nvcc, options, objects, Path(folder), arguments.arch)
+            if wrong:
+                sys.exit(wrong)
     if not good:
         sys.exit("warnings, errors or spills: see above")
 
