@@ -307,6 +307,7 @@ class TestRefusals:
                 ["--optimizer", "sgd", "--nesterov"],
                 r"--nesterov is for --optimizer sgd with a --momentum",
             ),
+            (["--device", "tpu"], r"--device: `name` must be 'cpu', .* Received: name='tpu'"),
             (["--label", "a"], r"--label and --header are for \.csv files"),
             (["--verbose", "--quiet"], r"--quiet: not allowed with argument --verbose"),
             (["--layerz", "3"], r"unrecognized arguments: --layerz 3"),

@@ -12,6 +12,7 @@ import pytest
 
 import fusednn
 from fusednn import activations, callbacks, constraints, devices, optimizers, regularizers, utils
+from fusednn.cli import main
 from fusednn.layers import (
     ELU,
     Activation,
@@ -423,6 +424,16 @@ def test_gradients_of_a_users_own(cupy):
         with gpu.working():
             model.optimizer.apply(grads, variables)
     np.testing.assert_allclose(variables[0].numpy(), before - 0.01, rtol=1e-6)
+
+
+def test_the_command_line(cupy, tmp_path, capsys):
+    rows = [f"{x[0]},{x[1]},{'ab'[int(x[0] > 0)]}" for x in X]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    options = ["--layers", "8", "--epochs", "9", "--learning-rate", "0.05", "--quiet"]
+    assert main(["train", str(tmp_path / "rows.csv"), *options, "--device", "cuda"]) == 0
+    assert float(capsys.readouterr().out.split()[2]) > 0.8
+    assert cupy.runtime.launches > 0
+    assert devices.current() is devices.CPU
 
 
 # ---- refusals

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -149,6 +150,12 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         help="of the split, the weights and the order of the examples (default %(default)s)",
     )
     group.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cpu, or cuda, cuda:1, ..., an NVIDIA GPU, which needs CuPy (default %(default)s)",
+    )
+    group.add_argument(
         "--threads",
         type=integer(1),
         metavar="N",
@@ -174,6 +181,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Read, build, train, test; print each."""
     if arguments.plot is not None:
         plot.check(arguments.plot)
+    with chosen_device(arguments.device):
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> None:
     optimizer = make_optimizer(arguments)
     data, report = read_data(arguments)
     say = print if not arguments.quiet else lambda *_: None
@@ -214,6 +226,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         plot.save(history.history, arguments.plot)
         say(f"curves         {arguments.plot}")
+
+
+def chosen_device(name: str) -> AbstractContextManager[Any]:
+    """Choose the device that the model computes on; its lack is the user's to mend."""
+    from fusednn import devices
+
+    try:
+        return devices.device(name)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"--device: {error}") from error
 
 
 def read_data(arguments: argparse.Namespace) -> tuple[LabeledData, list[str]]:
