@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from fusednn._arguments import check_number
-from fusednn.callbacks.callback import Callback, Logs
+from fusednn.callbacks.callback import Logs
+from fusednn.callbacks.monitor import MonitorCallback
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(MonitorCallback):
     """Ends training when a quantity has stopped improving.
 
     Parameters
@@ -46,16 +46,9 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        super().__init__()
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: mode={mode!r}")
-        if mode == "auto":
-            mode = "max" if "acc" in monitor or "auc" in monitor else "min"
-        self.monitor = monitor
-        self.min_delta = abs(check_number("min_delta", min_delta))
+        super().__init__(monitor, mode, min_delta)
         self.patience = int(check_number("patience", patience, minimum=0))
         self.verbose = verbose
-        self.mode = mode
         self.baseline = baseline
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = start_from_epoch
@@ -68,34 +61,23 @@ class EarlyStopping(Callback):
         self.best_epoch = 0
         self.best_weights: list[np.ndarray[Any, np.dtype[Any]]] | None = None
 
-    def _improves(self, value: float, reference: float | None) -> bool:
-        if reference is None:
-            return True
-        gain = reference - value if self.mode == "min" else value - reference
-        return gain > self.min_delta
-
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier fit."""
         self._forget()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare with the best epoch."""
-        value = (logs or {}).get(self.monitor)
+        value = self.monitored(logs)
         if value is None:
-            warnings.warn(
-                f"EarlyStopping monitors '{self.monitor}', which the logs do not have: "
-                f"{', '.join(logs or ())}.",
-                stacklevel=2,
-            )
             return
         if epoch < self.start_from_epoch:
             return
         self.wait += 1
-        if self._improves(value, self.best):
+        if self.improves(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
-            if self.baseline is None or self._improves(value, self.baseline):
+            if self.baseline is None or self.improves(value, self.baseline):
                 self.wait = 0
         elif self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch

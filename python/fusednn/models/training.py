@@ -37,6 +37,8 @@ class Trainer(Evaluator):
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.stop_training = False
+        #: Set by a callback at the start of `fit`: the first epoch, if later than `initial_epoch`.
+        self.restored_epoch: int | None = None
 
     # ---- what a subclass provides
 
@@ -204,8 +206,9 @@ class Trainer(Evaluator):
         self.stop_training = False
         stream = batches.endless()
         logs: dict[str, float] = {}
+        self.restored_epoch = None
         events.on_train_begin()
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(max(initial_epoch, self.restored_epoch or 0), epochs):
             objective.reset()
             events.on_epoch_begin(epoch)
             self._run_epoch(stream, steps, events, f"epoch {epoch + 1}/{epochs}")

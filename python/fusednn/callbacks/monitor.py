@@ -1,0 +1,51 @@
+"""What several callbacks share: a quantity of the logs, and what counts as an improvement."""
+
+from __future__ import annotations
+
+import warnings
+
+from fusednn._arguments import check_number
+from fusednn.callbacks.callback import Callback, Logs
+
+
+class MonitorCallback(Callback):
+    """Base of callbacks that watch one quantity of an epoch's logs.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the epoch's logs.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; "auto" takes "max" for names that hold "acc" or "auc",
+        else "min".
+    min_delta : float
+        A change by this much or less is no improvement.
+    """
+
+    def __init__(self, monitor: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: mode={mode!r}")
+        if mode == "auto":
+            mode = "max" if "acc" in monitor or "auc" in monitor else "min"
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = abs(check_number("min_delta", min_delta))
+
+    def monitored(self, logs: Logs | None) -> float | None:
+        """Return the quantity; None, with a warning, where the logs do not have it."""
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"{type(self).__name__} monitors '{self.monitor}', which the logs do not have: "
+                f"{', '.join(logs or ())}.",
+                stacklevel=3,
+            )
+        return value
+
+    def improves(self, value: float, reference: float | None) -> bool:
+        """Whether `value` is better than `reference`; anything is better than None."""
+        if reference is None:
+            return True
+        gain = reference - value if self.mode == "min" else value - reference
+        return gain > self.min_delta

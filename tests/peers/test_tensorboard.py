@@ -1,0 +1,41 @@
+"""What TensorBoard's own reader finds in the files of the callback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusednn.callbacks import TensorBoard
+from fusednn.layers import Dense, Input
+from fusednn.models import Sequential
+
+reader = pytest.importorskip(
+    "tensorboard.backend.event_processing.event_accumulator", reason="reads the files"
+)
+
+
+def test_scalars(tmp_path: Path) -> None:
+    model = Sequential([Input((3,)), Dense(2)])
+    model.compile("adam", "mse")
+    x, y = np.ones((20, 3)), np.zeros((20, 2))
+    board = TensorBoard(tmp_path, update_freq=2)
+    history = model.fit(
+        x, y, batch_size=5, epochs=3, verbose=0, validation_data=(x, y), callbacks=[board]
+    ).history
+
+    def scalars(part: str, tag: str) -> tuple[list[int], list[float]]:
+        events = reader.EventAccumulator(str(tmp_path / part))
+        events.Reload()
+        return tuple(zip(*((e.step, e.value) for e in events.Scalars(tag)), strict=True))
+
+    for part, tag, name in (
+        ("train", "epoch_loss", "loss"),
+        ("validation", "epoch_loss", "val_loss"),
+    ):
+        steps, values = scalars(part, tag)
+        assert steps == (0, 1, 2)
+        np.testing.assert_allclose(values, history[name], rtol=1e-6)
+    assert scalars("train", "epoch_learning_rate")[1] == pytest.approx((0.001,) * 3)
+    assert scalars("train", "batch_loss")[0] == (2, 4, 6, 8, 10, 12)

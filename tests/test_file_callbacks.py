@@ -1,0 +1,252 @@
+"""Callbacks that change rates or write files: checkpoints, backups that survive a kill, CSV."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusednn import callbacks, utils
+from fusednn.callbacks import (
+    BackupAndRestore,
+    CSVLogger,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TensorBoard,
+)
+from fusednn.layers import BatchNormalization, Dense, Dropout, Input
+from fusednn.models import Sequential, load_model
+from fusednn.optimizers import SGD, Adam, schedules
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((60, 5)).astype(np.float32)
+Y = RNG.standard_normal((60, 2)).astype(np.float32)
+DATA: dict[str, Any] = {"x": X, "y": Y, "batch_size": 16, "verbose": 0}
+
+
+def compiled(optimizer: Any = None) -> Sequential:
+    utils.set_random_seed(1)
+    model = Sequential(
+        [Input((5,)), Dense(6), BatchNormalization(), Dropout(0.2, seed=3), Dropout(0.1), Dense(2)]
+    )
+    model.compile(optimizer or Adam(0.01), "mse")
+    return model
+
+
+class Scripted(callbacks.Callback):
+    """Puts given values of "val_loss" into the logs."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = values
+        self.rates: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["val_loss"] = self.values[epoch]
+        self.rates.append(self.model.optimizer.learning_rate)
+
+
+# ---- rates
+
+
+def test_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
+    model = compiled(SGD(0.1))
+    halved = LearningRateScheduler(lambda epoch, rate: rate / 2 if epoch else rate, verbose=1)
+    history = model.fit(**DATA, epochs=3, callbacks=[halved]).history
+    assert history["learning_rate"] == [0.1, 0.05, 0.025]
+    assert (
+        "Epoch 3: LearningRateScheduler setting learning rate to 0.025" in capsys.readouterr().out
+    )
+    history = model.fit(**DATA, epochs=2, callbacks=[LearningRateScheduler(lambda e: 1e-3 + e)])
+    assert history.history["learning_rate"] == [1e-3, 1.001]
+    with pytest.raises(TypeError, match="`schedule` must be a function"):
+        LearningRateScheduler(0.1)
+    with pytest.raises(ValueError, match="`schedule's value` must be a finite number >= 0"):
+        model.fit(**DATA, callbacks=[LearningRateScheduler(lambda e: -1.0)])
+
+
+def test_plateau() -> None:
+    script = Scripted([1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.4, 0.4])
+    plateau = ReduceLROnPlateau(factor=0.5, patience=2, cooldown=1, min_lr=0.03)
+    model = compiled(SGD(0.1))
+    history = model.fit(**DATA, epochs=9, callbacks=[script, plateau]).history
+    assert script.rates == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.03]
+    assert history["learning_rate"] == script.rates
+    with pytest.raises(ValueError, match=r"`factor` must be in \[0, 1\)"):
+        ReduceLROnPlateau(factor=1.0)
+    with pytest.warns(UserWarning, match="ReduceLROnPlateau monitors 'val_loss', which the logs"):
+        model.fit(**DATA, callbacks=[ReduceLROnPlateau()])
+
+
+# ---- files
+
+
+def test_csv(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    model = compiled()
+    history = model.fit(**DATA, epochs=2, validation_split=0.2, callbacks=[CSVLogger(path)]).history
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert list(rows[0]) == ["epoch", "loss", "val_loss"]
+    assert [float(row["loss"]) for row in rows] == history["loss"]
+    model.fit(
+        **DATA,
+        epochs=3,
+        initial_epoch=2,
+        validation_split=0.2,
+        callbacks=[CSVLogger(path, append=True)],
+    )
+    assert [row["epoch"] for row in csv.DictReader(path.read_text().splitlines())] == [
+        "0",
+        "1",
+        "2",
+    ]
+    model.fit(**DATA, callbacks=[CSVLogger(path, separator=";")])
+    assert path.read_text().startswith("epoch;loss\n")
+    with pytest.raises(ValueError, match="`separator` must be one character"):
+        CSVLogger(path, separator="")
+
+
+def test_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("h5py", reason="Keras' files are HDF5 files")
+    model = compiled()
+    every = ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.2f}.keras", verbose=1)
+    script = Scripted([0.5, 0.25, 0.75])
+    best = ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    weights = ModelCheckpoint(tmp_path / "w.weights.h5", save_weights_only=True, save_freq=5)
+    seen: list[list[np.ndarray]] = []
+    keep = callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(model.get_weights()))
+    model.fit(**DATA, epochs=3, callbacks=[script, every, best, weights, keep])
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == [
+        "01-0.50.keras",
+        "02-0.25.keras",
+        "03-0.75.keras",
+        "best.keras",
+        "w.weights.h5",
+    ]
+    for a, b in zip(load_model(tmp_path / "best.keras").get_weights(), seen[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "Epoch 2: saving model to" in capsys.readouterr().out
+    threshold = ModelCheckpoint(
+        tmp_path / "never.keras", save_best_only=True, initial_value_threshold=0.1
+    )
+    model.fit(**DATA, epochs=3, callbacks=[script, threshold])
+    assert not (tmp_path / "never.keras").exists()
+    largest = ModelCheckpoint(tmp_path / "acc.keras", monitor="val_acc")
+    assert largest.mode == "max"
+
+
+def test_refusals_of_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`filepath` must end with .keras or .h5"):
+        ModelCheckpoint(tmp_path / "m")
+    with pytest.raises(ValueError, match=r"`filepath` must end with .weights.h5"):
+        ModelCheckpoint(tmp_path / "m.keras", save_weights_only=True)
+    with pytest.raises(TypeError, match="`save_freq` must be an integer"):
+        ModelCheckpoint(tmp_path / "m.keras", save_freq="batch")
+    with pytest.raises(ValueError, match="`mode` must be"):
+        ModelCheckpoint(tmp_path / "m.keras", mode="best")
+    pytest.importorskip("h5py", reason="Keras' files are HDF5 files")
+    with pytest.raises(KeyError, match="`filepath` names 'val_acc'"):
+        compiled().fit(**DATA, callbacks=[ModelCheckpoint(tmp_path / "{val_acc}.keras")])
+
+
+# ---- backups
+
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "adam": lambda: Adam(0.01, use_ema=True, amsgrad=True),
+    "8 bits": lambda: Adam(0.01, quantized_states=True),
+    "sgd": lambda: SGD(0.01),
+    "schedule": lambda: SGD(schedules.CosineDecay(0.1, 20), momentum=0.9),
+}
+
+
+class Stop(callbacks.Callback):
+    """Ends the run by an error within an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if (self.model.optimizer.iterations - 1) // 4 == self.epoch and batch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_that_was_interrupted_twice(tmp_path: Path, name: str) -> None:
+    def run(*more: callbacks.Callback) -> list[np.ndarray]:
+        model = compiled(OPTIMIZERS[name]())
+        model.fit(**DATA, epochs=5, callbacks=[BackupAndRestore(tmp_path / "b"), *more])
+        return model.get_weights()
+
+    expected = run()
+    assert not (tmp_path / "b" / "training.npz").exists()
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(Stop(epoch))
+    for a, b in zip(expected, run(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_file_callbacks import *
+kill = callbacks.LambdaCallback(
+    on_train_batch_end=lambda b, logs: model.optimizer.iterations == {steps}
+    and os.kill(os.getpid(), signal.SIGKILL)
+)
+model = compiled()
+model.fit(**DATA, epochs=4, callbacks=[BackupAndRestore({folder!r}), kill])
+np.savez({result!r}, *model.get_weights())
+"""
+
+
+def test_a_run_that_was_killed(tmp_path: Path) -> None:
+    def run(steps: int, name: str) -> int:
+        script = SCRIPT.format(
+            tests=str(Path(__file__).parent),
+            steps=steps,
+            folder=str(tmp_path / name),
+            result=str(tmp_path / f"{name}.npz"),
+        )
+        return subprocess.run([sys.executable, "-c", script], check=False).returncode
+
+    assert run(-1, "whole") == 0
+    assert run(10, "killed") == -9
+    assert run(-1, "killed") == 0
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
+        for name in whole.files:
+            np.testing.assert_array_equal(whole[name], killed[name])
+
+
+def test_backups_of_something_else(tmp_path: Path) -> None:
+    backup = BackupAndRestore(tmp_path, delete_checkpoint=False)
+    compiled().fit(**DATA, callbacks=[backup])
+    other = Sequential([Input((5,)), Dense(2)])
+    other.compile("adam", "mse")
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="is of another model or optimizer"):
+        other.fit(**DATA, callbacks=[backup])
+    np.testing.assert_array_equal(before[0], other.get_weights()[0])
+    data = backup.path.read_bytes()
+    for spoilt in (b"nonsense", data[: len(data) // 2]):
+        backup.path.write_bytes(spoilt)
+        with pytest.raises(ValueError, match=r"is damaged: .* Remove it to start anew"):
+            compiled().fit(**DATA, callbacks=[backup])
+    with pytest.raises(ValueError, match="`save_freq` must be 'epoch'"):
+        BackupAndRestore(tmp_path, save_freq=10)
+
+
+def test_refusals_of_tensorboard() -> None:
+    with pytest.raises(ValueError, match="`histogram_freq` must be 0"):
+        TensorBoard(histogram_freq=1)
+    with pytest.raises(TypeError, match="`update_freq` must be an integer"):
+        TensorBoard(update_freq="step")
