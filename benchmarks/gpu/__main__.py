@@ -28,16 +28,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=180, help="when to stop (default: 180)")
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--questions", type=Path, help="questions.cu, compiled")
+    parser.add_argument("--compile-all", action="store_true", help="torch.compile for every case")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, in a small form")
     return parser.parse_args()
 
 
-def all_cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
+def all_cases(torch: Any, where: str, small: bool, compile_all: bool) -> Iterator[Case]:
     """The roof, then in turns what matters most."""
     yield from ceiling.cases(torch, where, small)
     yield from batch_norm.questions(torch, where, small)
     yield from optimizers.cases(torch, where, small)
-    yield from batch_norm.cases(torch, where, small)
+    yield from batch_norm.cases(torch, where, small, compile_all)
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     results: list[Result] = []
     missed: list[str] = []
     answers = questions.run(given.questions, given.dry_run)
-    for case in all_cases(torch, where, given.dry_run):
+    for case in all_cases(torch, where, given.dry_run, given.compile_all):
         if given.only not in case.name:
             continue
         if time.monotonic() > deadline:

@@ -95,8 +95,11 @@ def function_of(torch: Any, cudnn: bool = True) -> Callable[..., Any]:
     return layer if cudnn else without
 
 
-def cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
-    """Forward alone, and forward with backward, of every shape."""
+def cases(torch: Any, where: str, small: bool, compile_all: bool = False) -> Iterator[Case]:
+    """Forward alone, and forward with backward, of every shape.
+
+    Compiling takes seconds each time: without `compile_all` the first shape is compiled alone.
+    """
     for dtype in ("bfloat16", "float32"):
         for size in SMALL.values() if small else (*SHAPES, ROWS):
             layouts = ("NCHW", "NHWC") if len(size) == 4 else ("NC",)
@@ -104,7 +107,10 @@ def cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
                 for backward in (False, True):
                     name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype}"
                     name += " forward+backward" if backward else " forward"
-                    yield _case(torch, where, name, (size, layout, dtype), backward)
+                    compiles = compile_all or (
+                        layout == "NCHW" and size in (SHAPES[0], SMALL[SHAPES[0]])
+                    )
+                    yield _case(torch, where, name, (size, layout, dtype), backward, compiles)
 
 
 def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
@@ -131,6 +137,7 @@ def _case(
     name: str,
     arrays: tuple[tuple[int, ...], str, str],
     backward: bool,
+    compiles: bool,
 ) -> Case:
     shape, _, dtype = arrays
     elements = torch.Size(shape).numel() * (4 if dtype == "float32" else 2)
@@ -153,8 +160,9 @@ def _case(
         Contender("fusednn", lambda seed: layer(seed).fused(backward)),
         Contender("torch", of_torch(function_of(torch))),
         Contender("torch without cuDNN", of_torch(function_of(torch, cudnn=False))),
-        Contender("torch.compile", compiled),
     ]
+    if compiles:
+        contenders.append(Contender("torch.compile", compiled))
     # 1R + 1W forward, 2R + 1W backward.
     bound = elements * (5 if backward else 2)
     return Case(name, bound, elements * 4, tuple(contenders), 3e-2 if dtype == "bfloat16" else 1e-4)

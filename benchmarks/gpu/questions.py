@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-LIMIT = 120
+#: Seconds; it should take a few.
+LIMIT = 40
 
 
 def run(program: Path | None, dry: bool) -> dict[str, Any]:
