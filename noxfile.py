@@ -293,11 +293,16 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def cuda_compile(session: nox.Session) -> None:
-    """Compile the CUDA kernels with nvcc: no warnings, no spills; load them. Needs no GPU."""
+    """Compile the CUDA kernels with nvcc: no warnings, no spills; load them; a small library.
+
+    Needs no GPU. What follows ``--`` is for the check of one architecture, which is then alone.
+    """
     install_package(session)
     if not shutil.which("nvcc"):
         session.install(*groups("nvcc"))
     session.run("python", "dev/check_cuda_compile.py", "--load", *session.posargs)
+    if not session.posargs:
+        session.run("python", "dev/check_cuda_library.py", env=cmake_environment(session))
 
 
 @nox.session

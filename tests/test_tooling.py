@@ -26,6 +26,7 @@ def load(name: str) -> ModuleType:
 check_abi = load("check_abi")
 check_symbols = load("check_symbols")
 check_wheel = load("check_wheel")
+check_cuda_library = load("check_cuda_library")
 
 needs_compiler = pytest.mark.skipif(
     not all(map(shutil.which, ("g++", "nm", "readelf"))), reason="needs g++ and binutils"
@@ -215,6 +216,50 @@ def test_wheel_with_sources_or_too_large_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "bad.whl", [*GOOD_WHEEL, "fusednn/cpu/batch_norm.cpp"])
     assert check_wheel.check_wheel(wheel) == ["holds fusednn/cpu/batch_norm.cpp"]
     assert "must be under 100" in check_wheel.check_wheel(wheel, max_bytes=100)[-1]
+
+
+def test_wheel_with_a_large_cuda_library_is_refused(tmp_path: Path) -> None:
+    library = "fusednn/lib/libfusednn_cuda.so"
+    wheel = make_wheel(tmp_path / "cuda.whl", [*GOOD_WHEEL, library])
+    assert check_wheel.check_wheel(wheel) == []
+    too_large = [f"holds {library} of 7 bytes, must be under 7"]
+    assert check_wheel.check_wheel(wheel, max_cuda_bytes=7) == too_large
+    # The library's own bytes do not count against the rest.
+    rest = wheel.stat().st_size - 7
+    assert check_wheel.check_wheel(wheel, max_bytes=rest + 1) == []
+    assert "without its CUDA kernels, must be" in check_wheel.check_wheel(wheel, max_bytes=rest)[0]
+
+
+@needs_compiler
+def test_a_large_cuda_library_is_refused(tmp_path: Path) -> None:
+    library = tmp_path / "libfusednn_cuda.so"
+    subprocess.run(
+        ["g++", "-g", "-shared", "-x", "c++", "-", "-o", library],
+        input="int one = 1;",
+        text=True,
+        check=True,
+    )
+    stripped = tmp_path / "stripped.so"
+    subprocess.run(["strip", "-o", stripped, library], check=True)
+    size = stripped.stat().st_size
+    assert size < library.stat().st_size
+    assert check_cuda_library.check_size(library, size + 1) == []
+    assert check_cuda_library.check_size(library, size) == [
+        f"is {size:,} bytes, must be under {size:,}"
+    ]
+
+
+def test_spilled_registers_are_found_by_kernel_and_architecture() -> None:
+    said = """
+ptxas info    : Compiling entry function 'good' for 'sm_80'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Compiling entry function 'bad' for 'sm_90'
+ptxas info    : Function properties for bad
+    8 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+"""
+    assert check_cuda_library.find_spills(said) == {
+        ("bad", "sm_90"): "8 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads"
+    }
 
 
 def test_pre_commit_uses_the_versions_of_the_lint_group() -> None:

@@ -46,11 +46,12 @@ FNN_DEVICE void add_deviations(const WindowsOf<Geometry>& x, Chosen all, const C
                                C (&squares)[kPer]) {
   using T = typename Geometry::Storage;
   constexpr int kEach = kTogether<T>;
+  // Groups first: the sums of one at a time are in registers.
 #pragma unroll
-  for (int i = 0; i < Geometry::kItems; ++i) {
-    const uint32_t chosen = kAllChosen ? kAllElements<T> : chosen_of<T>(all, i);
+  for (int group = 0; group < kGroups<T>; ++group) {
 #pragma unroll
-    for (int group = 0; group < kGroups<T>; ++group) {
+    for (int i = 0; i < Geometry::kItems; ++i) {
+      const uint32_t chosen = kAllChosen ? kAllElements<T> : chosen_of<T>(all, i);
       C e[kEach];
       unpack<T>(x[i], group, e);
 #pragma unroll

@@ -14,8 +14,13 @@
 #define FNN_INLINE inline __attribute__((always_inline))
 #endif
 
-// What is called once for many elements: not worth a copy in each caller.
+// What is called once for many elements: not worth a copy in each caller. The second is the GPU's, too.
 #define FNN_ONE_COPY inline __attribute__((noinline))
+#ifdef __CUDACC__
+#define FNN_ONE_COPY_EACH __host__ __device__ FNN_ONE_COPY
+#else
+#define FNN_ONE_COPY_EACH FNN_ONE_COPY
+#endif
 
 #ifndef FNN_UNIT
 #define FNN_UNIT host
@@ -152,12 +157,12 @@ FNN_INLINE double power(double base, int64_t exponent) {
 // e^x - 1 for -0.35 < x < 0.35: the series, whose terms fall below a rounding error at the eighteenth.
 FNN_INLINE double small_exponential_minus_1(double x) {
   double sum = 1.0;
-  for (int k = 18; k > 1; --k) sum = 1.0 + x / k * sum;
+  for (int k = 18; k > 1; --k) sum = 1.0 + x * (1.0 / k) * sum;
   return x * sum;
 }
 
 // e^x for x <= 0, without libm, as power is: x = n ln 2 + r. The product of n and the first part of ln 2 is exact.
-FNN_INLINE double exponential(double x) {
+FNN_ONE_COPY_EACH double exponential(double x) {
   if (x < -700.0) return 0.0;
   const int64_t n = static_cast<int64_t>(0.5 - x * 1.4426950408889634);
   const double r = (x + n * 6.93147180369123816490e-01) + n * 1.90821492927058770002e-10;
@@ -165,7 +170,7 @@ FNN_INLINE double exponential(double x) {
 }
 
 // 1 - e^x for x <= 0, without cancellation.
-FNN_INLINE double one_minus_exponential(double x) {
+FNN_ONE_COPY_EACH double one_minus_exponential(double x) {
   return x > -0.35 ? -small_exponential_minus_1(x) : 1.0 - exponential(x);
 }
 
