@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusednn import (
         activations,
+        backend,
         callbacks,
         constraints,
         datasets,
@@ -46,6 +47,7 @@ __all__ = [
     "Variable",
     "__version__",
     "activations",
+    "backend",
     "build_info",
     "callbacks",
     "constraints",

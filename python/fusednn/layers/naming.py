@@ -15,3 +15,8 @@ def automatic_name(class_name: str) -> str:
     count = _used[name]
     _used[name] += 1
     return f"{name}_{count}" if count else name
+
+
+def forget_names() -> None:
+    """Count from the start again."""
+    _used.clear()

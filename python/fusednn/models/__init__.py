@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusednn.models.clone import clone_model
 from fusednn.models.learning_rate_finder import LearningRateTest, find_learning_rate
+from fusednn.models.population import fold_batch_norm, recalibrate_batch_norm
 from fusednn.models.sequential import Sequential
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ __all__ = [
     "Sequential",
     "clone_model",
     "find_learning_rate",
+    "fold_batch_norm",
     "load_model",
     "model_from_json",
+    "recalibrate_batch_norm",
     "save_model",
 ]
 
