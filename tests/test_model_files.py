@@ -178,7 +178,7 @@ def test_where_models_may_be_written(tmp_path: Path) -> None:
     model = trained()
     with pytest.raises(ValueError, match=r"`path` must end with .keras or .h5"):
         model.save(tmp_path / "m.pickle")
-    with pytest.raises(ValueError, match="`path` must end with"):
+    with pytest.raises(ValueError, match=r"`path` must end with .h5 or .safetensors"):
         model.save_weights(tmp_path / "m.keras")
     model.save(tmp_path / "m.keras")
     with pytest.raises(FileExistsError, match="`overwrite` is False"):

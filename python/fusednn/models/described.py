@@ -54,7 +54,10 @@ class Described:
         save_model(_model(self), path, overwrite, include_optimizer)
 
     def save_weights(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
-        """Write the weights to a ``.weights.h5`` or ``.h5`` file; see `fusednn.saving`."""
+        """Write the weights to a ``.weights.h5``, ``.h5`` or ``.safetensors`` file.
+
+        See `fusednn.saving.save_weights`.
+        """
         from fusednn.saving import save_weights
 
         save_weights(_model(self), path, overwrite)

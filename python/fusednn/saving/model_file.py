@@ -15,7 +15,7 @@ from fusednn import losses, metrics, optimizers
 from fusednn.layers import Layer
 from fusednn.layers.layer import limited_elements
 from fusednn.optimizers import Optimizer
-from fusednn.saving import legacy_file, weights_file
+from fusednn.saving import legacy_file, safetensors_file, weights_file
 from fusednn.saving.arrays_in_hdf5 import Array, h5py, stored_elements
 from fusednn.saving.atomic import replacing
 from fusednn.saving.keras_config import (
@@ -311,12 +311,23 @@ def _json(text: Any, name: str) -> Any:
 
 
 def save_weights(model: Sequential, path: PathLike, overwrite: bool = True) -> None:
-    """Write the weights alone, to ``.weights.h5`` (Keras 3's layout) or ``.h5`` (by layer names).
+    """Write the weights alone.
 
-    Raises as `save_model` does.
+    Parameters
+    ----------
+    model : Sequential
+        Built.
+    path : path-like
+        Ends with ``.weights.h5`` (Keras 3's layout), ``.h5`` (Keras 2's, by layers' names) or
+        ``.safetensors`` (arrays by the paths of variables, ``dense/kernel``; needs no h5py).
+    overwrite : bool
+        As of `save_model`, whose errors these are, too.
     """
-    target = _checked_path(path, (".h5",), overwrite)
+    target = _checked_path(path, (".h5", ".safetensors"), overwrite)
     model._check_built()
+    if target.suffix == ".safetensors":
+        safetensors_file.write_arrays(target, {v.path: v.numpy() for v in model.weights})
+        return
     with replacing(target) as temporary, h5py().File(temporary, "w") as file:
         if target.name.endswith(".weights.h5"):
             weights_file.write_weights(file, model, None)
@@ -339,6 +350,9 @@ def load_weights(model: Sequential, path: PathLike) -> None:
         raise FileNotFoundError(f"`path` must be a file. Received: path={source}")
     model._check_built()
     data: Any = source
+    if source.suffix == ".safetensors":
+        _assign_by_path(model, safetensors_file.read_arrays(source))
+        return
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             data = io.BytesIO(_entry(archive, "model.weights.h5", None))
@@ -353,6 +367,17 @@ def _assign(model: Sequential, arrays: list[list[Array]]) -> None:
     for layer, own in zip(model.layers, arrays, strict=True):
         for variable, array in zip(layer.weights, own, strict=True):
             variable.assign(array.astype(variable.dtype))
+
+
+def _assign_by_path(model: Sequential, arrays: dict[str, Array]) -> None:
+    paths = [variable.path for variable in model.weights]
+    if sorted(paths) != sorted(arrays):
+        missing = sorted(set(paths) - set(arrays)) or sorted(set(arrays) - set(paths))
+        raise ValueError(
+            "The file must hold the arrays of this model by name. "
+            f"Only one of the two has {', '.join(missing[:3])}"
+        )
+    model.set_weights([arrays[path].astype(model.dtype) for path in paths])
 
 
 def _checked_path(path: PathLike, endings: tuple[str, ...], overwrite: bool) -> Path:
