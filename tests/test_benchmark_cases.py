@@ -146,7 +146,7 @@ class TestPeers:
 
     def test_selection(self) -> None:
         roof = ["roof", "roof-non-temporal"]
-        ours = [peer.name for peer in PEERS if peer.is_ours]
+        ours = [peer.name for peer in PEERS if peer.is_ours and peer.library == "fusednn"]
         assert [peer.name for peer in select_peers(["numpy"])] == [*roof, *ours, "numpy"]
         ours.remove("fusednn-fresh")
         assert [p.name for p in select_peers(["fusednn"], ["fusednn-fresh"])] == [*roof, *ours]

@@ -14,6 +14,7 @@ _COLOURS = {
     "fusednn-fresh": "#ef8a62",
     "fusednn-plain": "#fddbc7",
     "fusednn-apart": "#f4a582",
+    "fusednn-torch": "#d6604d",
     "numpy": "#4d4d4d",
     "torch": "#2166ac",
     "torch-aten": "#4393c3",

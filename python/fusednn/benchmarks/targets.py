@@ -37,6 +37,13 @@ def _against(*names: str) -> Value:
     return value
 
 
+def _in_torch(measured: Measured) -> float | None:
+    """How many times as fast fusednn's optimizer in PyTorch is as PyTorch's fused one."""
+    found = [measured.case.contenders.get(name) for name in ("torch-fused", "fusednn-torch")]
+    seconds = [timing.seconds for timing in found if timing and timing.timed]
+    return seconds[0] / seconds[1] if len(seconds) == 2 else None
+
+
 def _against_best(measured: Measured) -> float | None:
     case = measured.case
     best = case.best_peer()
@@ -175,6 +182,7 @@ _OF_ROOF = Figure("roof / time", _of_roof)
 _BEST = Figure("x the best peer", _against_best)
 _EAGER = Figure("x torch eager", _against("torch"))
 _FUSED = Figure("x torch fused", _against("torch-fused"))
+_IN_TORCH = Figure("fusednn.torch.optim x torch fused", _in_torch)
 _FOREACH = Figure("x torch foreach", _against("torch-foreach"))
 _CLIPPED = Figure("x torch clip_grad_norm_ and fused", _against("torch-fused"))
 _JAX = Figure("x JAX", _against("jax", "keras-jax"))
@@ -240,6 +248,7 @@ TARGETS: tuple[Target, ...] = (
     Target("Options that move no more bytes, large", _FREE_OPTIONS, _PLAIN, 0.95),
     Target("A call on a (32, 100) array", _CALLS, _CALL, 3, ("nc-32x100",)),
     Target("Adam, 100 arrays of 32", _ADAM, _OVERHEAD, 10, ("100x32",)),
+    Target("Adam in PyTorch, 100 arrays of 32", _ADAM, _IN_TORCH, 6, ("100x32",)),
     Target(
         "Threads",
         _FORWARD + _BACKWARD + _variants("leaky_relu", "forward") + _ADAM + _RMSPROP[:1] + _STEP,

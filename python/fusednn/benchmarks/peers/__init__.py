@@ -71,6 +71,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("fusednn", "fusednn", (*_OPS, "optimizer", "step", "neighbour")),
     Peer("fusednn-fresh", "fusednn", _OPS),
     Peer("fusednn-plain", "fusednn", ("optimizer",)),
+    Peer("fusednn-torch", "torch", ("optimizer",)),
     Peer("fusednn-apart", "fusednn", ("step",)),
     Peer("fusednn-alone", "fusednn", ("neighbour",)),
     Peer("fusednn-one-thread", "fusednn", ("neighbour",)),
@@ -89,7 +90,7 @@ PEERS: tuple[Peer, ...] = (
 
 
 def select_peers(names: list[str], without: list[str] | None = None) -> list[Peer]:
-    """Return the peers to run, the roof and fusednn's own forms always among them.
+    """Return the peers to run, the roof and fusednn's forms on NumPy always among them.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def select_peers(names: list[str], without: list[str] | None = None) -> list[Pee
     ValueError
         If a name is unknown, or a chosen peer is not installed.
     """
-    chosen = {peer for peer in PEERS if peer.is_roof or peer.is_ours}
+    chosen = {peer for peer in PEERS if peer.library == "fusednn"}
     for name in names:
         found = _named(name, "--peers")
         missing = sorted({package for peer in found for package in peer.missing})

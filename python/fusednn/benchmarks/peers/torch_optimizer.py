@@ -1,11 +1,13 @@
-"""PyTorch's optimizers: the default loop, foreach, fused, and the loop compiled."""
+"""PyTorch's optimizers: the loop, foreach, fused, compiled, and fusednn's in their place."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+import fusednn.torch.optim
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import sample_lists
@@ -31,7 +33,7 @@ def build(case: Case, name: str) -> Contender:
     if name == "torch-fused":
         _refuse_if_idle(optimizer, case)
     how = {"torch-foreach": {"foreach": True}, "torch-fused": {"fused": True}}.get(name, {})
-    steps = Steps(optimizer, case, how)
+    steps = OwnSteps(optimizer, case) if name == "fusednn-torch" else Steps(optimizer, case, how)
     run = compiled(steps.run) if name == "torch-compile" else steps.run
 
     def answer() -> Answer:
@@ -54,6 +56,8 @@ def build(case: Case, name: str) -> Contender:
 class Steps:
     """An optimizer's steps with one option, as one writes them in PyTorch."""
 
+    package: Any = torch.optim
+
     def __init__(self, optimizer: Optimizer, case: Case, how: dict[str, Any]) -> None:
         self._optimizer = optimizer
         self.data = inputs.lists(case)
@@ -65,7 +69,8 @@ class Steps:
         self._grads = [tensor_of(g) for g in self.data.grads]
         for p, g in zip(self._params, self._grads, strict=True):
             p.grad = torch.clone(g) if self._spoilt or optimizer.grad_scale is not None else g
-        self._chosen = make_optimizer(optimizer, self._params, LEARNING_RATES[case.dtype], how)
+        lr = LEARNING_RATES[case.dtype]
+        self._chosen = make_optimizer(optimizer, self._params, lr, how, self.package)
         self._ema = self._copies = None
         if optimizer.ema_momentum is not None:
             self._ema = [p.detach().clone() for p in self._params]
@@ -111,6 +116,32 @@ class Steps:
         }
 
 
+class OwnSteps(Steps):
+    """The same with `fusednn.torch.optim`, whose step scales, clips by norm and averages."""
+
+    package = fusednn.torch.optim
+
+    def __init__(self, optimizer: Optimizer, case: Case) -> None:
+        how = {"max_norm": optimizer.max_norm, "ema": optimizer.ema_momentum}
+        super().__init__(replace(optimizer, max_norm=None, ema_momentum=None), case, how)
+        if optimizer.grad_scale is not None:
+            self._optimizer = replace(self._optimizer, grad_scale=None)
+            self._chosen.grad_scale = optimizer.grad_scale
+            self.take_gradients()
+
+    def take_gradients(self) -> None:
+        """Have the gradients as they are in the inputs."""
+        for p, g in zip(self._params, self._grads, strict=True):
+            if p.grad is not g:
+                p.grad.copy_(g)
+
+    def results(self) -> dict[str, list[Any] | None]:
+        """Return everything that was written."""
+        averaged = self._chosen.ema is not None
+        ema = [self._chosen.state[p]["ema"] for p in self._params] if averaged else None
+        return super().results() | {"ema": ema}
+
+
 def _refuse_if_idle(optimizer: Optimizer, case: Case) -> None:
     """Refuse a fused optimizer that leaves parameters as they are: 2.13's SGD in bfloat16."""
     dtype = getattr(torch, case.dtype)
@@ -123,8 +154,10 @@ def _refuse_if_idle(optimizer: Optimizer, case: Case) -> None:
         )
 
 
-def make_optimizer(optimizer: Optimizer, params: Any, lr: float, how: dict[str, Any]) -> Any:
-    """Return torch's optimizer of this kind.
+def make_optimizer(
+    optimizer: Optimizer, params: Any, lr: float, how: dict[str, Any], package: Any = torch.optim
+) -> Any:
+    """Return torch's optimizer of this kind, or that of another package with its interface.
 
     Raises
     ------
@@ -139,7 +172,7 @@ def make_optimizer(optimizer: Optimizer, params: Any, lr: float, how: dict[str, 
     names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
     name = "AdamW" if optimizer.decoupled else names[optimizer.kind]
     try:
-        return getattr(torch.optim, name)(params, lr=lr, **options, **how)
+        return getattr(package, name)(params, lr=lr, **options, **how)
     except (TypeError, RuntimeError) as error:
         if not how.get("fused"):
             raise
