@@ -77,9 +77,9 @@ fnn_status fnn_codes_from_float(const fnn_tensor* values, const fnn_tensor* code
       const uint32_t origin = code_origin(scale, is_signed);
       for (int64_t i = begin; i < end; ++i) {
         const uint32_t bits = bit_cast<uint32_t>(float_at(*values, i));
-        code[i] = !any        ? uint8_t{0}
-                  : is_signed ? encoded<true>(bits, origin, kToNearest)
-                              : encoded<false>(bits, origin, kToNearest);
+        const uint32_t nearest =
+            is_signed ? encoded<true>(bits, origin, kToNearest) : encoded<false>(bits, origin, kToNearest);
+        code[i] = any ? static_cast<uint8_t>(nearest) : uint8_t{0};
       }
     }
   });

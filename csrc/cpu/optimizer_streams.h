@@ -16,6 +16,13 @@ FNN_INLINE Stream stream_from(const Stream& stream, int64_t index) {
   return {static_cast<char*>(stream.data) + index * size, stream.dtype};
 }
 
+// Asks for n elements from `index` on.
+FNN_INLINE void fetch_stream(const Stream& stream, int64_t index, int64_t n) {
+  const char* at = static_cast<const char*>(stream_from(stream, index).data);
+  const auto bytes = static_cast<const char*>(stream_from(stream, index + n).data) - at;
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
 template <class A, class B>
 constexpr bool is_same = false;
 template <class A>

@@ -79,7 +79,15 @@ class Updater {
 
   void close_codes(const OptimizerTensor& t, int s, int64_t index, int64_t n, BlockKey key) {
     if constexpr (sizeof(C) == sizeof(float)) {
-      store_codes(Optimizer::states[s].codes, decoded_[s].data, n, t.states[s].data, t.state_scales[s], index, key);
+      // Coding takes long and touches little memory: meanwhile that of the next block's other streams comes.
+      const bool first = s == 0, last = s == kStates - 1;
+      for (int64_t i = 0; i < n; i += kCodeBlock) {
+        const int64_t next = index + kBlock + i;
+        if (first && next + kCodeBlock <= t.count) fetch_stream(t.param, next, kCodeBlock);
+        if (last && next + kCodeBlock <= t.count) fetch_stream(t.grad, next, kCodeBlock);
+        store_codes(Optimizer::states[s].codes, decoded_[s].data + i, n - i < kCodeBlock ? n - i : kCodeBlock,
+                    t.states[s].data, t.state_scales[s], index + i, key);
+      }
     }
   }
 

@@ -32,7 +32,9 @@ template <class C>
 using Vector = typename VectorOf<C>::type;
 
 typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+typedef int32_t Integers __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes / 4)));
 
 // V from memory, whatever its alignment.
 template <class V>
@@ -74,6 +76,36 @@ FNN_INLINE Halves packed(Words bits) {
 #endif
 }
 
+// Between 8 and 32 bits, likewise; what is packed is below 2^8.
+FNN_INLINE Words unpacked(Bytes bytes) {
+#if defined(__AVX512F__)
+  return bit_cast<Words>(_mm512_maskz_cvtepu8_epi32(__mmask16{0xffff}, bit_cast<__m128i>(bytes)));
+#elif defined(__AVX2__)
+  return bit_cast<Words>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bit_cast<long long>(bytes))));
+#elif defined(__x86_64__)
+  const __m128i zero = _mm_setzero_si128();
+  const __m128i halves = _mm_unpacklo_epi8(_mm_cvtsi32_si128(bit_cast<int>(bytes)), zero);
+  return bit_cast<Words>(_mm_unpacklo_epi16(halves, zero));
+#else
+  return __builtin_convertvector(bytes, Words);
+#endif
+}
+FNN_INLINE Bytes bytes_of(Words values) {
+#if defined(__AVX512F__)
+  return bit_cast<Bytes>(_mm512_maskz_cvtepi32_epi8(__mmask16{0xffff}, bit_cast<__m512i>(values)));
+#elif defined(__AVX2__)
+  const __m128i halves = bit_cast<__m128i>(packed(values));
+  return bit_cast<Bytes>(static_cast<long long>(_mm_cvtsi128_si64(_mm_packus_epi16(halves, halves))));
+#elif defined(__x86_64__)
+  // Below 2^15, so that signed saturation changes nothing.
+  const __m128i v = bit_cast<__m128i>(values);
+  const __m128i halves = _mm_packs_epi32(v, v);
+  return bit_cast<Bytes>(_mm_cvtsi128_si32(_mm_packus_epi16(halves, halves)));
+#else
+  return __builtin_convertvector(values, Bytes);
+#endif
+}
+
 FNN_INLINE Vector<float> widen(Halves bits, BFloat16) { return float_of_bfloat16<Vector<float>>(unpacked(bits)); }
 FNN_INLINE Halves narrow(Vector<float> v, BFloat16) { return packed(bfloat16_of_float<Words>(v)); }
 
@@ -97,6 +129,13 @@ FNN_INLINE Halves narrow(Vector<float> v, Float16) {
   return packed(float16_of_float<Words>(v));
 #endif
 }
+
+template <>
+struct FloatOfInteger<Words> {
+  static FNN_INLINE Vector<float> of(Words x) {
+    return __builtin_convertvector(reinterpret_cast<Integers>(x), Vector<float>);
+  }
+};
 
 template <>
 struct SquareRoot<Vector<float>> {

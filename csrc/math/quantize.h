@@ -55,30 +55,35 @@ FNN_INLINE uint32_t code_origin(uint32_t scale, bool is_signed) {
   return (scale >> kDroppedBits) + 7u - levels(is_signed);
 }
 
-// The code of a number with these bits, in a block whose scale is positive and finite.
-template <bool kIsSigned>
-FNN_INLINE uint8_t encoded(uint32_t bits, uint32_t origin, uint32_t random) {
-  const uint32_t magnitude = bits & 0x7fffffffu;
+// The codes of numbers with these bits, in a block whose scale is positive and finite. U is uint32_t or a vector of it,
+// F float or a vector of it.
+template <bool kIsSigned, class U>
+FNN_INLINE U encoded(U bits, uint32_t origin, U random) {
+  const U magnitude = bits & 0x7fffffffu;
   const uint32_t first = (origin + 1u) << kDroppedBits;
-  const uint32_t code = ((magnitude + (random >> (32 - kDroppedBits))) >> kDroppedBits) - origin;
+  const U code = ((magnitude + (random >> (32 - kDroppedBits))) >> kDroppedBits) - origin;
   if constexpr (kIsSigned) {
     // Below the first code: that or zero, in proportion.
-    const float draw = static_cast<float>(static_cast<int32_t>(random >> 8)) * 0x1p-24f;
-    const uint32_t low = bit_cast<uint32_t>(draw * bit_cast<float>(first)) < magnitude ? 1u : 0u;
-    return static_cast<uint8_t>((magnitude < first ? low : code) | (bits >> 24 & 0x80u));
+    const auto limit = float_of_integer(random >> 8) * (0x1p-24f * bit_cast<float>(first));
+    const U low = bit_cast<U>(limit) < magnitude ? U{} + 1u : U{};
+    return (magnitude < first ? low : code) | (bits >> 24 & 0x80u);
   } else {
-    const uint32_t low = magnitude != 0 ? 1u : 0u;
-    return static_cast<uint8_t>(magnitude < first ? low : code);
+    const U low = magnitude != 0u ? U{} + 1u : U{};
+    return magnitude < first ? low : code;
   }
 }
 
-// The number that a code stands for, times the scale: exact.
+// The numbers that codes stand for, times the scale: exact.
+template <bool kIsSigned, class F, class U>
+FNN_INLINE F decoded_as(U code, float scale) {
+  const U magnitude = kIsSigned ? code & 0x7fu : code;
+  const U sign = kIsSigned ? (code & 0x80u) << 24 : U{};
+  const U bits = (magnitude + code_origin(0x3f800000u, kIsSigned)) << kDroppedBits;
+  return bit_cast<F>((magnitude == 0u ? U{} : bits) | sign) * scale;
+}
 template <bool kIsSigned>
 FNN_INLINE float decoded(uint8_t code, float scale) {
-  const uint32_t magnitude = kIsSigned ? code & 0x7fu : code;
-  const uint32_t sign = kIsSigned ? (code & 0x80u) << 24 : 0u;
-  const uint32_t bits = (magnitude + code_origin(0x3f800000u, kIsSigned)) << kDroppedBits;
-  return bit_cast<float>((magnitude == 0 ? 0u : bits) | sign) * scale;
+  return decoded_as<kIsSigned, float>(uint32_t{code}, scale);
 }
 
 }  // namespace FNN_UNIT

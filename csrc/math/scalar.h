@@ -122,7 +122,18 @@ FNN_INLINE Float16 narrow<Float16>(float x) {
   return Float16{static_cast<uint16_t>(float16_of_float<uint32_t>(x))};
 }
 
-// Square roots; cpu/vectors.h adds those of vectors.
+// Integers below 2^31 as floats, and square roots; cpu/vectors.h adds those of vectors.
+template <class U>
+struct FloatOfInteger;
+template <>
+struct FloatOfInteger<uint32_t> {
+  static FNN_INLINE float of(uint32_t x) { return static_cast<float>(static_cast<int32_t>(x)); }
+};
+template <class U>
+FNN_INLINE auto float_of_integer(U x) {
+  return FloatOfInteger<U>::of(x);
+}
+
 template <class V>
 struct SquareRoot;
 template <>
