@@ -87,7 +87,8 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
   if (const char* conflict = d.conflict(values, Convention(o.convention))) {
     std::string received = ". Received: ";
     for (int i = 1; i < d.hyperparameter_count; ++i) {
-      received += (i > 1 ? ", " : "") + std::string(d.hyperparameters[i].name) + "=" + number(values[i]);
+      if (i > 1) received += ", ";
+      received.append(d.hyperparameters[i].name).append("=").append(number(values[i]));
     }
     fail_value(conflict + received);
   }
@@ -100,7 +101,9 @@ void require_convention(const Description& d, int32_t convention) {
   if (among(d.conventions, convention)) return;
   std::string known;
   for (int32_t c = 0; c < kConventionCount; ++c) {
-    if (among(d.conventions, c)) known += (known.empty() ? "" : ", ") + std::string(convention_names[c]);
+    if (!among(d.conventions, c)) continue;
+    if (!known.empty()) known += ", ";
+    known += convention_names[c];
   }
   const std::string name = convention_names[convention];
   fail_value("`convention` must be one of " + known + " for " + d.name + ": " + name +
