@@ -33,6 +33,7 @@ class Call {
     problem.outer = view.outer;
     problem.channels = view.channels;
     problem.inner = view.inner;
+    problem.row_stride = view.channels * view.inner;
     problem.eps = options->eps;
     problem.momentum = options->momentum;
     problem.negative_slope = options->negative_slope;

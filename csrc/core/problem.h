@@ -23,6 +23,7 @@ struct LeakyRelu {
 struct BatchNorm {
   DType dtype;
   int64_t outer, channels, inner;
+  int64_t row_stride;  // channels * inner; more where these are some channels of longer rows (cpu/strips.h)
   double eps, momentum, negative_slope;
   bool unbiased_running_var;
 

@@ -9,6 +9,7 @@
 #include "cpu/geometry_columns.h"
 #include "cpu/geometry_runs.h"
 #include "cpu/parallel.h"
+#include "cpu/strips.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -18,8 +19,8 @@ inline double per_channel(const BatchNorm& p) { return static_cast<double>(p.out
 
 template <class Geometry>
 inline bool streamed(const Geometry& geometry, const BatchNorm& p, const void* out) {
-  return worth_streaming<typename Geometry::Storage>(out, elements_of(p)) && geometry.streams_well() && out != p.x &&
-         out != p.grad && out != p.y_in;
+  return worth_streaming<typename Geometry::Storage>(out, geometry.elements()) && geometry.streams_well() &&
+         out != p.x && out != p.grad && out != p.y_in;
 }
 
 // out = formula(grad, x, channel), in the portions that the passes below ask for.
@@ -330,12 +331,14 @@ struct GeometryTag {
   using type = Geometry;
 };
 
-// run(GeometryTag<...>) for the problem's geometry and storage type.
+// run(GeometryTag<...>, problem) for the problem's geometry and storage type: for all of it, or strip by strip.
 template <class Run>
 inline bool with_geometry(const BatchNorm& p, const Run& run) {
   return with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    return p.inner == 1 ? run(GeometryTag<Columns<T>>{}) : run(GeometryTag<Runs<T>>{});
+    if (p.inner != 1) return run(GeometryTag<Runs<T>>{}, p);
+    const auto run_columns = [&run](const BatchNorm& columns) { return run(GeometryTag<Columns<T>>{}, columns); };
+    return worth_strips(p) ? in_strips<T>(p, run_columns) : run_columns(p);
   });
 }
 

@@ -10,6 +10,11 @@
 namespace fusednn {
 inline namespace FNN_UNIT {
 
+// Rows of a leaf, rows up to which there is one part, and channels of a unit.
+constexpr int64_t kLeafRows = 64;
+constexpr int64_t kOnePartRows = kLeafRows;
+constexpr int64_t kColumnStrip = 256;
+
 template <class T>
 class Columns {
  public:
@@ -20,7 +25,8 @@ class Columns {
   static constexpr bool kUnitByUnit = false;
   static constexpr int64_t kPartsPerTask = 1;
 
-  Columns(const BatchNorm& p, int /*arrays*/) : rows_(p.outer), channels_(p.channels), period_(period_of(p.channels)) {
+  Columns(const BatchNorm& p, int /*arrays*/)
+      : rows_(p.outer), channels_(p.channels), stride_(p.row_stride), period_(period_of(p.channels)) {
     const int64_t leaves = (rows_ + kLeafRows - 1) / kLeafRows;
     // Few leaves: enough parts for several threads. Many: parts that are worth their overhead, and not too many.
     const int64_t few = (leaves + 15) / 16 < 8 ? (leaves + 15) / 16 : 8;
@@ -41,6 +47,8 @@ class Columns {
   int64_t first_channel(int64_t unit) const { return unit * kStrip; }
   int64_t end_channel(int64_t unit) const { return first_channel(unit) + width_of(unit); }
   bool streams_well() const { return true; }
+  // Of the arrays, of which this may be some columns.
+  int64_t elements() const { return rows_ * stride_; }
 
   double part_count(int64_t part) const { return static_cast<double>(end_row(part) - part * part_rows_); }
 
@@ -94,21 +102,25 @@ class Columns {
     put(out, unit, part, first, second);
   }
 
-  // out = f(grad, x, channel) in the order of memory. Cut by elements: there may be few rows, and long ones.
-  int64_t map_tasks() const { return (rows_ * channels_ + kMapTask - 1) / kMapTask; }
+  // out = f(grad, x, channel) in the order of memory. Cut by elements: there may be few rows, and long ones. By rows where
+  // they lie apart.
+  int64_t map_tasks() const {
+    return stride_ == channels_ ? (rows_ * channels_ + kMapTask - 1) / kMapTask : channels_ > 0 ? rows_ : 0;
+  }
   template <class F>
   void map_task(int64_t task, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
-    const int64_t begin = task * kMapTask;
-    const int64_t end = begin + kMapTask < rows_ * channels_ ? begin + kMapTask : rows_ * channels_;
-    const Cursor<F> cursor{grad, x, tables, begin, begin % period_, period_, f};
+    const bool apart = stride_ != channels_;
+    const int64_t begin = task * (apart ? stride_ : kMapTask);
+    const int64_t all = apart ? begin + channels_ : rows_ * channels_;
+    const int64_t end = apart || begin + kMapTask > all ? all : begin + kMapTask;
+    const Cursor<F> cursor{grad, x, tables, begin, apart ? 0 : begin % period_, period_, f};
     put_elements<T>(out, begin, end, streamed, cursor);
   }
 
  private:
-  static constexpr int64_t kStrip = 256;
+  static constexpr int64_t kStrip = kColumnStrip;
   static constexpr int64_t kPeriod = 64;
-  static constexpr int64_t kLeafRows = 64;
   static constexpr int64_t kTogether = 4;
   static constexpr int64_t kRowsPerPivotRow = 8;
   static constexpr int64_t kMostParts = 128;
@@ -149,20 +161,20 @@ class Columns {
     constexpr int64_t kStep = kPerVector<C>;
     const int64_t width = width_of(unit);
     const int64_t whole = width / kStep * kStep;
-    const int64_t at = begin * channels_ + first_channel(unit);
+    const int64_t at = begin * stride_ + first_channel(unit);
     __builtin_memset(first, 0, static_cast<size_t>(width) * sizeof(C));
     __builtin_memset(second, 0, static_cast<size_t>(width) * sizeof(C));
     int64_t row = 0;
     for (; row + kTogether <= rows; row += kTogether) {
-      const int64_t next = at + (row + kTogether) * channels_;
+      const int64_t next = at + (row + kTogether) * stride_;
       for (int64_t c = 0; c < whole; c += kStep) {
         fetch_vectors(x, next + kTogether * c);
         if (z != x) fetch_vectors(z, next + kTogether * c);
-        add_group<kTogether>(at + row * channels_, c, first, second, of);
+        add_group<kTogether>(at + row * stride_, c, first, second, of);
       }
     }
     for (; row < rows; ++row) {
-      for (int64_t c = 0; c < whole; c += kStep) add_group<1>(at + row * channels_, c, first, second, of);
+      for (int64_t c = 0; c < whole; c += kStep) add_group<1>(at + row * stride_, c, first, second, of);
     }
     if (whole == width) return;
     if (width >= kStep) {
@@ -186,7 +198,7 @@ class Columns {
     V a = read<V>(first + c);
     V b = read<V>(second + c);
 #pragma GCC unroll 4
-    for (int64_t r = 0; r < kRows; ++r) add(at + r * channels_ + c, a, b);
+    for (int64_t r = 0; r < kRows; ++r) add(at + r * stride_ + c, a, b);
     __builtin_memcpy(first + c, &a, sizeof a);
     __builtin_memcpy(second + c, &b, sizeof b);
   }
@@ -196,7 +208,7 @@ class Columns {
     const auto add = of(c, V{});
     V a{};
     V b{};
-    for (int64_t r = 0; r < rows; ++r) add(at + r * channels_ + c, a, b);
+    for (int64_t r = 0; r < rows; ++r) add(at + r * stride_ + c, a, b);
     __builtin_memcpy(first + c, &a, sizeof a);
     __builtin_memcpy(second + c, &b, sizeof b);
   }
@@ -238,7 +250,7 @@ class Columns {
     }
   };
 
-  int64_t rows_, channels_, period_;
+  int64_t rows_, channels_, stride_, period_;
   int64_t part_rows_, parts_;
 };
 

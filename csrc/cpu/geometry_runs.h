@@ -42,6 +42,7 @@ class Runs {
 
   int64_t units() const { return (channels_ + group_ - 1) / group_; }
   int64_t parts() const { return parts_; }
+  int64_t elements() const { return outer_ * channels_ * inner_; }
   int64_t unit_bytes() const { return outer_ * inner_ * group_ * arrays_ * static_cast<int64_t>(sizeof(T)); }
   int64_t first_channel(int64_t unit) const { return unit * group_; }
   int64_t end_channel(int64_t unit) const {

@@ -16,36 +16,44 @@ bool run_leaky_relu(const LeakyRelu& p) {
   return with_dtype(p.dtype, [&](auto element) { return leaky_relu_of<decltype(element)>(p); });
 }
 
-bool run_forward(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return forward<typename decltype(tag)::type>(p); });
+bool run_forward(const BatchNorm& problem) {
+  return with_geometry(problem, [](auto tag, const BatchNorm& p) { return forward<typename decltype(tag)::type>(p); });
 }
 
-bool run_backward(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return backward_with_grad_x<typename decltype(tag)::type, FromInput>(p); });
+bool run_backward(const BatchNorm& problem) {
+  return with_geometry(problem, [](auto tag, const BatchNorm& p) {
+    return backward_with_grad_x<typename decltype(tag)::type, FromInput>(p);
+  });
 }
 
-bool run_backward_from_output(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return backward_with_grad_x<typename decltype(tag)::type, FromOutput>(p); });
+bool run_backward_from_output(const BatchNorm& problem) {
+  return with_geometry(problem, [](auto tag, const BatchNorm& p) {
+    return backward_with_grad_x<typename decltype(tag)::type, FromOutput>(p);
+  });
 }
 
-bool run_inference_backward(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return inference_backward<typename decltype(tag)::type>(p); });
+bool run_inference_backward(const BatchNorm& problem) {
+  return with_geometry(
+      problem, [](auto tag, const BatchNorm& p) { return inference_backward<typename decltype(tag)::type>(p); });
 }
 
-bool run_statistics(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return statistics<typename decltype(tag)::type>(p); });
+bool run_statistics(const BatchNorm& problem) {
+  return with_geometry(problem,
+                       [](auto tag, const BatchNorm& p) { return statistics<typename decltype(tag)::type>(p); });
 }
 
-bool run_apply(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return apply<typename decltype(tag)::type>(p); });
+bool run_apply(const BatchNorm& problem) {
+  return with_geometry(problem, [](auto tag, const BatchNorm& p) { return apply<typename decltype(tag)::type>(p); });
 }
 
-bool run_backward_reduce(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return backward_reduce<typename decltype(tag)::type>(p); });
+bool run_backward_reduce(const BatchNorm& problem) {
+  return with_geometry(problem,
+                       [](auto tag, const BatchNorm& p) { return backward_reduce<typename decltype(tag)::type>(p); });
 }
 
-bool run_backward_apply(const BatchNorm& p) {
-  return with_geometry(p, [&](auto tag) { return backward_apply<typename decltype(tag)::type>(p); });
+bool run_backward_apply(const BatchNorm& problem) {
+  return with_geometry(problem,
+                       [](auto tag, const BatchNorm& p) { return backward_apply<typename decltype(tag)::type>(p); });
 }
 
 bool run_optimizer_step(const OptimizerStep& p, bool* stepped) {
