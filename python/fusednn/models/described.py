@@ -68,6 +68,21 @@ class Described:
 
         load_weights(_model(self), path)
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str = "onnx",
+        *,
+        opset: int = 17,
+        fold: bool = True,
+    ) -> None:
+        """Write the model for inference to an ONNX file; see `fusednn.saving.export_onnx`."""
+        from fusednn.saving.onnx_file import export_onnx
+
+        if format != "onnx":
+            raise ValueError(f"`format` must be 'onnx'. Received: format={format!r}")
+        export_onnx(_model(self), path, opset=opset, fold=fold)
+
 
 def _model(described: Described) -> Sequential:
     return cast("Sequential", described)
