@@ -25,7 +25,7 @@ class _BatchNorm(ctypes.Structure):
 
     _fields_ = [
         ("dtype", ctypes.c_int32),
-        *((name, ctypes.c_int64) for name in ("outer", "channels", "inner")),
+        *((name, ctypes.c_int64) for name in ("outer", "channels", "inner", "row_stride")),
         *((name, ctypes.c_double) for name in ("eps", "momentum", "negative_slope")),
         ("unbiased_running_var", ctypes.c_bool),
         *((name, ctypes.c_void_p) for name in _POINTERS),
