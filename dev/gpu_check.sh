@@ -40,6 +40,7 @@ mkdir -p "$work" "$out"
 # What the stages use of the build.
 export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1
+export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 [[ -z $dry ]] || export FUSEDNN_GPU_STAND_IN=1
 
 fail() {

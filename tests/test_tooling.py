@@ -1,9 +1,12 @@
 """The checks in dev/ can fail: each is shown what it must refuse. The tools agree on versions."""
 
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -268,3 +271,32 @@ def test_pre_commit_uses_the_versions_of_the_lint_group() -> None:
     pinned = {requirement for requirement in group if isinstance(requirement, str)}
     hooks = re.findall(r"[\w-]+==[\w.]+", (ROOT / ".pre-commit-config.yaml").read_text())
     assert set(hooks) == pinned
+
+
+def gpu_check(out: Path, *arguments: str, python: str = sys.executable) -> tuple[int, str]:
+    """Run dev/gpu_check.sh; return its status and what it says last."""
+    ran = subprocess.run(
+        [str(ROOT / "dev/gpu_check.sh"), *arguments, "--dry-run"],
+        env=os.environ | {"OUT": str(out), "PYTHON": python},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode, ran.stdout
+
+
+def test_gpu_check_goes_on_after_a_stage_that_fails(tmp_path: Path) -> None:
+    status, said = gpu_check(tmp_path, "test", "sanitize", python="false")
+    assert status == 1
+    table = r"^test .* FAILED \(1\)\nsanitize .* NOT RUN\ntotal .* 1 stages failed"
+    assert re.search(table, said, re.MULTILINE)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["dry_run"] is True
+    results = {name: stage["result"] for name, stage in summary["stages"].items()}
+    assert results == {"test": "FAILED (1)", "sanitize": "NOT RUN"}
+    assert "NOT RUN: a dry run" in (tmp_path / "sanitize.log").read_text()
+
+
+def test_gpu_check_knows_its_stages(tmp_path: Path) -> None:
+    assert gpu_check(tmp_path, "sanitize")[0] == 0
+    assert gpu_check(tmp_path, "measure")[0] == 2
