@@ -72,10 +72,6 @@ py::object numpy_copy_like(py::handle array, py::handle model) {
 
 ArrayView::ArrayView(const Name& name, py::handle array) : name_(name) {
   if (!is_array(array)) {
-    if (!is_foreign_array(array)) {
-      throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
-                           "`__cuda_array_interface__`. Received: type=" + type_name(array));
-    }
     view_foreign(name, array);
     return;
   }
@@ -109,6 +105,10 @@ void ArrayView::view_foreign(const Name& name, py::handle array) {
 }
 
 void ArrayView::view_capsule(const Name& name, py::handle array) {
+  if (!is_foreign_array(array)) {
+    throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
+                         "`__cuda_array_interface__`. Received: type=" + type_name(array));
+  }
   ForeignArray foreign = read_foreign_array(name, array);
   tensor_ = foreign.tensor;
   shape_ = std::move(foreign.shape);

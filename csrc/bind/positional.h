@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "bind/torch_tensor.h"
+
 namespace fusednn {
 
 namespace py = pybind11;
@@ -30,6 +32,7 @@ struct Positional<function> {
                    sizeof...(Handles), count);
       return nullptr;
     }
+    const RecordingScope scope;
     // What is none of these passes: glibc ends threads by unwinding.
     try {
       return spread(arguments, std::index_sequence_for<Handles...>{});

@@ -50,6 +50,10 @@ const Torch* find_torch() {
 
 bool exchange_api_used = true;
 
+// Of the call that this thread is in.
+enum Recording : int { kAsk, kNotAsked, kOff, kOn };
+thread_local int recording = kAsk;
+
 bool is_true(const py::object& object) {
   if (!object) throw py::error_already_set();
   return object.ptr() == Py_True;
@@ -74,9 +78,17 @@ bool use_exchange_api(bool use) {
   return before;
 }
 
+RecordingScope::RecordingScope() : outer_(recording) { recording = kNotAsked; }
+RecordingScope::~RecordingScope() { recording = outer_; }
+
 void require_not_recorded(const Name& name, py::handle tensor) {
   const Torch& torch = *find_torch();
-  if (!is_true(py::reinterpret_steal<py::object>(PyObject_CallNoArgs(torch.is_grad_enabled)))) return;
+  if (recording == kOff) return;
+  if (recording != kOn) {
+    const bool on = is_true(py::reinterpret_steal<py::object>(PyObject_CallNoArgs(torch.is_grad_enabled)));
+    if (recording == kNotAsked) recording = on ? kOn : kOff;
+    if (!on) return;
+  }
   if (!is_true(py::reinterpret_steal<py::object>(PyObject_GetAttr(tensor.ptr(), torch.requires_grad)))) return;
   throw py::value_error("`" + name +
                         "` must not require gradients, which would not be recorded: call under torch.no_grad(), or "

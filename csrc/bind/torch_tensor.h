@@ -22,6 +22,18 @@ const dlpack::ExchangeApi* exchange_api_of(PyTypeObject* type);
 // Whether the exchange API is used where there is one, true at first. Returns what was set before.
 bool use_exchange_api(bool use);
 
+// One call from Python: whether autograd records is asked once, not for each of its arrays.
+class RecordingScope {
+ public:
+  RecordingScope();
+  RecordingScope(const RecordingScope&) = delete;
+  RecordingScope& operator=(const RecordingScope&) = delete;
+  ~RecordingScope();
+
+ private:
+  int outer_;
+};
+
 // Throws where autograd records and would not know of what the kernels do.
 void require_not_recorded(const Name& name, py::handle tensor);
 

@@ -211,6 +211,29 @@ def test_frozen_parameters_get_no_gradients():
     assert own.bias.grad is not None
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_many_gradients_at_a_time():
+    own, theirs = pair(1, dtype=torch.float64)
+    x = normal(*SHAPES[1], dtype=torch.float64).requires_grad_()
+    grads = normal(3, *SHAPES[1], seed=1, dtype=torch.float64)
+    results = [torch.autograd.grad(m(x), x, grads, is_grads_batched=True)[0] for m in (own, theirs)]
+    torch.testing.assert_close(*results)
+
+
+def test_parametrized_weights():
+    own, _ = pair(1)
+
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    x = normal(*SHAPES[1])
+    doubled = copy.deepcopy(own)
+    nn.utils.parametrize.register_parametrization(doubled, "weight", Doubled())
+    own.weight.data *= 2
+    torch.testing.assert_close(doubled(x), own(x))
+
+
 # ---- what is refused
 
 

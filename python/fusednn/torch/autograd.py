@@ -2,13 +2,16 @@
 
 Each function's `forward` and `backward` are one call of `_core` and the allocation of its results.
 What a call saves goes through `save_for_backward`, so that whatever changes it before the backward
-pass is noticed, and hooks on saved tensors (checkpoints, offloading) work.
+pass is noticed, and hooks on saved tensors (checkpoints, offloading) work; but the batch's
+statistics, which nobody else sees, are NumPy's arrays on the CPU, as these are made and read in a
+third of the time.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd import Function
 
@@ -17,18 +20,68 @@ from fusednn.torch import library
 from fusednn.torch.library import channel_like, refuse_second_derivative
 
 Gradients = tuple[Any, ...]
-_increment_version = torch.autograd.graph.increment_version
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+# Looked up once: each attribute of a module takes a hundredth of such a call.
+_empty_like, _empty = torch.empty_like, np.empty
+_is_grad_enabled = torch.is_grad_enabled
+_in_transform = torch._C._are_functorch_transforms_active
+_is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched=True
+_modes = torch._C._len_torch_dispatch_stack
+_increment_version = torch._C._increment_version
+_base_apply = torch._C._FunctionBase.__dict__["apply"]
+_float32, _float64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def is_plain(x: torch.Tensor) -> bool:
     """Return whether `x` is a tensor with memory in a program that runs, rather than is traced."""
     return (
         not torch.compiler.is_compiling()
-        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and type(x) in _PLAIN
+        and not _in_transform()
+        and not _modes()
         and not x.is_meta
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
     )
+
+
+def is_plain_gradient(grad: torch.Tensor) -> bool:
+    """Return whether `grad` is a tensor with memory, rather than traced or many at a time."""
+    return type(grad) is torch.Tensor and not _in_transform() and not _is_batched(grad)
+
+
+class _NothingSaved:
+    """Stands for the context where nothing is recorded."""
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        pass
+
+    mark_dirty = save_for_backward
+
+
+def direct(function: type[Function]) -> Any:
+    """Return what `function.apply` does for plain tensors.
+
+    The preparations for `torch.func` are left out, and where nothing is recorded all of autograd.
+    """
+    forward, apply = function.forward, _base_apply.__get__(None, function)
+
+    def call(*arguments: Any) -> Any:
+        if _is_grad_enabled():
+            return apply(*arguments)
+        return forward(_NothingSaved(), *arguments)
+
+    return call
+
+
+def batch_statistics(x: torch.Tensor) -> Any:
+    """Allocate a per-channel array for the statistics of `x`."""
+    if not x.is_cpu:
+        return channel_like(x)
+    return _empty(x.shape[1], _float64 if x.dtype is torch.float64 else _float32)
+
+
+def as_tensor(statistics: Any) -> torch.Tensor:
+    """Return an array of :func:`batch_statistics` as a tensor."""
+    return torch.from_numpy(statistics) if isinstance(statistics, np.ndarray) else statistics
 
 
 class _Undifferentiable(Function):
@@ -46,12 +99,13 @@ def gradients_of(
     operator: Any, grad: torch.Tensor, saved: tuple[Any, ...], *options: Any
 ) -> Gradients:
     """Call a backward pass of `library`: as a function, or where it is traced as an operator."""
-    if not is_plain(grad):
-        traced = getattr(torch.ops.fusednn, operator.__name__)
-        gradients: Gradients = traced(grad, *saved, *options)
-        return gradients
-    if not torch.is_grad_enabled():
+    plain = is_plain_gradient(grad)
+    if plain and not torch.is_grad_enabled():
         return operator(grad, *saved, *options)  # type: ignore[no-any-return]
+    saved = tuple(as_tensor(t) for t in saved)
+    if not plain:
+        traced = getattr(torch.ops.fusednn, operator.__name__)
+        return traced(grad, *saved, *options)  # type: ignore[no-any-return]
     # Somebody keeps the graph of this backward pass (create_graph=True).
     with torch.no_grad():
         gradients = operator(grad, *saved, *options)
@@ -67,39 +121,56 @@ class Training(Function):
         x: torch.Tensor,
         gamma: torch.Tensor | None,
         beta: torch.Tensor | None,
-        running_mean: torch.Tensor | None,
-        running_var: torch.Tensor | None,
+        running: tuple[torch.Tensor | None, torch.Tensor | None],
         momentum: float,
         eps: float,
         negative_slope: float | None,
     ) -> torch.Tensor:
         """Call the kernel and save what the backward pass needs."""
-        y, mean, inv_std = torch.empty_like(x), channel_like(x), channel_like(x)
+        y, mean, inv_std = _empty_like(x), batch_statistics(x), batch_statistics(x)
+        running_mean, running_var = running
         _core.batch_norm_forward(
-            *(x, gamma, beta, running_mean, running_var, momentum, eps, True, negative_slope, 1),
-            *(y, mean, inv_std),
+            x,
+            gamma,
+            beta,
+            running_mean,
+            running_var,
+            momentum,
+            eps,
+            True,
+            negative_slope,
+            1,
+            y,
+            mean,
+            inv_std,
         )
         if running_mean is not None:
-            _increment_version((running_mean, running_var))
-        ctx.save_for_backward(x, gamma, beta, mean, inv_std)
-        ctx.negative_slope = negative_slope
+            _increment_version(running)
+        ctx.save_for_backward(x, gamma, beta)
+        ctx.rest = mean, inv_std, negative_slope
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
         """Return the gradients of the arguments."""
-        x, gamma, beta, mean, inv_std = ctx.saved_tensors
+        saved = x, gamma, beta = ctx.saved_tensors
+        mean, inv_std, negative_slope = ctx.rest
+        usual = is_plain_gradient(grad) and not _is_grad_enabled()
+        if usual and gamma is not None and beta is not None:
+            grad_x, grad_gamma, grad_beta = _empty_like(x), _empty_like(gamma), _empty_like(beta)
+            _core.batch_norm_backward(
+                *(grad, x, gamma, beta, mean, inv_std, negative_slope, 1),
+                *(grad_x, grad_gamma, grad_beta),
+            )
+            return grad_x, grad_gamma, grad_beta, None, None, None, None
         grad_x, grad_gamma, grad_beta = gradients_of(
-            library.batch_norm_backward,
-            grad,
-            (x, gamma, beta, mean, inv_std),
-            ctx.negative_slope,
+            library.batch_norm_backward, grad, (*saved, mean, inv_std), negative_slope
         )
         return (
             grad_x,
             None if gamma is None else grad_gamma,
             None if beta is None else grad_beta,
-            *(None,) * 5,
+            *(None,) * 4,
         )
 
 

@@ -15,7 +15,7 @@ from fusednn import _core
 from fusednn.torch.autograd import Gradients, gradients_of
 from fusednn.torch.library import channel_like
 
-_increment_version = torch.autograd.graph.increment_version
+_increment_version = torch._C._increment_version
 
 
 def check_may_be_overwritten(x: torch.Tensor, gamma: torch.Tensor | None) -> None:
@@ -115,8 +115,7 @@ class TrainingInPlace(_InPlace):
         x: torch.Tensor,
         gamma: torch.Tensor | None,
         beta: torch.Tensor | None,
-        running_mean: torch.Tensor | None,
-        running_var: torch.Tensor | None,
+        running: tuple[torch.Tensor | None, torch.Tensor | None],
         momentum: float,
         eps: float,
         negative_slope: float | None,
@@ -124,17 +123,16 @@ class TrainingInPlace(_InPlace):
         """Call the kernel and save what the backward pass needs."""
         mean, inv_std = channel_like(x), channel_like(x)
         _core.batch_norm_forward(
-            *(x, gamma, beta, running_mean, running_var, momentum, eps, True, negative_slope, 1),
-            *(x, mean, inv_std),
+            *(x, gamma, beta, *running, momentum, eps, True, negative_slope, 1, x, mean, inv_std)
         )
-        if running_mean is not None:
-            _increment_version((running_mean, running_var))
+        if running[0] is not None:
+            _increment_version(running)
         return _InPlace.save(ctx, x, gamma, beta, inv_std, negative_slope)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
         """Return the gradients of the arguments."""
-        return (*_InPlace.differentiate(backward_from_output, ctx, grad), *(None,) * 5)
+        return (*_InPlace.differentiate(backward_from_output, ctx, grad), *(None,) * 4)
 
 
 class InferenceInPlace(_InPlace):

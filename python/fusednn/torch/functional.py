@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fusednn.torch import library  # noqa: F401  registers the operators
-from fusednn.torch.autograd import Inference, Training, is_plain
+from fusednn.torch.autograd import Inference, Training, direct, is_plain
 from fusednn.torch.autograd_in_place import (
     InferenceInPlace,
     TrainingInPlace,
@@ -16,6 +16,8 @@ from fusednn.torch.autograd_in_place import (
 from fusednn.torch.autograd_in_transforms import InferenceInTransforms, TrainingInTransforms
 
 _LOW_PRECISION = (torch.float16, torch.bfloat16)
+_training, _training_in_place = direct(Training), direct(TrainingInPlace)
+_inference, _inference_in_place = direct(Inference), direct(InferenceInPlace)
 
 
 def batch_norm_leaky_relu(
@@ -76,18 +78,9 @@ def batch_norm_leaky_relu(
         For an `inplace` that would lose the values of a leaf. Derivatives of the gradients are
         refused when they are asked for.
     """
-    if input.dim() < 2:
-        raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(input.shape)}")
-    if training and input.numel() == input.shape[1] > 0:
-        raise ValueError(
-            "`input` must have more than one value per channel in training. "
-            f"Received: shape={tuple(input.shape)}"
-        )
-    if not training and (running_mean is None or running_var is None):
-        raise ValueError(
-            "`running_mean` and `running_var` must be given where `training` is false. "
-            "Received: None"
-        )
+    shape = input.shape
+    if len(shape) < 2:
+        raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(shape)}")
     if weight is not None and weight.dtype in _LOW_PRECISION:
         weight = weight.float()
     if bias is not None and bias.dtype in _LOW_PRECISION:
@@ -98,30 +91,42 @@ def batch_norm_leaky_relu(
             *(negative_slope, inplace, num_batches_tracked),
         )
     plain = is_plain(input)
-    if inplace and negative_slope is not None and not negative_slope > 0:
-        raise ValueError(
-            "`negative_slope` must be positive where `inplace` is true. "
-            f"Received: negative_slope={negative_slope}"
-        )
-    if inplace and plain:
-        check_may_be_overwritten(input, weight)
+    if inplace:
+        if negative_slope is not None and not negative_slope > 0:
+            raise ValueError(
+                "`negative_slope` must be positive where `inplace` is true. "
+                f"Received: negative_slope={negative_slope}"
+            )
+        if plain:
+            check_may_be_overwritten(input, weight)
     if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "`running_mean` and `running_var` must be given where `training` is false. "
+                "Received: None"
+            )
         given = (input, weight, bias, running_mean, running_var, eps, negative_slope)
-        if not plain:
-            return _traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
-        return (InferenceInPlace if inplace else Inference).apply(*given)
+        if plain:
+            return (_inference_in_place if inplace else _inference)(*given)
+        return _traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
+    if shape[0] == 1 and input.numel() == shape[1] > 0:
+        raise ValueError(
+            "`input` must have more than one value per channel in training. "
+            f"Received: shape={tuple(shape)}"
+        )
     if plain:
         if momentum is None:
             momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
-        return (TrainingInPlace if inplace else Training).apply(
-            *(input, weight, bias, running_mean, running_var, momentum, eps, negative_slope)
+        running = (running_mean, running_var)
+        return (_training_in_place if inplace else _training)(
+            input, weight, bias, running, momentum, eps, negative_slope
         )
     function = _traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
     y, mean, _, var = function(input, weight, bias, eps, negative_slope)
     if running_mean is not None:
-        count = input.numel() // input.shape[1]
         torch.ops.fusednn.update_running_stats(
-            running_mean, running_var, mean, var, count, momentum, num_batches_tracked
+            *(running_mean, running_var, mean, var, input.numel() // max(shape[1], 1)),
+            *(momentum, num_batches_tracked),
         )
     return y
 

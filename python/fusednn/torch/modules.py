@@ -39,20 +39,27 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
         self._check_input_dim(input)
-        tracking, num_batches_tracked = self.training and self.track_running_stats, None
-        if tracking and self.num_batches_tracked is not None:
-            num_batches_tracked = self.num_batches_tracked
+        # As attributes these are found by a function of Python's, which takes as long as a kernel.
+        parameters, buffers = self._parameters, self._buffers
+        if "weight" in parameters and "bias" in parameters:
+            weight, bias = parameters["weight"], parameters["bias"]
+        else:  # parametrized
+            weight, bias = self.weight, self.bias
+        running_mean, running_var = buffers["running_mean"], buffers["running_var"]
+        training = self.training
+        tracking, num_batches_tracked = training and self.track_running_stats, None
+        if tracking and buffers["num_batches_tracked"] is not None:
+            num_batches_tracked = buffers["num_batches_tracked"]
             num_batches_tracked.add_(1)
-        running_mean, running_var = self.running_mean, self.running_var
-        training = self.training or (running_mean is None and running_var is None)
+        training = training or (running_mean is None and running_var is None)
         if training and not tracking:
             running_mean = running_var = None
         return batch_norm_leaky_relu(
             input,
             running_mean,
             running_var,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             training,
             self.momentum,
             self.eps,
