@@ -23,6 +23,14 @@ constexpr int kUpdateThreads = 256;
 // Blocks of a multiprocessor: as many as the registers of kLaneElements elements of each stream allow.
 template <class C>
 constexpr int kUpdateBlocks = sizeof(C) == 8 ? 2 : 3;
+// For 12.0 the compiler needs more for doubles, which take longer there than their memory.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+template <class C>
+constexpr int kCompiledBlocks = sizeof(C) == 8 ? 1 : kUpdateBlocks<C>;
+#else
+template <class C>
+constexpr int kCompiledBlocks = kUpdateBlocks<C>;
+#endif
 constexpr int kRound = kUpdateThreads / kWarp * kUnit;
 static_assert(kChunk % kRound == 0);
 
@@ -172,7 +180,7 @@ class LaneUpdate {
 };
 
 template <class Optimizer, class C>
-FNN_KERNEL(kUpdateThreads, kUpdateBlocks<C>)
+FNN_KERNEL(kUpdateThreads, kCompiledBlocks<C>)
 update_list(const __grid_constant__ UpdateArguments a) {
   auto& k = *reinterpret_cast<Prepared<Optimizer, C>*>(shared_memory());
   const bool going = proceeds(a);
