@@ -5,12 +5,31 @@
 #include <array>
 
 #include "bind/numpy_array.h"
+#include "bind/state_list.h"
 
 namespace fusednn {
 namespace {
 
-// take(word) for all that a check of the lists depends on, until it returns false. Also false where something is no
-// plain list of arrays. One walk both writes and compares, so that a word always means the same.
+// take(word) for all that a check of an array depends on, until it returns false.
+template <class Take>
+bool array_words(PyObject* array, const Take& take) {
+  const ArrayFields& a = fields(array);
+  const bool contiguous = is_c_contiguous(a);
+  if (!take(reinterpret_cast<int64_t>(a.data)) || !take(reinterpret_cast<int64_t>(a.descr)) ||
+      !take(a.nd * 4 + (contiguous ? 2 : 0) + (is_writable(a) ? 1 : 0))) {
+    return false;
+  }
+  for (int k = 0; k < a.nd; ++k) {
+    if (!take(a.dimensions[k]) || (!contiguous && !take(a.strides[k]))) return false;
+  }
+  return true;
+}
+
+// No array's first word, nor the next of a list.
+constexpr int64_t kQuantized = 1;
+
+// The same for the lists. Also false where something is no plain list of arrays and quantized states. One walk both
+// writes and compares, so that a word always means the same.
 template <class Take>
 bool each_word(const OptimizerLists& of, const Take& take) {
   if (!take(of.kind)) return false;
@@ -25,15 +44,12 @@ bool each_word(const OptimizerLists& of, const Take& take) {
     PyObject* const* const items = PySequence_Fast_ITEMS(list);
     if (!take(length)) return false;
     for (Py_ssize_t i = 0; i < length; ++i) {
-      if (!is_array(items[i])) return false;
-      const ArrayFields& a = fields(items[i]);
-      const bool contiguous = is_c_contiguous(a);
-      if (!take(reinterpret_cast<int64_t>(a.data)) || !take(reinterpret_cast<int64_t>(a.descr)) ||
-          !take(a.nd * 4 + (contiguous ? 2 : 0) + (is_writable(a) ? 1 : 0))) {
+      QuantizedParts parts;
+      if (is_array(items[i])) {
+        if (!array_words(items[i], take)) return false;
+      } else if (!quantized_parts(items[i], parts) || !take(kQuantized) || !take(parts.is_signed ? 1 : 0) ||
+                 !array_words(parts.codes, take) || !array_words(parts.scales, take)) {
         return false;
-      }
-      for (int k = 0; k < a.nd; ++k) {
-        if (!take(a.dimensions[k]) || (!contiguous && !take(a.strides[k]))) return false;
       }
     }
   }
@@ -80,26 +96,39 @@ bool matches(int32_t kind, const fnn_optimizer_tensors& of, const std::vector<in
   return each_word(kind, of, [&word](int64_t value) { return value == *word++; });
 }
 
-bool dtypes_known(const OptimizerLists& of) {
+// f(array, whether it holds codes) for all arrays of lists that a walk came to the end of.
+template <class F>
+void for_arrays(const OptimizerLists& of, const F& f) {
   for (size_t l = 0; l < of.count; ++l) {
     PyObject* const list = of.lists[l].ptr();
     for (Py_ssize_t i = 0; list != Py_None && i < PySequence_Fast_GET_SIZE(list); ++i) {
-      if (known_dtype(fields(PySequence_Fast_GET_ITEM(list, i)).descr) == kUnknown) return false;
+      PyObject* const item = PySequence_Fast_GET_ITEM(list, i);
+      QuantizedParts parts;
+      if (is_array(item)) {
+        f(item, false);
+      } else if (quantized_parts(item, parts)) {
+        f(parts.codes, true);
+        f(parts.scales, false);
+      }
     }
   }
-  return true;
+}
+
+bool dtypes_known(const OptimizerLists& of) {
+  static const PyObject* const bytes = py::dtype::of<uint8_t>().release().ptr();
+  bool known = true;
+  for_arrays(of, [&known](PyObject* array, bool codes) {
+    const PyObject* const dtype = fields(array).descr;
+    known = known && (codes ? dtype == bytes : known_dtype(dtype) != kUnknown);
+  });
+  return known;
 }
 
 }  // namespace
 
 std::vector<py::object> items_of(const OptimizerLists& of) {
   std::vector<py::object> items;
-  for (size_t l = 0; l < of.count; ++l) {
-    PyObject* const list = of.lists[l].ptr();
-    for (Py_ssize_t i = 0; list != Py_None && i < PySequence_Fast_GET_SIZE(list); ++i) {
-      items.push_back(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(list, i)));
-    }
-  }
+  for_arrays(of, [&items](PyObject* array, bool) { items.push_back(py::reinterpret_borrow<py::object>(array)); });
   return items;
 }
 

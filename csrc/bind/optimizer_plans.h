@@ -3,7 +3,8 @@
 //
 // What is compared is all that a check depends on: the optimizer, each list's length, each array's address, dtype,
 // shape, strides and whether it is writable. Which objects hold them does not matter, so none are kept alive. The GIL
-// guards the cache. NumPy's arrays are compared as they lie in their lists, those of other packages after they were read.
+// guards the cache. NumPy's arrays, those of 8-bit states too, are compared as they lie in their lists, those of other
+// packages after they were read.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -1,5 +1,7 @@
 #include "bind/state_list.h"
 
+#include <structmember.h>
+
 #include <string>
 
 #include "bind/numbers.h"
@@ -15,7 +17,42 @@ bool is_quantized(py::handle object) {
   return modules.contains(module) && py::isinstance(object, py::object(modules[module]).attr("QuantizedState"));
 }
 
+// Where objects of the class hold their parts; the class is kept for ever.
+struct Slots {
+  PyTypeObject* type = nullptr;
+  Py_ssize_t codes, scales, is_signed;
+};
+Slots slots;
+
+void learn_slots(PyTypeObject* type) {
+  if (type->tp_base != &PyBaseObject_Type) return;  // a subclass may do as it likes
+  const auto offset = [type](const char* name) -> Py_ssize_t {
+    const auto descriptor =
+        py::reinterpret_steal<py::object>(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+    if (!descriptor) throw py::error_already_set();
+    if (Py_TYPE(descriptor.ptr()) != &PyMemberDescr_Type) return -1;
+    return reinterpret_cast<PyMemberDescrObject*>(descriptor.ptr())->d_member->offset;
+  };
+  const Slots found{type, offset("codes"), offset("scales"), offset("signed")};
+  if (found.codes < 0 || found.scales < 0 || found.is_signed < 0) return;
+  Py_INCREF(type);
+  Py_XDECREF(slots.type);
+  slots = found;
+}
+
+PyObject* slot(PyObject* object, Py_ssize_t offset) {
+  return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(object) + offset);
+}
+
 }  // namespace
+
+bool quantized_parts(PyObject* object, QuantizedParts& parts) {
+  if (Py_TYPE(object) != slots.type) return false;
+  parts = {slot(object, slots.codes), slot(object, slots.scales), slot(object, slots.is_signed) == Py_True};
+  const bool is_flag = parts.is_signed || slot(object, slots.is_signed) == Py_False;
+  return is_flag && parts.codes != nullptr && is_array(parts.codes) && parts.scales != nullptr &&
+         is_array(parts.scales);
+}
 
 fnn_tensor codes_view(const Name& name, py::handle array, bool is_signed) {
   if (!is_array(array)) {
@@ -67,6 +104,7 @@ StateList::StateList(const char* name, py::handle sequence, int64_t count) {
 }
 
 void StateList::add_quantized(const char* list, int64_t index, py::handle state) {
+  if (Py_TYPE(state.ptr()) != slots.type) learn_slots(Py_TYPE(state.ptr()));
   codes_.push_back(state.attr("codes"));
   const bool is_signed = flag(("" + Name(list, index, ".signed")).c_str(), state.attr("signed"));
   tensors_.push_back(codes_view({list, index, ".codes"}, codes_.back(), is_signed));

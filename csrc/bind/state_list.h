@@ -10,6 +10,16 @@ namespace fusednn {
 // Bytes that hold codes, as an fnn_tensor. Valid as long as the array is.
 fnn_tensor codes_view(const Name& name, py::handle array, bool is_signed);
 
+// What an object of exactly the Python class QuantizedState holds, borrowed, read from its slots: no Python code runs.
+struct QuantizedParts {
+  PyObject* codes;
+  PyObject* scales;
+  bool is_signed;
+};
+
+// False where the object is none, where a part is no array of NumPy's, and before a StateList has met the first.
+bool quantized_parts(PyObject* object, QuantizedParts& parts);
+
 // Views for the C API, kept side by side. None is allowed: data() is then null.
 class StateList {
  public:
