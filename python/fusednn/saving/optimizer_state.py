@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fusednn.devices import device_of
 from fusednn.optimizers import Nadam, Optimizer
 from fusednn.variable import Variable
 
@@ -46,7 +47,7 @@ def written_state(optimizer: Optimizer) -> list[Array]:
 
 
 def _of_numpy(array: Any) -> Array:
-    return np.asarray(array.get() if hasattr(array, "get") else array)  # CuPy's on a GPU
+    return device_of(array).read(array)
 
 
 def _in_order(optimizer: Optimizer) -> list[Any]:
