@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         regularizers,
         saving,
         utils,
+        wrappers,
     )
     from fusednn.devices import device
     from fusednn.embedding import get_cmake_dir, get_include, get_library_dir
@@ -71,6 +72,7 @@ __all__ = [
     "saving",
     "set_num_threads",
     "utils",
+    "wrappers",
 ]
 
 # Names that live in a module below; all others in __all__ are modules themselves.

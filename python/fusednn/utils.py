@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,17 @@ def random_generator() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+@contextmanager
+def own_generator(generator: np.random.Generator) -> Iterator[None]:
+    """Have the block draw from `generator`; the process's own goes on afterwards as if unused."""
+    global _generator
+    before, _generator = _generator, generator
+    try:
+        yield
+    finally:
+        _generator = before
 
 
 def set_random_seed(seed: int) -> None:
