@@ -100,3 +100,21 @@ def test_what_is_saved_counts_apart_and_what_is_loaded_together(calls):
     copied = copy.deepcopy(ours)
     assert len({s["step"].data_ptr() for s in copied.state.values()}) == 2
     assert {s["step"].data_ptr() for s in copied.state.values()}.isdisjoint(places)
+
+
+@pytest.mark.parametrize("name", [*COUNTING, "SGD"])
+def test_a_step_that_python_counts_is_not_captured(name, monkeypatch):
+    momentum = {"momentum": 0.9} if name == "SGD" else {}
+    ours, _ = pair(name, **momentum)
+    set_gradients(params_of(ours), 0)
+    states = {p: dict(s) for p, s in ours.state.items()}
+    monkeypatch.setattr(optim.optimizer.FusedStep, "_step_known_lists", lambda *_: None)
+    with monkeypatch.context() as m:
+        m.setattr(new_lists, "is_capturing", lambda _: True)
+        with pytest.raises(RuntimeError, match=r"`capturable` or `fused` must be True, and a step"):
+            ours.step()
+    assert ours.state == states
+    ours.step()
+    if name == "SGD":  # which counts nothing but its first step
+        monkeypatch.setattr(new_lists, "is_capturing", lambda _: True)
+        ours.step()

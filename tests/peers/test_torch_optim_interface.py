@@ -302,13 +302,16 @@ def test_a_step_that_fails_changes_nothing(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_first_step_that_fails_leaves_no_state(name):
-    ours, _ = pair(name, ours={"ema": 0.9})
-    before = {p: dict(s) for p, s in ours.state.items()}
-    set_gradients(params_of(ours), 0)
-    ours.param_groups[0]["lr"] = -1.0
+    first, second, *_ = torch_steps.parameters()
+    ours = getattr(optim, name)([{"params": [first]}, {"params": [second]}], lr=0.05, ema=0.9)
+    states = {p: dict(s) for p, s in ours.state.items()}
+    values = [p.detach().clone() for p in (first, second)]
+    set_gradients([first, second], 0)
+    ours.param_groups[1]["lr"] = -1.0
     with pytest.raises(ValueError, match=r"`lr` must be.*lr=-1"):
         ours.step()
-    assert ours.state == before
+    assert ours.state == states
+    assert all(torch.equal(p, v) for p, v in zip((first, second), values, strict=True))
 
 
 def test_a_profiler_and_hooks_see_the_step():

@@ -56,9 +56,16 @@ class NewLists:
 
     def step(self, scale: Any, found_inf: torch.Tensor | None) -> list[torch.Tensor]:
         """Step all lists or none, and return the tensors that were changed."""
+        whole = all(one.is_all_in_kernel for one, _ in self.all)
+        on_gpu = [one.params[0].is_cuda for one, _ in self.all]
+        if not whole and is_capturing(any(on_gpu)):
+            raise RuntimeError(
+                "`capturable` or `fused` must be True, and a step be made, before one is captured "
+                "into a CUDA graph: what Python counts is not in it. Received: a capturing stream"
+            )
         skip = {}
         if found_inf is not None:
-            if all(one.knows_to_skip for one, _ in self.all):
+            if whole and all(on_gpu):
                 skip = {"found_inf": found_inf}
             elif number(found_inf) != 0.0:
                 self.take_back()
@@ -158,6 +165,11 @@ class NewLists:
         for one, _ in self.all:
             one.grads = torch._foreach_mul(one.grads, limit)
         return {"grad_scale": scale}
+
+
+def is_capturing(on_gpu: bool) -> bool:
+    """Return whether what is done now goes into a CUDA graph."""
+    return on_gpu and bool(torch.cuda.is_current_stream_capturing())
 
 
 def average_dtype(param: torch.Tensor) -> torch.dtype:

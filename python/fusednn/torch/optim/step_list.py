@@ -51,13 +51,10 @@ class StepList:
         return any(self.fresh_averages) or (bool(self.averages) and any(self.first))
 
     @property
-    def knows_to_skip(self) -> bool:
-        """Whether the kernel alone can make nothing of a step: all that follows it counts too."""
-        return (
-            self.params[0].is_cuda
-            and (self.counts_on_device or not (self.steps or any(self.first)))
-            and not self.averages_begin
-        )
+    def is_all_in_kernel(self) -> bool:
+        """Whether nothing of the step is left to Python: not the count, and no first time."""
+        counted = self.counts_on_device or not (self.steps or any(self.first))
+        return counted and not self.averages_begin
 
     def call(self, kind: str, how: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of ``ops.optimizer_step``; `how` has all that are no lists."""
