@@ -338,6 +338,18 @@ def test_what_does_not_fit_takes_two_passes(simulator):
     assert not chosen(simulator, ResidentProblem(4, 10, LEAF, OTHER, 2.0, 3.0), TWO_PASSES).fits
 
 
+def test_quotients_of_a_divisor_known_before_are_exact(simulator):
+    function = simulator.functions.simulated_quotient
+    function.restype = ctypes.c_int64
+    largest = 2**63 - 1
+    for divisor in (1, 2, 3, 7, 49, 12544, 2**31 - 1, 2**31 + 1, 2**62, largest):
+        times = (0, 1, 2, 97, 10**6, largest // divisor)
+        near = {k * divisor + d for k in times for d in (-1, 0, 1)}
+        for n in sorted(n for n in near | {largest} if 0 <= n <= largest):
+            quotient = function(ctypes.c_int64(n), ctypes.c_int64(divisor))
+            assert quotient == n // divisor, (n, divisor)
+
+
 def test_parts_depend_on_the_problem_alone_and_are_few(simulator):
     function = simulator.functions.simulated_leaves_per_part
     function.restype = ctypes.c_int64

@@ -1,5 +1,6 @@
 // BatchNorm's drivers as C functions, with a device of any size (test_cuda_batch_norm.py).
 #include "cuda/device.h"
+#include "cuda/divisor.cuh"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -36,3 +37,5 @@ EXPORT void simulated_schedule(const ResidentProblem* problem, const DeviceLimit
 EXPORT int64_t simulated_leaves_per_part(int64_t strips, int64_t leaves, int64_t fold) {
   return leaves_per_part(strips, leaves, fold);
 }
+
+EXPORT int64_t simulated_quotient(int64_t n, int64_t divisor) { return Divisor(divisor).quotient(n); }
