@@ -1,4 +1,4 @@
-"""Models as scikit-learn estimators, with the names and arguments of ``keras.wrappers``."""
+"""The estimators: what scikit-learn asks of them, around `Sequential`."""
 
 from __future__ import annotations
 
