@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from fusednn.models.clone import clone_model
 from fusednn.models.learning_rate_finder import LearningRateTest, find_learning_rate
 from fusednn.models.population import fold_batch_norm, recalibrate_batch_norm
+from fusednn.models.pretraining import pretrain_autoencoders
 from fusednn.models.sequential import Sequential
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "fold_batch_norm",
     "load_model",
     "model_from_json",
+    "pretrain_autoencoders",
     "recalibrate_batch_norm",
     "save_model",
 ]
