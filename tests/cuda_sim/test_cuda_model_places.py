@@ -7,27 +7,13 @@ import pickle
 
 import numpy as np
 import pytest
-from models_on_device import (
-    FEATURES,
-    LABELS,
-    X,
-    assert_close,
-    compiled,
-)
+from models_on_device import FEATURES, LABELS, X, assert_close, compiled
 
 import fusednn
-from fusednn import (
-    devices,
-    models,
-    optimizers,
-)
+from fusednn import devices, models, optimizers
 from fusednn.cli import main
-from fusednn.layers import (
-    Input,
-)
+from fusednn.layers import Input
 from fusednn.models import Sequential
-
-# ---- where things are
 
 
 def test_weights_follow_the_model(cupy):
