@@ -71,12 +71,11 @@ def work(rank: int, store: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
-def test_two_processes(tmp_path):
-    command = [sys.executable, "-W", "ignore", __file__]
+def run_both(store: Path) -> tuple[list[int], list[str]]:
+    """Return the processes' exit statuses and what they said."""
     workers = [
         subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")],
+            [sys.executable, "-W", "ignore", __file__, str(rank), str(store)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -85,7 +84,16 @@ def test_two_processes(tmp_path):
         for rank in range(2)
     ]
     said = [worker.communicate(timeout=120)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    return [worker.returncode for worker in workers], said
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_two_processes(tmp_path):
+    statuses, said = run_both(tmp_path / "store")
+    if statuses != [0, 0] and not any("AssertionError" in text for text in said):
+        # On a busy machine gloo may lose the other process.
+        statuses, said = run_both(tmp_path / "again")
+    assert statuses == [0, 0], "\n".join(said)
 
 
 if __name__ == "__main__":
