@@ -52,7 +52,7 @@ const Description* description(int32_t kind) {
 
 void check_domain(const Hyperparameter& h, double value) {
   const auto fail = [&](const char* expectation) {
-    fail_value("`" + std::string(h.name) + "` must be " + expectation + ". Received: " + h.name + "=" + number(value));
+    fail_value(std::string("`") + h.name + "` must be " + expectation + ". Received: " + h.name + "=" + number(value));
   };
   switch (h.domain) {
     case Domain::kNonNegative:  require_non_negative(h.name, value); break;
@@ -79,7 +79,7 @@ void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, 
     values[i] = given ? o.hyperparameters[i] : fixed ? fixed_value : own;
     check_domain(h, values[i]);
     if (fixed && values[i] != fixed_value) {
-      fail_value("`" + std::string(h.name) + "` must be " + number(fixed_value) + ": the " + convention +
+      fail_value(std::string("`") + h.name + "` must be " + number(fixed_value) + ": the " + convention +
                  " convention of " + d.name + (own == kAlwaysOn ? " always has it" : " does not have it") +
                  ". Received: " + h.name + "=" + number(values[i]));
     }
@@ -117,7 +117,7 @@ void check_clipping(const fnn_optimizer_options& o) {
   const char* used = nullptr;
   for (const auto& [name, value] : clips) {
     if (!(value > 0.0)) {
-      fail_value("`" + std::string(name) + "` must be positive. Received: " + name + "=" + number(value));
+      fail_value(std::string("`") + name + "` must be positive. Received: " + name + "=" + number(value));
     }
     if (std::isinf(value)) continue;
     if (used != nullptr) {
