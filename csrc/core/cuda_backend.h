@@ -59,7 +59,17 @@ struct CudaBackend {
   CudaOutcome (*stream_pass)(const StreamPass&, const CudaPlace&);
 };
 
-constexpr int32_t kCudaBackendVersion = 3;
+// The revision, raised where a meaning changes, and the sizes of all that crosses over: a library of before a struct grew
+// is refused, not believed.
+template <class... Structs>
+constexpr int32_t version_of(uint32_t revision) {
+  ((revision = revision * 31 + static_cast<uint32_t>(sizeof(Structs))), ...);
+  return static_cast<int32_t>(revision & 0x7fffffff);
+}
+
+constexpr int32_t kCudaBackendVersion =
+    version_of<CudaBackend, CudaPlace, CudaOutcome, CudaDevice, LeakyRelu, BatchNorm, MergedStatistics, OptimizerStep,
+               fnn_device_scalars, SquaredNorms, StreamPass>(4);
 
 // The symbol: const CudaBackend* fnn_cuda_backend().
 using CudaBackendEntry = const CudaBackend* (*)();
