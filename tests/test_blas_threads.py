@@ -241,7 +241,8 @@ def test_products_work_after_fork():
             if generation:
                 wait_for(generation - 1)
             assert not fusednn.utils.share_blas_threads(False)
-            assert (a @ b == product).all()
+            # On as many threads as OpenBLAS had, which round in another way.
+            assert np.allclose(a @ b, product, rtol=1e-4, atol=1e-3)
 
         def wait_for(generation):
             pid = os.fork()

@@ -144,7 +144,8 @@ bool TorchGroup::add_states(PyObject* own, const TorchStateNames& names) {
 
 bool TorchGroup::add_counter(PyObject* step) {
   fnn_tensor t{};
-  if (!view(step, t) || t.ndim != 0 || (t.dtype != FNN_FLOAT32 && t.dtype != FNN_FLOAT64)) return false;
+  if (!view(step, t) || t.data == nullptr || t.ndim != 0 || (t.dtype != FNN_FLOAT32 && t.dtype != FNN_FLOAT64))
+    return false;
   const Counter counter{t.data, t.dtype == FNN_FLOAT64};
   const double made = counter.in_double ? *static_cast<double*>(t.data) : double{*static_cast<float*>(t.data)};
   if (!(made >= 0.0 && made < 0x1p53)) return false;

@@ -82,16 +82,24 @@ def data_parallel(rank, directory):
     torch.save(results, Path(directory) / f"{rank}.pt")
 
 
-def start(rank, function, directory):
+def start(rank, function, directory, attempt):
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{directory}/store", 2)
+    store = dist.FileStore(f"{directory}/store{attempt}", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     function(rank, directory)
+    dist.barrier()
     dist.destroy_process_group()
 
 
 def run(function, directory):
-    torch.multiprocessing.spawn(start, (function, str(directory)), nprocs=2)
+    for attempt in range(2):
+        try:
+            torch.multiprocessing.spawn(start, (function, str(directory), attempt), nprocs=2)
+            break
+        except torch.multiprocessing.ProcessExitedException as error:
+            # At its end a process of gloo's may abort, seldom, whatever it did before.
+            if attempt or error.signal_name != "SIGABRT":
+                raise
     return [torch.load(directory / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
