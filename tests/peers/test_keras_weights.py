@@ -28,6 +28,7 @@ WEIGHTS = RNG.random(50 * 8).astype(np.float32)
         {"sample_weight": WEIGHTS},
         {"class_weight": {0: 2.0, 2: 0.25}},
         {"sample_weight": WEIGHTS, "validation_split": 0.2},
+        {"class_weight": {0: 9.0, 2: 0.5}, "validation_split": 0.2},
         {"class_weight": {1: 3.0}, "validation_data": (X, LABELS, WEIGHTS)},
     ],
     ids=lambda how: "-".join(how),

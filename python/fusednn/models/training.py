@@ -194,6 +194,9 @@ class Trainer(Evaluator):
         elif validation_split:
             cut = split_at_end(len(inputs), validation_split)
             data, tested = tuple(a[:cut] for a in data), tuple(a[cut:] for a in data)
+            if class_weight is not None:
+                # Classes weigh in training alone.
+                tested = tested[:2]
         test_batches = None if tested is None else batches_of(tested, test_size, shuffle=False)
         batches = batches_of(data, batch_size, shuffle=bool(shuffle))
         steps = len(batches) if steps_per_epoch is None else steps_per_epoch

@@ -181,6 +181,12 @@ class FusedStep:
                 "`differentiable` must be False: the kernels write in place, and autograd cannot "
                 "go through them. Received: differentiable=True"
             )
+        for option in ("max_norm", "ema"):
+            if option in group:
+                raise ValueError(
+                    f"`{option}` must be an argument of the optimizer, for all of its groups. "
+                    f"Received: {option}={group[option]!r} in param_groups[{index}]"
+                )
         for name, param in zip(names_of(index, group), group["params"], strict=True):
             if param.dtype not in DTYPES:
                 raise TypeError(
