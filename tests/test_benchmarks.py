@@ -284,6 +284,10 @@ class TestCommand:
             (["--threads", "4097"], "must be numbers from 1 to"),
             (["--json", "no/such/folder/a.json"], "the folder must exist"),
             (["--json", "."], "must be a file. Received: a folder"),
+            (["compare", "a.json", "b.json", "--json", "c"], "--json has no effect with compare"),
+            (["compare", "a.json", "b.json", "--quick"], "--quick has no effect with compare"),
+            (["page", "a.json", "--threads", "1"], "--threads has no effect with page"),
+            (["--list", "--page", "a.md"], "--page has no effect with --list"),
             (["page", "a.json"], "page takes one file, and --page or --picture"),
         ],
     )

@@ -42,9 +42,7 @@ def test_groups_with_options_of_their_own(name):
 @pytest.mark.parametrize("option", ["max_norm", "ema"])
 def test_options_of_the_whole_optimizer_are_refused_in_a_group(option):
     group = {"params": torch_steps.parameters(), option: 0.5}
-    with pytest.raises(
-        ValueError, match=rf"`{option}` must be .* in param_groups\[0\]"
-    ):
+    with pytest.raises(ValueError, match=rf"`{option}` must be .* in param_groups\[0\]"):
         optim.SGD([group], lr=0.1)
 
 

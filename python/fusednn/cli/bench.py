@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusednn.benchmarks.case import Case
     from fusednn.benchmarks.results import Results
 
-_FORMS = ("quick", "full", "smoke")
+_REPORTS = ("picture", "page")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,13 +83,27 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the arguments say."""
     words: list[str] = arguments.cases
     if words[:1] == ["compare"]:
+        _refuse_options("compare", arguments, allowed=())
         _compare(words[1:])
     elif words[:1] == ["page"]:
+        _refuse_options("page", arguments, allowed=("page", "picture"))
         _report_on(words[1:], arguments)
     elif arguments.list:
+        _refuse_options("--list", arguments, allowed=("list", "threads", "dtypes", "form"))
         _list(arguments)
     else:
         _measure(arguments)
+
+
+def _refuse_options(
+    command: str, arguments: argparse.Namespace, *, allowed: tuple[str, ...]
+) -> None:
+    """Refuse what would have no effect."""
+    for name in ("list", "peers", "without", "threads", "dtypes", "form", "json", *_REPORTS):
+        value = getattr(arguments, name)
+        if value and value != "default" and name not in allowed:
+            option = f"--{value if name == 'form' else name}"
+            raise ValueError(f"{option} has no effect with {command}")
 
 
 def _selected(arguments: argparse.Namespace) -> list[tuple[Case, int]]:
