@@ -104,7 +104,15 @@ sanitize() {
       0) echo "$tool: nothing found" && ran=1 ;;
       9) echo "$said" && echo "$tool: FOUND ERRORS" && status=1 ran=1 ;;
       124) echo "$tool: NOT RUN: not done in 30 s" ;;
-      *) echo "$said" | tail -n 5 && echo "$tool: NOT RUN: it does not work here" ;;
+      *)
+        echo "$said" | tail -n 5
+        # The tool's own failures and pytest's have the same status: the latter end with a summary.
+        if grep -qE '^(=+ )?([0-9]+ (failed|error|deselected)|no tests ran)' <<< "$said"; then
+          echo "$tool: THE TESTS FAILED" && status=1 ran=1
+        else
+          echo "$tool: NOT RUN: it does not work here"
+        fi
+        ;;
     esac
   done
   ((ran)) || return 77

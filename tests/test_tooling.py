@@ -297,6 +297,34 @@ def test_gpu_check_goes_on_after_a_stage_that_fails(tmp_path: Path) -> None:
     assert "NOT RUN: a dry run" in (tmp_path / "sanitize.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "result"),
+    [
+        ("12 passed, 3 deselected in 1.00s", 0, "passed"),
+        ("1 failed, 3 passed in 1.00s", 1, "FAILED (1)"),
+        ("no tests ran in 0.01s", 5, "FAILED (1)"),
+        ("ERROR SUMMARY: 2 errors", 9, "FAILED (1)"),
+        ("Error: the driver does not allow it", 1, "NOT RUN"),
+    ],
+)
+def test_gpu_check_tells_what_the_sanitizers_say(
+    tmp_path: Path, said: str, status: int, result: str
+) -> None:
+    tool = tmp_path / "bin" / "compute-sanitizer"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho '{said}'\nexit {status}\n")
+    tool.chmod(0o755)
+    path = f"{tool.parent}:{os.environ['PATH']}"
+    subprocess.run(
+        [str(ROOT / "dev/gpu_check.sh"), "sanitize"],
+        env=os.environ | {"OUT": str(tmp_path), "PATH": path},
+        capture_output=True,
+        check=False,
+    )
+    stages = json.loads((tmp_path / "summary.json").read_text())["stages"]
+    assert stages["sanitize"]["result"] == result
+
+
 def test_gpu_check_knows_its_stages(tmp_path: Path) -> None:
     assert gpu_check(tmp_path, "sanitize")[0] == 0
     assert gpu_check(tmp_path, "measure")[0] == 2
