@@ -29,7 +29,10 @@ void register_library(py::module_& m) {
   m.def("run_jobs_address", [] { return reinterpret_cast<uintptr_t>(&fnn_run_jobs); });
   m.def(
       "follow_num_threads",
-      [](uintptr_t follower) { check(fnn_follow_num_threads(reinterpret_cast<void (*)(int)>(follower))); },
+      [](uintptr_t follower) {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what ctypes has.
+        check(fnn_follow_num_threads(reinterpret_cast<void (*)(int)>(follower)));
+      },
       py::arg("follower"));
   m.def("instruction_set", [] { return std::string(fnn_instruction_set()); });
   m.def("instruction_sets", [] {

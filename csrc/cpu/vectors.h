@@ -95,7 +95,7 @@ FNN_INLINE Bytes bytes_of(Words values) {
   return bit_cast<Bytes>(_mm512_maskz_cvtepi32_epi8(__mmask16{0xffff}, bit_cast<__m512i>(values)));
 #elif defined(__AVX2__)
   const __m128i halves = bit_cast<__m128i>(packed(values));
-  return bit_cast<Bytes>(static_cast<long long>(_mm_cvtsi128_si64(_mm_packus_epi16(halves, halves))));
+  return bit_cast<Bytes>(_mm_cvtsi128_si64(_mm_packus_epi16(halves, halves)));
 #elif defined(__x86_64__)
   // Below 2^15, so that signed saturation changes nothing.
   const __m128i v = bit_cast<__m128i>(values);
