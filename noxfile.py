@@ -70,10 +70,20 @@ def install_package(session: nox.Session, *requirements: str) -> None:
 
 
 def run_pytest(session: nox.Session, *arguments: str, **env: str) -> None:
-    """Run pytest, with BLAS on one thread unless told otherwise: our own threads are tested."""
+    """Run pytest, with BLAS on one thread unless told otherwise: our own threads are tested.
+
+    Tests run in several processes, those that are marked `alone` after all others in one. With
+    ``-- -n0`` all run in one, as ``--pdb`` wants.
+    """
     blas = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     env = {"OPENBLAS_NUM_THREADS": blas, **env}
-    session.run("python", "-m", "pytest", *arguments, *session.posargs, env=env)
+    pytest = ("python", "-m", "pytest", *arguments)
+    none = 5  # what pytest says where no test is selected
+    codes = [0, none] if session.posargs else [0]
+    several = ("-m", "not alone", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
+    session.run(*pytest, *several, *session.posargs, env=env, success_codes=codes)
+    alone = ("-m", "alone", *session.posargs, "-n0")
+    session.run(*pytest, *alone, env=env, success_codes=[0, none])
 
 
 def compiler_file(session: nox.Session, name: str) -> str:

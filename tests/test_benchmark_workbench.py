@@ -25,6 +25,7 @@ def thawed() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.alone
 class TestWarmUp:
     @pytest.mark.parametrize(
         ("seconds", "runs"),

@@ -128,6 +128,7 @@ def test_threadpoolctl_sets_both():
     assert printed(program) == "1 1"
 
 
+@pytest.mark.alone
 @needs_openblas
 def test_after_a_product_no_thread_spins():
     """OpenBLAS' own threads would use a core for a tenth of a second."""
@@ -146,6 +147,7 @@ def test_after_a_product_no_thread_spins():
     assert float(printed(program)) < 1e-3  # of 10 ms
 
 
+@pytest.mark.alone
 @needs_openblas
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_neighbour_does_not_put_threads_to_sleep():

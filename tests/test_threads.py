@@ -315,6 +315,7 @@ def test_threadpoolctl():
     assert printed(program) == "well"
 
 
+@pytest.mark.alone
 def test_idle_threads_sleep_soon():
     """Between calls they spin for tens of microseconds, and then cost their neighbours nothing."""
     program = """
@@ -348,6 +349,7 @@ NEIGHBOUR = """
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 @pytest.mark.parametrize("step", ["leaky_relu", "adam_step"])
 def test_a_neighbour_that_takes_a_core_slows_nobody(step):
