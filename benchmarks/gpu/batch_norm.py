@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from cases import Case, Contender, Prepared
 
@@ -95,22 +95,41 @@ def function_of(torch: Any, cudnn: bool = True) -> Callable[..., Any]:
     return layer if cudnn else without
 
 
-def cases(torch: Any, where: str, small: bool, compile_all: bool = False) -> Iterator[Case]:
-    """Forward alone, and forward with backward, of every shape.
+def cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
+    """Forward alone, and forward with backward, of every layer; the first one compiled, too."""
+    for layer in _layers(small):
+        yield _case(torch, where, layer, eager=True, compiled=_is_first(layer))
 
-    Compiling takes seconds each time: without `compile_all` the first shape is compiled alone.
+
+def compiled_cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
+    """The layers that `cases` leaves uncompiled, beside torch.compile alone: seconds for each.
+
+    A dry run has one of them.
     """
+    left = [layer for layer in _layers(small) if not _is_first(layer)]
+    for layer in left[:1] if small else left:
+        yield _case(torch, where, layer, eager=False, compiled=True)
+
+
+class _Measured(NamedTuple):
+    """What is done to which layer."""
+
+    size: tuple[int, ...]
+    layout: str
+    dtype: str
+    backward: bool
+
+
+def _layers(small: bool) -> Iterator[_Measured]:
     for dtype in ("bfloat16", "float32"):
         for size in SMALL.values() if small else (*SHAPES, ROWS):
-            layouts = ("NCHW", "NHWC") if len(size) == 4 else ("NC",)
-            for layout in layouts:
+            for layout in ("NCHW", "NHWC") if len(size) == 4 else ("NC",):
                 for backward in (False, True):
-                    name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype}"
-                    name += " forward+backward" if backward else " forward"
-                    compiles = compile_all or (
-                        layout == "NCHW" and size in (SHAPES[0], SMALL[SHAPES[0]])
-                    )
-                    yield _case(torch, where, name, (size, layout, dtype), backward, compiles)
+                    yield _Measured(size, layout, dtype, backward)
+
+
+def _is_first(layer: _Measured) -> bool:
+    return layer.layout == "NCHW" and layer.size in (SHAPES[0], SMALL[SHAPES[0]])
 
 
 def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
@@ -131,38 +150,36 @@ def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
         yield Case(name, 2 * elements, 4 * elements, contenders, None)
 
 
-def _case(
-    torch: Any,
-    where: str,
-    name: str,
-    arrays: tuple[tuple[int, ...], str, str],
-    backward: bool,
-    compiles: bool,
-) -> Case:
-    shape, _, dtype = arrays
-    elements = torch.Size(shape).numel() * (4 if dtype == "float32" else 2)
+def _case(torch: Any, where: str, measured: _Measured, *, eager: bool, compiled: bool) -> Case:
+    size, layout, dtype, backward = measured
+    name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype}"
+    name += " forward+backward" if backward else " forward"
+    elements = torch.Size(size).numel() * (4 if dtype == "float32" else 2)
 
     def layer(seed: int) -> Layer:
         torch.manual_seed(seed)
-        return Layer(torch, where, *arrays)
+        return Layer(torch, where, size, layout, dtype)
 
     def of_torch(function: Callable[..., Any]) -> Callable[[int], Prepared]:
         return lambda seed: layer(seed).of_torch(function, backward)
 
     function = torch.compile(function_of(torch), dynamic=False)
 
-    def compiled(seed: int) -> Prepared:
+    def of_compiled(seed: int) -> Prepared:
         if seed == 0:  # or after a few shapes nothing is compiled any more
             torch.compiler.reset()
         return layer(seed).of_torch(function, backward)
 
-    contenders = [
-        Contender("fusednn", lambda seed: layer(seed).fused(backward)),
-        Contender("torch", of_torch(function_of(torch))),
-        Contender("torch without cuDNN", of_torch(function_of(torch, cudnn=False))),
-    ]
-    if compiles:
-        contenders.append(Contender("torch.compile", compiled))
+    contenders = [Contender("fusednn", lambda seed: layer(seed).fused(backward))]
+    if eager:
+        contenders += [
+            Contender("torch", of_torch(function_of(torch))),
+            Contender("torch without cuDNN", of_torch(function_of(torch, cudnn=False))),
+        ]
+    else:
+        name += ", beside torch.compile"
+    if compiled:
+        contenders.append(Contender("torch.compile", of_compiled))
     # 1R + 1W forward, 2R + 1W backward.
     bound = elements * (5 if backward else 2)
     return Case(name, bound, elements * 4, tuple(contenders), 3e-2 if dtype == "bfloat16" else 1e-4)

@@ -72,9 +72,14 @@ inline void explain_memory(int device, char* text, size_t size) {
 
 inline void explain_device(int device, char* text, size_t size) {
   int count = 0;
-  cudaGetDeviceCount(&count);
-  snprintf(text, size, "the device must be one that CUDA sees, cuda:0 to cuda:%d. Received: cuda:%d", count - 1,
-           device);
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count < 1) {
+    snprintf(text, size, "CUDA sees no NVIDIA GPU. Received: cuda:%d", device);
+  } else if (count == 1) {
+    snprintf(text, size, "the device must be cuda:0, the one that CUDA sees. Received: cuda:%d", device);
+  } else {
+    snprintf(text, size, "the device must be one that CUDA sees, cuda:0 to cuda:%d. Received: cuda:%d", count - 1,
+             device);
+  }
 }
 
 // Writes an empty text where there is nothing to add. `device` is the call's.

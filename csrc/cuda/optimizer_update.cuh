@@ -8,7 +8,7 @@
 // all threads of a block take together.
 //
 // Coefficients depend on the step and on the clip by norm. One thread of a block computes them, in double as the CPU does,
-// and again where the step or the clip differs from the tensor before. Nothing waits for the host: norms, and whatever
+// and again where the step or the clip differs from the tensor before; of a long sum the terms are a thread's each. Nothing waits for the host: norms, and whatever
 // stands in `scalars`, are read where they lie.
 #pragma once
 
@@ -68,23 +68,70 @@ FNN_DEVICE double factor_of(const UpdateArguments& a, int64_t tensor) {
   return a.step.max_norm < HUGE_VAL ? clip_factor(sqrt(a.total->squares), a.step.max_norm, a.step.convention) : 1.0;
 }
 
-// By one thread.
-template <class Optimizer, class C>
-FNN_DEVICE void prepare(const UpdateArguments& a, const TensorRecord& t, int64_t tensor, Prepared<Optimizer, C>& k) {
-  k.tensor = tensor;
-  k.steps_ahead = t.steps_ahead;
-  const int32_t convention = a.step.convention;
-  const int64_t step = a.scalars.step != nullptr ? static_cast<int64_t>(*a.scalars.step) + first_step(convention)
-                                                 : a.first_tensor_step + t.steps_ahead;
-  const double grad_scale =
-      a.scalars.grad_scale != nullptr ? static_cast<double>(*a.scalars.grad_scale) : a.step.grad_scale;
+// What of the step's numbers may be the device's.
+struct StepNumbers {
   double h[kMaxHyperparameters];
+  int64_t step;
+};
+
+FNN_DEVICE StepNumbers numbers_of(const UpdateArguments& a, const TensorRecord& t) {
+  StepNumbers n;
 #pragma unroll
-  for (int i = 0; i < kMaxHyperparameters; ++i) h[i] = a.step.hyperparameters[i];
-  if (a.scalars.lr != nullptr) h[0] = static_cast<double>(*a.scalars.lr);
-  k.common = common_coefficients<C>(a.step, h[0], grad_scale, factor_of(a, tensor), step);
-  k.own = Optimizer::template prepare<C>(h, Convention(convention), step);
-  k.tensor_key = a.uses_random_bits ? tensor_key(a.step.stochastic_rounding_seed, step, tensor) : 0;
+  for (int i = 0; i < kMaxHyperparameters; ++i) n.h[i] = a.step.hyperparameters[i];
+  if (a.scalars.lr != nullptr) n.h[0] = static_cast<double>(*a.scalars.lr);
+  n.step = a.scalars.step != nullptr ? static_cast<int64_t>(*a.scalars.step) + first_step(a.step.convention)
+                                     : a.first_tensor_step + t.steps_ahead;
+  return n;
+}
+
+// Whether a coefficient is a sum of terms so long that a thread each is worth its barrier.
+template <class Optimizer>
+concept HasTerms = requires { Optimizer::kWarmupTerms; };
+
+// Shared by a block.
+template <class Optimizer, class C>
+struct Preparation {
+  Prepared<Optimizer, C> prepared;
+};
+template <HasTerms Optimizer, class C>
+struct Preparation<Optimizer, C> {
+  Prepared<Optimizer, C> prepared;
+  double terms[Optimizer::kWarmupTerms];
+};
+
+// By all threads of a block.
+template <class Optimizer, class C>
+FNN_DEVICE void prepare(const UpdateArguments& a, const TensorRecord& t, int64_t tensor,
+                        Preparation<Optimizer, C>& shared) {
+  const auto convention = static_cast<Convention>(a.step.convention);
+  const double* terms = nullptr;
+  __syncthreads();  // whoever still reads what was prepared before
+  if constexpr (HasTerms<Optimizer>) {
+    static_assert(Optimizer::kWarmupTerms <= kUpdateThreads);
+    const int k = static_cast<int>(threadIdx.x) + 1;
+    if (k <= Optimizer::kWarmupTerms) {
+      const StepNumbers n = numbers_of(a, t);
+      shared.terms[k - 1] = Optimizer::warmup_term(n.h, convention, n.step, k);
+    }
+    terms = shared.terms;
+    __syncthreads();  // all terms are there
+  }
+  if (threadIdx.x == 0) {
+    Prepared<Optimizer, C>& k = shared.prepared;
+    k.tensor = tensor;
+    k.steps_ahead = t.steps_ahead;
+    const StepNumbers n = numbers_of(a, t);
+    const double grad_scale =
+        a.scalars.grad_scale != nullptr ? static_cast<double>(*a.scalars.grad_scale) : a.step.grad_scale;
+    k.common = common_coefficients<C>(a.step, n.h[0], grad_scale, factor_of(a, tensor), n.step);
+    if constexpr (HasTerms<Optimizer>) {
+      k.own = Optimizer::template prepare<C>(n.h, convention, n.step, terms);
+    } else {
+      k.own = Optimizer::template prepare<C>(n.h, convention, n.step);
+    }
+    k.tensor_key = a.uses_random_bits ? tensor_key(a.step.stochastic_rounding_seed, n.step, tensor) : 0;
+  }
+  __syncthreads();  // all is prepared
 }
 
 // A state's number as a type, so that what depends on it is known to the compiler.
@@ -182,7 +229,8 @@ class LaneUpdate {
 template <class Optimizer, class C>
 FNN_KERNEL(kUpdateThreads, kCompiledBlocks<C>)
 update_list(const __grid_constant__ UpdateArguments a) {
-  auto& k = *reinterpret_cast<Prepared<Optimizer, C>*>(shared_memory());
+  auto& shared = *reinterpret_cast<Preparation<Optimizer, C>*>(shared_memory());
+  const Prepared<Optimizer, C>& k = shared.prepared;
   const bool going = proceeds(a);
   const bool own_factors = a.step.max_norm_each < HUGE_VAL || a.uses_random_bits;
   for (int64_t chunk = blockIdx.x; going && chunk < a.chunk_count; chunk += gridDim.x) {
@@ -191,9 +239,7 @@ update_list(const __grid_constant__ UpdateArguments a) {
     const TensorRecord& t = a.tensors[tensor];
     const int64_t begin = (chunk - t.first_chunk) * kChunk;
     if (chunk == blockIdx.x || t.steps_ahead != k.steps_ahead || (own_factors && tensor != k.tensor)) {
-      __syncthreads();  // whoever still reads what was prepared before
-      if (threadIdx.x == 0) prepare<Optimizer, C>(a, t, tensor, k);
-      __syncthreads();
+      prepare(a, t, tensor, shared);
     }
 #pragma unroll 1
     for (int offset = 0; offset < kChunk && begin + offset < t.count; offset += kRound) {
@@ -220,7 +266,7 @@ cudaError_t launch_update(const UpdateArguments& a, int multiprocessors, cudaStr
   LaunchShape shape;
   shape.grid = dim3(static_cast<unsigned>(a.chunk_count < 1 ? 1 : a.chunk_count < resident ? a.chunk_count : resident));
   shape.block = dim3(kUpdateThreads);
-  shape.shared_bytes = sizeof(Prepared<Optimizer, C>);
+  shape.shared_bytes = sizeof(Preparation<Optimizer, C>);
   return launch(update_list<Optimizer, C>, shape, stream, a);
 }
 

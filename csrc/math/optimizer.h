@@ -347,14 +347,20 @@ struct Nadam {
     C beta1, one_minus_beta1, beta2, one_minus_beta2, average, gradient, eps_inside, eps_outside;
   };
 
+  // `terms`: the warmup_term of each number, 1 first, where others have computed them; null: they are computed here.
   template <class C>
-  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step,
+                                            const double* terms = nullptr) {
     double now = h[kBeta1], next = h[kBeta1], product = power(h[kBeta1], step);
     if (convention != kOptax) {
-      const double rate = -0.04082199452025517 * (convention == kKeras ? 1.0 : h[kMomentumDecay]);  // ln 0.96 d
+      const double rate = warmup_rate(h, convention);
       now *= 1.0 - 0.5 * exponential(rate * step);
       next *= 1.0 - 0.5 * exponential(rate * (step + 1));
-      product *= warmup_product(rate, step);
+      double logarithm = 0.0;
+      for (int k = 1; k <= kWarmupTerms; ++k) {
+        logarithm -= terms != nullptr ? terms[k - 1] : warmup_term(h, convention, step, k);
+      }
+      product *= exponential(logarithm);
     }
     const double c2 = 1.0 - power(h[kBeta2], step);
     const double factor = -h[kLr] * sqrt(c2);  // the denominator is written times sqrt(c2)
@@ -375,17 +381,21 @@ struct Nadam {
     p += (k.average * s[0] + k.gradient * g) / (square_root(s[1] + k.eps_inside) + k.eps_outside);
   }
 
-  // (1 - q/2) (1 - q^2/2) ... (1 - q^t/2), q = e^rate. Its logarithm is the sum over k of -(1/2)^k / k times
-  // q^k + q^2k + ... + q^tk: as fast for the millionth step as for the first.
-  static FNN_INLINE double warmup_product(double rate, int64_t t) {
-    double logarithm = 0.0, half = 1.0;
-    for (int k = 1; k <= 56; ++k) {
-      half *= 0.5;
-      const double x = k * rate;
-      const double sum = x == 0.0 ? t : exponential(x) * one_minus_exponential(t * x) / one_minus_exponential(x);
-      logarithm -= half / k * sum;
-    }
-    return exponential(logarithm);
+  // (1 - q/2) (1 - q^2/2) ... (1 - q^t/2), q = e^rate. Its logarithm is minus the sum over k of (1/2)^k / k times
+  // q^k + q^2k + ... + q^tk: as fast for the millionth step as for the first. The terms are independent of one another.
+  static constexpr int kWarmupTerms = 56;
+
+  static FNN_INLINE double warmup_term(const double* h, Convention convention, int64_t t, int k) {
+    if (convention == kOptax) return 0.0;
+    const double rate = warmup_rate(h, convention);
+    const double x = k * rate;
+    const double sum = x == 0.0 ? t : exponential(x) * one_minus_exponential(t * x) / one_minus_exponential(x);
+    return power(0.5, k) / k * sum;
+  }
+
+ private:
+  static FNN_INLINE double warmup_rate(const double* h, Convention convention) {
+    return -0.04082199452025517 * (convention == kKeras ? 1.0 : h[kMomentumDecay]);  // ln 0.96 d
   }
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -167,6 +168,22 @@ def test_a_device_that_is_not_there(gpu, x):
         RuntimeError, match=rf"leaky_relu: invalid device ordinal .*\): the {message}"
     ):
         ops.leaky_relu(x, out=y)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (0, "CUDA sees no NVIDIA GPU. Received: cuda:3"),
+        (1, "the device must be cuda:0, the one that CUDA sees. Received: cuda:3"),
+        (2, "the device must be one that CUDA sees, cuda:0 to cuda:1. Received: cuda:3"),
+    ],
+)
+def test_devices_that_are_there_are_named(gpu, devices, expected):
+    gpu.set(devices=devices)
+    text = ctypes.create_string_buffer(512)
+    invalid_device = 101
+    gpu.functions.simulated_explanation(invalid_device, 3, text, ctypes.c_size_t(len(text)))
+    assert text.value.decode() == expected
 
 
 def test_arrays_on_two_gpus(gpu, x):
