@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from fusednn._arguments import check_number
 from fusednn.devices import CPU, Device, count_move
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Variable:
     __slots__ = (
         "_device",
         "_grad",
+        "_learning_rate_multiplier",
         "_value",
         "constraint",
         "name",
@@ -68,6 +70,7 @@ class Variable:
         self._value: Array = np.array(value, dtype=dtype, order="C")
         self._grad: Array | None = None
         self._device = CPU
+        self._learning_rate_multiplier = 1.0
         self.name = name
         self.path = name if path is None else path
         self.trainable = trainable
@@ -85,6 +88,21 @@ class Variable:
         if self._grad is None:
             self._grad = self._device.full(self.shape, 0, self.dtype)
         return self._grad
+
+    @property
+    def learning_rate_multiplier(self) -> float:
+        """What optimizers multiply their learning rate by for this variable; at least 0.
+
+        Settable at any time, from the next step on.
+        """
+        return self._learning_rate_multiplier
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: float) -> None:
+        number = check_number("learning_rate_multiplier", value, minimum=0)
+        if number != self._learning_rate_multiplier:
+            self._learning_rate_multiplier = number
+            count_move()
 
     @property
     def device(self) -> Device:

@@ -129,6 +129,21 @@ def test_optimizers(cupy, name):
     assert_close(ours.get_weights(), theirs.get_weights())
 
 
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 0.1}], ids=["plain", "norm"])
+def test_learning_rate_multipliers(cupy, options):
+    """A change between two steps reaches the graph that would be replayed."""
+
+    def slower_then_faster(device: str) -> Sequential:
+        with fusednn.device(device):
+            model = compiled(optimizer=optimizers.Adam(0.02, weight_decay=0.1, **options))
+            for multiplier in (1.0, 0.25, 0.25, 0.25, 0.5):
+                model.layers[0].learning_rate_multiplier = multiplier
+                model.train_on_batch(X, LABELS)
+        return model
+
+    assert_close(slower_then_faster("cuda").get_weights(), slower_then_faster("cpu").get_weights())
+
+
 NETWORKS: dict[str, Make] = {
     "frozen": lambda: [
         Dense(5, trainable=False),

@@ -81,11 +81,14 @@ _moves = 0
 
 
 def moves() -> int:
-    """Count the moves of variables to other devices so far: nothing moved while it is the same."""
+    """Count what happened to variables that lists of them have to follow.
+
+    While it is the same, no variable moved to another device or got another rate.
+    """
     return _moves
 
 
 def count_move() -> None:
-    """Tell those who keep references to the arrays of variables."""
+    """Tell those who keep references to the arrays of variables, or arranged them by rate."""
     global _moves
     _moves += 1

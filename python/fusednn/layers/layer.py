@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import constraints, initializers, regularizers
+from fusednn._arguments import check_number
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.call_step import CallStep, shape_of_call
@@ -78,6 +79,7 @@ class Layer:
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
         self._trainable = bool(trainable)
+        self._learning_rate_multiplier = 1.0
         self._variables: list[Variable] = []
         self._called: list[Step] = []  # those of the latest `call`
         self._shapes_of_call: dict[BatchShape, tuple[int, ...]] = {}
@@ -97,6 +99,25 @@ class Layer:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
+
+    @property
+    def learning_rate_multiplier(self) -> float:
+        """What the optimizer's learning rate is multiplied by for the weights of this layer.
+
+        At least 0, and 1 if nothing else is set; it takes effect at the next step, without a new
+        compile, and scales `weight_decay`, which goes with the rate. Small values for the layers
+        that come from another model keep what they know (Howard and Ruder's discriminative
+        fine-tuning). PyTorch has groups of parameters for this, Keras nothing; models and files
+        keep it, and Keras disregards it there.
+        """
+        return self._learning_rate_multiplier
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: float) -> None:
+        number = check_number("learning_rate_multiplier", value, minimum=0)
+        for variable in self._variables:
+            variable.learning_rate_multiplier = number
+        self._learning_rate_multiplier = number
 
     @property
     def weights(self) -> list[Variable]:
@@ -165,6 +186,7 @@ class Layer:
             regularizer=regularizers.get(regularizer),
             constraint=constraints.get(constraint),
         )
+        variable.learning_rate_multiplier = self._learning_rate_multiplier
         self._variables.append(variable)
         return variable
 

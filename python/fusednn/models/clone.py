@@ -29,7 +29,11 @@ def clone_model(
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
     make = _from_config if clone_function is None else clone_function
-    clone = Sequential([make(layer) for layer in model.layers], name=model.name)
+    layers = []
+    for layer in model.layers:
+        layers.append(make(layer))
+        layers[-1].learning_rate_multiplier = layer.learning_rate_multiplier
+    clone = Sequential(layers, name=model.name)
     if model.built:
         clone.build(model.input_shape)
     return clone

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import devices
+from fusednn._arguments import check_number
 from fusednn.layers import InputLayer, Layer
 from fusednn.layers.layer import BatchShape, assign_all, sample_shape
 from fusednn.layers.naming import automatic_name
@@ -276,6 +277,21 @@ class Sequential(Described, Trainer):
     def trainable(self, value: bool) -> None:
         for layer in self._layers:
             layer.trainable = value
+
+    @property
+    def learning_rate_multiplier(self) -> float | list[float]:
+        """That of all layers, or a list of them where they differ; setting it sets all layers.
+
+        See `Layer.learning_rate_multiplier`.
+        """
+        values = [layer.learning_rate_multiplier for layer in self._layers]
+        return values if len(set(values)) > 1 else (values or [1.0])[0]
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: float) -> None:
+        number = check_number("learning_rate_multiplier", value, minimum=0)
+        for layer in self._layers:
+            layer.learning_rate_multiplier = number
 
     @property
     def losses(self) -> list[float]:

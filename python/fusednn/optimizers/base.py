@@ -31,6 +31,10 @@ class Optimizer(Configurable):
     AdamW), update, move the averages ``a = ema_momentum * a + (1 - ema_momentum) * p``
     (``a = p`` at the first step); at last the variables' constraints are applied.
 
+    The rate of a variable is `learning_rate` times its own `learning_rate_multiplier`
+    (`Layer.learning_rate_multiplier`), and variables of one rate take one kernel call; norms for
+    `global_clipnorm` are over all of them.
+
     A new optimizer is a subclass with four members: `config_names` for its hyper-parameters,
     `initial_states`, `unsigned_states`, and `step`, which calls its kernel.
 
@@ -280,8 +284,7 @@ class Optimizer(Configurable):
         TypeError
             A gradient's dtype is not its variable's (Keras casts).
         """
-        if self._slots is not None and self._slots.follow_variables():
-            self._latest = None
+        self._follow_variables()
         latest = self._latest
         if latest is not None and latest.grads is grads and latest.variables is variables:
             assert self._slots is not None
@@ -331,7 +334,7 @@ class Optimizer(Configurable):
         """Set the variables to their moving averages; does nothing without `use_ema`."""
         if self._slots is None or self._slots.averages is None:
             return
-        self._slots.follow_variables()
+        self._follow_variables()
         for position in [self._slots.position(variable) for variable in variables]:
             variable = self._slots.variables[position]
             with variable.device.working():
@@ -341,6 +344,11 @@ class Optimizer(Configurable):
         return self.__dict__ | {"_latest": None}  # a copy has arrays of its own
 
     # How a step is made.
+
+    def _follow_variables(self) -> None:
+        """Arrange everything anew if variables moved or got other rates since the last step."""
+        if self._slots is not None and self._slots.follow_variables():
+            self._latest = None
 
     def _refuse_quantized_states(self, option: str) -> None:
         """Raise ValueError where `option`, which is set, needs states that 8 bits cannot hold."""
@@ -376,8 +384,9 @@ class Optimizer(Configurable):
         lists: Sequence[list[Array]],
     ) -> None:
         step = self._iterations + 1
-        numbers = {"step": step, "lr": self._rate.after(step - 1)}
-        self._call_kernels(slots, groups, grads, lists, [numbers] * len(groups))
+        lr = self._rate.after(step - 1)
+        numbers = [{"step": step, "lr": lr * group.rate} for group in groups]
+        self._call_kernels(slots, groups, grads, lists, numbers)
         if slots.averages is not None:
             # The kernel, too, sets the average to the variable at the first step.
             average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)

@@ -34,10 +34,13 @@ class DeviceStep:
         self._optimizer = optimizer
         self._slots = optimizer._slots
         self._device = device
-        self._lr = device.empty((), np.float32)
+        self._multipliers = [group.rate for group in self._slots.groups]
+        self._rates = [device.empty((), np.float32) for _ in self._multipliers]
         # A kernel counts for itself, so each call has a counter.
-        self._steps = [device.empty((), np.float32) for _ in self._slots.groups]
-        self._numbers = [{"lr": self._lr, "step": step} for step in self._steps]
+        self._steps = [device.empty((), np.float32) for _ in self._multipliers]
+        self._numbers = [
+            {"lr": lr, "step": step} for lr, step in zip(self._rates, self._steps, strict=True)
+        ]
         self._lr_there = -1.0
         self._steps_there = -1
         #: What the given work was made for, besides arrays and these numbers.
@@ -46,6 +49,7 @@ class DeviceStep:
     def fits(self, grads: Sequence[Array | None], variables: Sequence[Any]) -> bool:
         """Whether the step is still that of `apply` with these tuples and the settings of now."""
         optimizer = self._optimizer
+        optimizer._follow_variables()
         return (
             optimizer._latest is self.call
             and self.call.grads is grads
@@ -58,7 +62,8 @@ class DeviceStep:
         taken = self._optimizer.iterations
         lr = self._optimizer._rate.after(taken)
         if lr != self._lr_there:
-            self._device.write(self._lr, np.array(lr, np.float32))
+            for rate, multiplier in zip(self._rates, self._multipliers, strict=True):
+                self._device.write(rate, np.array(lr * multiplier, np.float32))
             self._lr_there = lr
         if taken != self._steps_there:
             for step in self._steps:
@@ -93,6 +98,7 @@ def device_step(
     That is so for the first step, which builds the states and is checked in full, and where the
     norm over several kernel calls has to be known to the host.
     """
+    optimizer._follow_variables()
     call, slots = optimizer._latest, optimizer._slots
     if call is None or slots is None or call.grads is not grads or call.variables is not variables:
         return None

@@ -23,6 +23,8 @@ class Group(NamedTuple):
     positions: list[int]
     #: Whether weight decay applies: a call has one decay for all of its variables.
     decays: bool
+    #: What the learning rate is multiplied by: a call has one rate, too.
+    rate: float
     params: list[Array]
     states: dict[str, list[State]]
     averages: list[Array] | None
@@ -123,13 +125,17 @@ class Slots:
                 )
 
     def follow_variables(self) -> bool:
-        """Bring states and averages to where their variables are; return whether any moved."""
+        """Bring states and averages to where their variables are, and these to their rates.
+
+        Returns whether the groups are other ones now.
+        """
         if self._moves == moves():
             return False
         if self._quantized:
             self._require_cpu()
         if all(
             group.params[place] is self.variables[i].value
+            and group.rate == self.variables[i].learning_rate_multiplier
             for group in self.groups
             for place, i in enumerate(group.positions)
         ):
@@ -181,19 +187,21 @@ class Slots:
 
     def grouped(self, positions: Iterable[int]) -> list[Group]:
         """Return the groups of a step of some variables."""
-        split: dict[bool, list[int]] = {True: [], False: []}
+        split: dict[tuple[bool, float], list[int]] = {}
         for position in positions:
-            split[self.variables[position] not in self._exempt].append(position)
+            variable = self.variables[position]
+            key = variable not in self._exempt, variable.learning_rate_multiplier
+            split.setdefault(key, []).append(position)
         return [
             Group(
                 members,
                 decays,
+                rate,
                 [self.variables[i].value for i in members],
                 {name: [arrays[i] for i in members] for name, arrays in self.states.items()},
                 None if self.averages is None else [self.averages[i] for i in members],
             )
-            for decays, members in split.items()
-            if members
+            for (decays, rate), members in split.items()
         ]
 
 

@@ -23,6 +23,9 @@ _MODULES = {
     "learning_rate": "keras.optimizers.schedules",
 }
 
+#: Beside a layer's configuration, where Keras does not look: inside, it would refuse the layer.
+_MULTIPLIER = "learning_rate_multiplier"
+
 #: What Keras has and this package does not: accepted where it is off.
 _OFF: tuple[Any, ...] = (None, False, [], {}, 0, "infer")
 
@@ -51,9 +54,19 @@ def layer_entry(layer: Layer) -> dict[str, Any]:
     """Return a layer as Keras 3 writes it; one of the user with its own module and name."""
     cls = type(layer)
     if getattr(layers_module, cls.__name__, None) is cls:
-        return entry("keras.layers", cls.__name__, layer.get_config())
-    own = entry(cls.__module__, cls.__name__, layer.get_config())
-    return own | {"registered_name": cls.__name__}
+        written = entry("keras.layers", cls.__name__, layer.get_config())
+    else:
+        written = entry(cls.__module__, cls.__name__, layer.get_config())
+        written["registered_name"] = cls.__name__
+    if layer.learning_rate_multiplier != 1:
+        written[_MULTIPLIER] = layer.learning_rate_multiplier
+    return written
+
+
+def without_modules(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer's entry as Keras 2 writes it."""
+    kept = ("class_name", "config", _MULTIPLIER)
+    return {key: written[key] for key in kept if key in written}
 
 
 def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
@@ -90,7 +103,9 @@ def layer_from(written: Any, custom_objects: Mapping[str, type[Layer]]) -> Layer
     config = modern(dict(written["config"]))
     if name == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")
-    return cls.from_config(_known(cls, name, config))
+    layer = cls.from_config(_known(cls, name, config))
+    layer.learning_rate_multiplier = written.get(_MULTIPLIER, 1.0)
+    return layer
 
 
 def _known(cls: type[Layer], name: str, config: dict[str, Any]) -> dict[str, Any]:

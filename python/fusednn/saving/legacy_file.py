@@ -9,6 +9,7 @@ import numpy as np
 
 from fusednn.layers import InputLayer, Layer
 from fusednn.saving.arrays_in_hdf5 import Array, child, read_array, strings
+from fusednn.saving.keras_config import without_modules
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
@@ -30,10 +31,7 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
 
 
 def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:
-    layers = [
-        {"class_name": entry["class_name"], "config": entry["config"]}
-        for entry in config["config"]["layers"]
-    ]
+    layers = [without_modules(entry) for entry in config["config"]["layers"]]
     return {
         "class_name": "Sequential",
         "config": {"name": config["config"]["name"], "layers": layers},
