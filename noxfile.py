@@ -46,25 +46,34 @@ def digest_of_sources() -> str:
     return digest.hexdigest()
 
 
-def build_wheel(session: nox.Session) -> Path:
-    """Build the wheel unless a session before did so from the same sources; return its path."""
-    folder = build_dir(session)
+def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
+    """Build the wheel unless a session before did so from the same sources; return its path.
+
+    `jax_include` is the folder of jaxlib's headers, with which the handlers for JAX are built.
+    """
+    objects = build_dir(session) / "objects"
+    folder = build_dir(session) / ("plain" if jax_include == "OFF" else "jax")
     stamp = folder / "sources.sha256"
-    digest = digest_of_sources()
+    digest = f"{digest_of_sources()} {jax_include}"
     if not stamp.exists() or stamp.read_text() != digest:
         for old in [stamp, *folder.glob("*.whl")]:
             old.unlink(missing_ok=True)
         session.run(
             *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
-            *(f"-Cbuild-dir={folder}/objects", "."),
+            *(f"-Cbuild-dir={objects}", f"-Ccmake.define.FUSEDNN_JAX_INCLUDE={jax_include}", "."),
         )
         stamp.write_text(digest)
     return next(folder.glob("fusednn-*.whl"))
 
 
-def install_package(session: nox.Session, *requirements: str) -> None:
-    """Install this checkout, and ``requirements``."""
-    wheel = str(build_wheel(session))
+def install_package(session: nox.Session, *requirements: str, jax: bool = False) -> None:
+    """Install this checkout, and `requirements`; with `jax`, which they bring, its handlers."""
+    include = "OFF"
+    if jax:
+        session.install(*requirements)
+        ask = "import jax.ffi; print(jax.ffi.include_dir())"
+        include = str(session.run("python", "-c", ask, silent=True)).strip()
+    wheel = str(build_wheel(session, include))
     session.install("--force-reinstall", "--no-deps", wheel)
     session.install(wheel, *requirements)
 
@@ -128,9 +137,9 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of the tests for GPUs."""
-    install_package(session, *groups("peers"))
+    install_package(session, *groups("peers"), jax=True)
     # A test whose peer cannot be imported would be skipped.
-    imports = "import torch, keras, jax, optax, onnx, mlx.optimizers"
+    imports = "import torch, keras, fusednn.jax, optax, onnx, mlx.optimizers"
     session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
     # What is for GPUs runs on stand-ins here: PyTorch's CPU tensors, NumPy, the simulator.
     simulator = str(build_cuda_sim(session))

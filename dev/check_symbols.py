@@ -8,7 +8,7 @@
 - these objects need nothing of C++ but ``fusednn::`` itself, and were built without link time
   optimisation, which would inline across instruction sets;
 - ``libfusednn.so`` exports ``fnn_*`` alone, needs no symbol of Python, and links the C and C++
-  run-time libraries only.
+  run-time libraries only; ``libfusednn_xla.so``, where it was built, links ``libfusednn.so`` too.
 """
 
 import argparse
@@ -22,6 +22,7 @@ UNIT_TARGET = re.compile(r"fusednn_unit_(\w+)\.dir")
 # Tables, type descriptions, guards and static locals carry their owner's name behind a prefix.
 OWNER = r"_Z(?:T[VTISC]|GV|GR|Th\w+?_|Z)*N[rVKRO]*"
 RUN_TIME = re.compile(r"(libc|libm|libstdc\+\+|libgcc_s|libpthread|libdl|ld-linux-.*)\.so\b")
+OURS = "libfusednn.so"
 
 
 def read_symbols(path: Path, *options: str) -> Iterator[tuple[str, str]]:
@@ -50,7 +51,7 @@ def check_unit(path: Path, unit: str) -> list[str]:
 
 
 def check_library(path: Path) -> list[str]:
-    """Return what is wrong with the dynamic symbols and dependencies of ``libfusednn.so``."""
+    """Return what is wrong with the dynamic symbols and dependencies of one of our libraries."""
     exported = [name for _, name in read_symbols(path, "--dynamic", "--defined-only")]
     needed = [name for _, name in read_symbols(path, "--dynamic", "--undefined-only")]
     dynamic = subprocess.run(
@@ -60,7 +61,7 @@ def check_library(path: Path) -> list[str]:
 
     problems = [f"{path}: exports {name}" for name in exported if not name.startswith("fnn_")]
     problems += [f"{path}: needs Python's {n}" for n in needed if re.match(r"_?Py[A-Z_]", n)]
-    problems += [f"{path}: links {n}" for n in libraries if not RUN_TIME.match(n)]
+    problems += [f"{path}: links {n}" for n in libraries if not RUN_TIME.match(n) and n != OURS]
     if not exported:
         problems.append(f"{path}: exports nothing")
     return problems
@@ -74,14 +75,16 @@ def check_build(build_dir: Path) -> tuple[list[str], str]:
         if (match := UNIT_TARGET.search(str(path.relative_to(build_dir))))
     ]
     libraries = sorted(build_dir.rglob("libfusednn.so"))
+    handlers = sorted(build_dir.rglob("libfusednn_xla.so"))
     problems = [problem for path, unit in units for problem in check_unit(path, unit)]
-    problems += [problem for path in libraries for problem in check_library(path)]
+    problems += [problem for path in libraries + handlers for problem in check_library(path)]
     if not units:
         problems.append(f"{build_dir}: no object of a fusednn_unit_<name> target")
     if not libraries:
         problems.append(f"{build_dir}: no libfusednn.so")
     names = ", ".join(sorted({unit for _, unit in units}))
-    return problems, f"{len(units)} objects of the units [{names}], {len(libraries)} library"
+    count = len(libraries + handlers)
+    return problems, f"{len(units)} objects of the units [{names}], {count} libraries"
 
 
 def main() -> int:
