@@ -159,7 +159,7 @@ def _examine(model: Sequential, loss: Any, inputs: Array, targets: Array) -> Sig
     outputs: list[Array] = []
     steps: list[list[Step]] = []
     signal = before = inputs
-    for layer in model.layers:
+    for layer in model._leaves:
         own = layer.steps_to_run(training=True, trainable=layer.trainable)
         shapes = [signal.shape]
         for step in own:
@@ -185,7 +185,7 @@ def _examine(model: Sequential, loss: Any, inputs: Array, targets: Array) -> Sig
         _, grad = loss.value_and_gradient(targets, signal)
     found: list[LayerSignals] = []
     for layer, own, output in zip(
-        reversed(model.layers), reversed(steps), reversed(outputs), strict=True
+        reversed(model._leaves), reversed(steps), reversed(outputs), strict=True
     ):
         spread = float(grad.std(dtype=np.float64)) * len(inputs)
         for step in reversed(own):

@@ -153,6 +153,10 @@ NETWORKS: dict[str, Make] = {
         BatchNormalization(trainable=False, scale=False),
         Dense(CLASSES, activation="softmax"),
     ],
+    "nested": lambda: [
+        Sequential([Dense(8), BatchNormalization(momentum=0.9)]),
+        Sequential([LeakyReLU(), Sequential([Dense(4)]), Dense(CLASSES, activation="softmax")]),
+    ],
     "bounded": lambda: [Dense(8), ReLU(1.0, 0.1, 0.05), Dense(CLASSES, activation="softmax")],
     "dropout": lambda: [
         Dropout(0.3),

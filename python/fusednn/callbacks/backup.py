@@ -138,7 +138,7 @@ class BackupAndRestore(Callback):
         return arrays
 
     def _generators(self) -> list[np.random.Generator]:
-        own = (getattr(layer, "_generator", None) for layer in self.model.layers)
+        own = (getattr(layer, "_generator", None) for layer in self.model._leaves)
         return [utils.random_generator(), *(g for g in own if g is not None)]
 
 

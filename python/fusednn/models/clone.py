@@ -18,7 +18,8 @@ def clone_model(
     model : Sequential
         Left as it is.
     clone_function : callable, optional
-        Makes a new layer of each layer; else ``type(layer).from_config(layer.get_config())``.
+        Makes a new layer of each layer, also of those of nested models; else
+        ``type(layer).from_config(layer.get_config())``.
 
     Returns
     -------
@@ -29,8 +30,11 @@ def clone_model(
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
     make = _from_config if clone_function is None else clone_function
-    layers = []
+    layers: list[Layer | Sequential] = []
     for layer in model.layers:
+        if isinstance(layer, Sequential):
+            layers.append(clone_model(layer, clone_function))
+            continue
         layers.append(make(layer))
         layers[-1].learning_rate_multiplier = layer.learning_rate_multiplier
     clone = Sequential(layers, name=model.name)

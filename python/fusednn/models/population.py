@@ -12,7 +12,9 @@ from fusednn import ops
 from fusednn.layers import BatchNormalization, Conv2D, Dense, Input, Layer
 from fusednn.models.clone import clone_model
 from fusednn.models.data import Array, check_count
+from fusednn.models.nesting import distinct_names
 from fusednn.models.sequential import Sequential
+from fusednn.models.stack import stack
 
 Data = ArrayLike | Callable[[], Iterable[ArrayLike]]
 
@@ -51,11 +53,10 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
     size = check_count("batch_size", batch_size)
     shape = model.input_shape
-    for i, layer in enumerate(model.layers):
+    for i, layer in enumerate(model._leaves):
         if not isinstance(layer, BatchNormalization) or not layer.trainable:
             continue
-        before = model.layers[:i]
-        prefix = Sequential([Input(batch_shape=shape), *before]) if before else None
+        prefix = stack(shape, model._leaves[:i]) if i else None
         parts = []
         for batch in _batches(model, data, size):
             x = batch if prefix is None else prefix.predict_on_batch(batch)
@@ -106,7 +107,8 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     Returns
     -------
     Sequential
-        New layers with the same names, not compiled; outputs differ by rounding alone.
+        New layers, those of nested models in their place, with the same names (numbered where two
+        are equal then), not compiled; outputs differ by rounding alone.
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
@@ -115,7 +117,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     copy.set_weights(model.get_weights())
     folded: list[Layer] = []
     weights: list[list[Array]] = []
-    for layer in copy.layers:
+    for layer in copy._leaves:
         before = folded[-1] if folded else None
         if isinstance(layer, BatchNormalization) and _takes(before, layer):
             assert isinstance(before, Dense | Conv2D)
@@ -124,10 +126,14 @@ def fold_batch_norm(model: Sequential) -> Sequential:
             continue
         folded.append(layer)
         weights.append(layer.get_weights())
+    names = distinct_names(folded)
     result = Sequential(
         [
             Input(batch_shape=model.input_shape),
-            *(type(x).from_config(x.get_config()) for x in folded),
+            *(
+                type(x).from_config(x.get_config() | {"name": name})
+                for x, name in zip(folded, names, strict=True)
+            ),
         ],
         name=model.name,
     )

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.callbacks import History
-from fusednn.layers import Dense, Flatten, GaussianNoise, Input, Layer, Reshape
+from fusednn.layers import Dense, Flatten, GaussianNoise, Layer, Reshape
 from fusednn.models.sequential import Sequential
+from fusednn.models.stack import stack
 
 
 def pretrain_autoencoders(
@@ -67,7 +68,8 @@ def pretrain_autoencoders(
             raise TypeError(f"`{name}` must be a name or a dictionary. Received: {name}={value!r}")
     spread = check_number("noise", noise, minimum=0)
     shape = model.input_shape
-    places = [i for i, layer in enumerate(model.layers) if isinstance(layer, Dense)]
+    layers = model._leaves
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
     if len(places) < 2:
         raise ValueError(
             "`model` must have a hidden `Dense` layer and one for the output. "
@@ -75,17 +77,19 @@ def pretrain_autoencoders(
         )
     inputs = model._fitting_inputs(x, "x")
     if places[0]:
-        inputs = _run(model.layers[: places[0]], shape, inputs)
+        inputs = _run(layers[: places[0]], shape, inputs)
     histories = []
     for start, stop in pairwise(places):
-        block = model.layers[start:stop]
+        block = layers[start:stop]
         sample = inputs.shape[1:]
         dtype = model.dtype.name
         before: list[Layer] = [GaussianNoise(spread, dtype=dtype)] if spread else []
-        coder = Sequential([Input(sample), *before, *block])
-        coder.add(Flatten(dtype=dtype))
-        coder.add(Dense(math.prod(sample), dtype=dtype))
-        coder.add(Reshape(sample, dtype=dtype))
+        decoder = [
+            Flatten(dtype=dtype),
+            Dense(math.prod(sample), dtype=dtype),
+            Reshape(sample, dtype=dtype),
+        ]
+        coder = stack((None, *sample), [*before, *block, *decoder])
         coder.compile(optimizer, loss)
         histories.append(coder.fit(inputs, inputs, **fit_options))
         inputs = _run(block, (None, *sample), inputs)
@@ -93,4 +97,4 @@ def pretrain_autoencoders(
 
 
 def _run(layers: list[Layer], shape: tuple[int | None, ...], x: Any) -> Any:
-    return Sequential([Input(batch_shape=shape), *layers]).predict(x, batch_size=256, verbose=0)
+    return stack(shape, layers).predict(x, batch_size=256, verbose=0)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import devices
-from fusednn._arguments import check_number
 from fusednn.layers import InputLayer, Layer
-from fusednn.layers.layer import BatchShape, assign_all, sample_shape
+from fusednn.layers.layer import BatchShape, sample_shape
 from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
 from fusednn.models.described import Described
+from fusednn.models.nesting import check_distinct, contains, leaves_of
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan, new_plan
 from fusednn.models.summary import summary_table
 from fusednn.models.training import Trainer
+from fusednn.models.weighted import Weighted
 from fusednn.variable import Variable
 
 #: Plans of this many (batch size, mode) combinations keep their memory; older ones are dropped.
@@ -36,15 +36,15 @@ class _Place(NamedTuple):
     arrays: list[Array]
 
 
-class Sequential(Described, Trainer):
+class Sequential(Described, Trainer, Weighted):
     """A stack of layers, each fed with the output of the one before.
 
     Parameters
     ----------
-    layers : iterable of Layer, optional
+    layers : iterable of Layer or Sequential, optional
         May start with `Input`, or with a layer that was given `input_shape`; else the input's
         shape is taken from the first data. Layers may belong to other models: they are shared,
-        as in Keras, with their weights.
+        as in Keras, with their weights. A `Sequential` may be a layer of another one.
     trainable : bool
         False freezes all layers.
     name : str, optional
@@ -65,7 +65,7 @@ class Sequential(Described, Trainer):
 
     def __init__(
         self,
-        layers: Iterable[Layer] | None = None,
+        layers: Iterable[Layer | Sequential] | None = None,
         trainable: bool = True,
         name: str | None = None,
     ) -> None:
@@ -76,7 +76,9 @@ class Sequential(Described, Trainer):
         self._shapes: list[BatchShape] = []  # of the input, then of each layer's output; or empty
         self._plans: OrderedDict[tuple[int, tuple[bool, ...] | None], Plan] = OrderedDict()
         self._latest: tuple[int, tuple[bool, ...] | None, Plan] | None = None
-        self._trained: tuple[bool, ...] = ()  # each layer's `trainable`, as of compile
+        self._nests = False
+        self._leaves: list[Layer] = []  # what runs: layers, with those of nested models
+        self._trained: tuple[bool, ...] = ()  # each one's `trainable`, as of compile
         self._regularized: Penalties | None = None
         self._lists: tuple[tuple[Array, ...], tuple[Variable, ...]] | None = None
         self._place: _Place | None = None
@@ -92,21 +94,20 @@ class Sequential(Described, Trainer):
         """The layers, without the input layer."""
         return list(self._layers)
 
-    def add(self, layer: Layer) -> None:
-        """Append a layer; built at once where the shape of its input is known.
+    def add(self, layer: Layer | Sequential) -> None:
+        """Append a layer, or a model as one; built at once where the shape of its input is known.
 
         Raises
         ------
         TypeError
-            If it is not a layer.
+            If it is neither.
         ValueError
-            If a layer of this name is there, an input layer comes second, or the layer does not
-            fit the shape that it would get. The model stays as it was.
+            If a layer of this name is there, an input layer comes second, the layer does not fit
+            the shape that it would get, or a layer would be in the model twice. The model stays as
+            it was.
         """
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"`layer` must be a Layer. Received: {layer!r} (for a model, add its `layers`)"
-            )
+        if not isinstance(layer, (Layer, Sequential)):
+            raise TypeError(f"`layer` must be a Layer or a Sequential. Received: {layer!r}")
         if isinstance(layer, InputLayer):
             if self._input is not None or self._layers:
                 raise ValueError(
@@ -126,16 +127,19 @@ class Sequential(Described, Trainer):
                 f"`layer` must have the dtype of the other layers, {self.dtype}: mixed precision "
                 f"is not supported. Received: {layer!r} of dtype {layer.dtype}"
             )
+        if contains(layer, self):
+            raise ValueError(f"`layer` must not hold the model itself. Received: {layer!r}")
+        leaves = leaves_of([*self._layers, layer])
+        check_distinct(leaves)
         shapes = self._shapes
         if not self._layers and not shapes and layer.declared_shape is not None:
             shapes = [(None, *layer.declared_shape)]
         if shapes:
             layer.ensure_built(shapes[-1])
             shapes = [*shapes, layer.compute_output_shape(shapes[-1])]
-        self._layers.append(layer)
+        self._layers.append(cast("Layer", layer))
         self._shapes = shapes
-        self._trained += (layer.trainable,)
-        self._forget_plans()
+        self._note(leaves)
 
     def pop(self) -> Layer:
         """Remove the last layer and return it."""
@@ -143,9 +147,28 @@ class Sequential(Described, Trainer):
             raise ValueError("There is no layer to remove.")
         layer = self._layers.pop()
         del self._shapes[len(self._layers) + 1 :]
-        self._trained = self._trained[:-1]
-        self._forget_plans()
+        self._note(leaves_of(self._layers))
         return layer
+
+    def _note(self, leaves: list[Layer]) -> None:
+        """Run these from now on; what was frozen when the model was compiled stays so."""
+        flags = {id(leaf): flag for leaf, flag in zip(self._leaves, self._trained, strict=True)}
+        self._trained = tuple(flags.get(id(leaf), leaf.trainable) for leaf in leaves)
+        self._leaves = leaves
+        self._nests = not all(isinstance(layer, Layer) for layer in self._layers)
+        self._forget_plans()
+
+    def _follow_layers(self) -> None:
+        """Take notice of layers that nested models got or lost meanwhile."""
+        if not self._nests:
+            return
+        leaves = leaves_of(self._layers)
+        if len(leaves) == len(self._leaves) and all(map(operator.is_, leaves, self._leaves)):
+            return
+        check_distinct(leaves)
+        if self._shapes:
+            self._shapes = self._shapes_from(self._shapes[0])
+        self._note(leaves)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """Return the layer of this name, or at this index of `layers`."""
@@ -188,6 +211,7 @@ class Sequential(Described, Trainer):
     @property
     def output_shape(self) -> BatchShape:
         """Shape of the output with the batch axis; ValueError before it is known."""
+        self._follow_layers()
         self._check_built()
         return self._shapes[-1]
 
@@ -197,6 +221,7 @@ class Sequential(Described, Trainer):
 
     def output_shapes(self) -> list[BatchShape | None]:
         """Shape of each layer's output, None where the input's shape is not known."""
+        self._follow_layers()
         return [*self._shapes[1:]] if self.built else [None] * len(self._layers)
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
@@ -220,11 +245,34 @@ class Sequential(Described, Trainer):
                     f"Received: input_shape={tuple(input_shape)}"
                 )
             return
-        shapes: list[BatchShape] = [(None, *sample)]
+        self._shapes = self._shapes_from((None, *sample))
+
+    def _shapes_from(self, input_shape: BatchShape) -> list[BatchShape]:
+        shapes = [input_shape]
         for layer in self._layers:
             layer.ensure_built(shapes[-1])
             shapes.append(layer.compute_output_shape(shapes[-1]))
-        self._shapes = shapes
+        return shapes
+
+    # ---- as a layer of another model
+
+    #: No penalty on the outputs of a whole model; layers have their own.
+    activity_regularizer: ClassVar[None] = None
+
+    @property
+    def declared_shape(self) -> tuple[int, ...] | None:
+        """Shape of a sample where it is known; see `Layer.declared_shape`."""
+        return self._sample_shape if self._shapes else None
+
+    def ensure_built(self, input_shape: BatchShape) -> None:
+        """Build once; check that the shape fits in any case."""
+        self.build(input_shape)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the output, batch axis included; ValueError where the input does not fit."""
+        for layer in self._layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
 
     def _check_built(self) -> None:
         if not self.built:
@@ -232,84 +280,6 @@ class Sequential(Described, Trainer):
                 f"The input shape of model '{self.name}' is not known yet: start with `Input`, "
                 "call `build(input_shape)`, or fit it to data."
             )
-
-    # ---- weights
-
-    def _collect(self, of: Callable[[Layer], list[Variable]]) -> list[Variable]:
-        return [variable for layer in self._layers for variable in of(layer)]
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All variables, layer by layer."""
-        return self._collect(lambda layer: layer.weights)
-
-    @property
-    def variables(self) -> list[Variable]:
-        """As `weights`."""
-        return self.weights
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """Variables of the layers that are trainable now, moving statistics excepted."""
-        return self._collect(lambda layer: layer.trainable_weights)
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        """As `trainable_weights`."""
-        return self.trainable_weights
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """All other variables."""
-        return self._collect(lambda layer: layer.non_trainable_weights)
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        """As `non_trainable_weights`."""
-        return self.non_trainable_weights
-
-    @property
-    def trainable(self) -> bool:
-        """Whether any layer is trainable; setting it sets all layers."""
-        return any(layer.trainable for layer in self._layers)
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        for layer in self._layers:
-            layer.trainable = value
-
-    @property
-    def learning_rate_multiplier(self) -> float | list[float]:
-        """That of all layers, or a list of them where they differ; setting it sets all layers.
-
-        See `Layer.learning_rate_multiplier`.
-        """
-        values = [layer.learning_rate_multiplier for layer in self._layers]
-        return values if len(set(values)) > 1 else (values or [1.0])[0]
-
-    @learning_rate_multiplier.setter
-    def learning_rate_multiplier(self, value: float) -> None:
-        number = check_number("learning_rate_multiplier", value, minimum=0)
-        for layer in self._layers:
-            layer.learning_rate_multiplier = number
-
-    @property
-    def losses(self) -> list[float]:
-        """Penalties of the trainable weights that have a regularizer, as they are now."""
-        return [penalty for layer in self._layers for penalty in layer.losses]
-
-    def get_weights(self) -> list[Array]:
-        """Return copies of all variables' values, in the order of `weights`."""
-        return [variable.numpy() for variable in self.weights]
-
-    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Copy `weights`, in the order of `weights`, into the variables: all of them or none."""
-        assign_all(self.weights, weights, owner=f"model '{self.name}'")
-
-    def count_params(self) -> int:
-        """Count the elements of all variables."""
-        self._check_built()
-        return sum(math.prod(variable.shape) for variable in self.weights)
 
     def summary(
         self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None
@@ -334,6 +304,7 @@ class Sequential(Described, Trainer):
         batch's statistics and moves its own; `trainable` counts as it is now.
         """
         inputs = self._fitting_inputs(x, "x")
+        self._follow_layers()
         plan = self._cached_plan(len(inputs), self._trainable_now() if training else None)
         return plan.output(inputs).copy()
 
@@ -352,11 +323,15 @@ class Sequential(Described, Trainer):
         return inputs
 
     def _trainable_now(self) -> tuple[bool, ...]:
-        return tuple(layer.trainable for layer in self._layers)
+        self._follow_layers()
+        return tuple(leaf.trainable for leaf in self._leaves)
 
     def _start_training(self) -> None:
         self._trained = self._trainable_now()
         self._forget_plans()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan's arrays are views of each other, which a copy would tear apart.
@@ -384,8 +359,8 @@ class Sequential(Described, Trainer):
     def _trained_variables(self) -> tuple[Variable, ...]:
         return tuple(
             variable
-            for layer, trained in zip(self._layers, self._trained, strict=True)
-            for variable in layer.weights
+            for leaf, trained in zip(self._leaves, self._trained, strict=True)
+            for variable in leaf.weights
             if trained and variable.trainable
         )
 
@@ -408,6 +383,7 @@ class Sequential(Described, Trainer):
         self._place = _Place(device, devices.moves(), arrays)
 
     def _plan(self, samples: int, *, training: bool) -> Plan:
+        self._follow_layers()
         return self._cached_plan(samples, self._trained if training else None)
 
     def _cached_plan(self, samples: int, trained: tuple[bool, ...] | None) -> Plan:
@@ -427,7 +403,7 @@ class Sequential(Described, Trainer):
             self._plans.move_to_end(key)
             return plan
         self._check_built()
-        arguments = self._layers, (samples, *self._sample_shape), self.dtype
+        arguments = self._leaves, (samples, *self._sample_shape), self.dtype
         plan = new_plan(*arguments, trained=trained, logits_activation=self._logits_activation())
         self._plans[key] = plan
         if len(self._plans) > _PLANS_KEPT:

@@ -10,6 +10,7 @@ import numpy as np
 from fusednn.layers import InputLayer, Layer
 from fusednn.saving.arrays_in_hdf5 import Array, child, read_array, strings
 from fusednn.saving.keras_config import without_modules
+from fusednn.variable import Variable
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
@@ -31,7 +32,10 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
 
 
 def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:
-    layers = [without_modules(entry) for entry in config["config"]["layers"]]
+    layers = [
+        _plain_layers(entry) if entry["class_name"] == "Sequential" else without_modules(entry)
+        for entry in config["config"]["layers"]
+    ]
     return {
         "class_name": "Sequential",
         "config": {"name": config["config"]["name"], "layers": layers},
@@ -45,10 +49,19 @@ def write_weights(group: Any, model: Sequential) -> None:
     _write_strings(group, "layer_names", [layer.name for layer in model.layers])
     for layer in model.layers:
         own = group.create_group(layer.name)
-        names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
-        _write_strings(own, "weight_names", names)
-        for name, variable in zip(names, layer.weights, strict=True):
+        named = _named(layer)
+        _write_strings(own, "weight_names", [name for name, _ in named])
+        for name, variable in named:
             own.create_dataset(name, data=variable.numpy())
+
+
+def _named(layer: Any) -> list[tuple[str, Variable]]:
+    """Return a layer's variables with their names, those that train first, as Keras has them."""
+    if isinstance(layer, Layer):
+        return [(f"{layer.name}/{variable.name}", variable) for variable in layer.weights]
+    names = {id(variable): name for name, variable in layer._named_weights()}
+    ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
+    return [(names[id(variable)], variable) for variable in ordered]
 
 
 def _write_strings(group: Any, name: str, values: list[str]) -> None:
@@ -61,8 +74,8 @@ def _write_strings(group: Any, name: str, values: list[str]) -> None:
         group.attrs[f"{name}{i}"] = part
 
 
-def read_weights(group: Any, layers: list[Layer]) -> list[list[Array]]:
-    """Return the arrays of each layer with weights, in order, as Keras does it.
+def read_weights(group: Any, layers: list[Layer]) -> list[Array]:
+    """Return the arrays of all layers in order; layers are found as Keras does it.
 
     Raises
     ------
@@ -80,7 +93,7 @@ def read_weights(group: Any, layers: list[Layer]) -> list[list[Array]]:
         raise ValueError(
             f"The file must hold the weights of {len(holders)} layers. Received: {len(named)}"
         )
-    arrays: dict[int, list[Array]] = {}
+    arrays: dict[int, Array] = {}
     for layer, (name, weights) in zip(holders, named, strict=True):
         if len(weights) != len(layer.weights):
             raise ValueError(
@@ -88,8 +101,7 @@ def read_weights(group: Any, layers: list[Layer]) -> list[list[Array]]:
                 f"Received: {len(weights)}"
             )
         own = child(group, name)
-        arrays[id(layer)] = [
-            read_array(child(own, weight), variable.shape, f"'{variable.path}'")
-            for weight, variable in zip(weights, layer.weights, strict=True)
-        ]
-    return [arrays.get(id(layer), []) for layer in layers]
+        for weight, (_, variable) in zip(weights, _named(layer), strict=True):
+            array = read_array(child(own, weight), variable.shape, f"'{variable.path}'")
+            arrays[id(variable)] = array
+    return [arrays[id(variable)] for layer in layers for variable in layer.weights]

@@ -40,7 +40,10 @@ _VERSION = "3.0.0"  # the format that every Keras 3 reads
 
 def model_config(model: Sequential) -> dict[str, Any]:
     """Return a model's architecture as Keras 3 writes it."""
-    layers = [layer_entry(layer) for layer in model.layers]
+    layers = [
+        layer_entry(layer) if isinstance(layer, Layer) else model_config(layer)
+        for layer in model.layers
+    ]
     config: dict[str, Any] = {"name": model.name, "trainable": True, "layers": layers}
     whole: dict[str, Any] = {
         "module": "keras",
@@ -76,7 +79,13 @@ def model_from_config(
     entries = config.get("layers") if isinstance(config, Mapping) else config
     if not isinstance(entries, list):
         raise ValueError("The file has no list of layers.")
-    made = [layer_from(item, custom_objects or {}) for item in entries]
+    custom = custom_objects or {}
+    made = [
+        model_from_config(item, custom)
+        if isinstance(item, Mapping) and item.get("class_name") == "Sequential"
+        else layer_from(item, custom)
+        for item in entries
+    ]
     name = config.get("name") if isinstance(config, Mapping) else None
     model = Sequential(made, name=name if isinstance(name, str) else None)
     shape = config.get("build_input_shape") if isinstance(config, Mapping) else None
@@ -326,7 +335,9 @@ def save_weights(model: Sequential, path: PathLike, overwrite: bool = True) -> N
     target = _checked_path(path, (".h5", ".safetensors"), overwrite)
     model._check_built()
     if target.suffix == ".safetensors":
-        safetensors_file.write_arrays(target, {v.path: v.numpy() for v in model.weights})
+        safetensors_file.write_arrays(
+            target, {path: v.numpy() for path, v in model._named_weights()}
+        )
         return
     with replacing(target) as temporary, h5py().File(temporary, "w") as file:
         if target.name.endswith(".weights.h5"):
@@ -363,14 +374,13 @@ def load_weights(model: Sequential, path: PathLike) -> None:
         _assign(model, read(group, model.layers))
 
 
-def _assign(model: Sequential, arrays: list[list[Array]]) -> None:
-    for layer, own in zip(model.layers, arrays, strict=True):
-        for variable, array in zip(layer.weights, own, strict=True):
-            variable.assign(array.astype(variable.dtype))
+def _assign(model: Sequential, arrays: list[Array]) -> None:
+    for variable, array in zip(model.weights, arrays, strict=True):
+        variable.assign(array.astype(variable.dtype))
 
 
 def _assign_by_path(model: Sequential, arrays: dict[str, Array]) -> None:
-    paths = [variable.path for variable in model.weights]
+    paths = [path for path, _ in model._named_weights()]
     if sorted(paths) != sorted(arrays):
         missing = sorted(set(paths) - set(arrays)) or sorted(set(arrays) - set(paths))
         raise ValueError(

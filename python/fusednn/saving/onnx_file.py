@@ -271,7 +271,7 @@ def export_onnx(
     exported = fold_batch_norm(model) if fold else model
     graph = Graph(exported.dtype, opset)
     name, shape = "input", exported.input_shape
-    for layer in exported.layers:
+    for layer in exported._leaves:
         if type(layer) not in _LAYERS:
             raise NotImplementedError(
                 f"Layer '{layer.name}' of the class {type(layer).__name__} has no ONNX form here."

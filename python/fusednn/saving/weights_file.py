@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,27 +24,39 @@ if TYPE_CHECKING:
 _RANDOM = ("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise")
 
 
-def _groups(layers: list[Layer]) -> Iterator[tuple[str, Layer]]:
+def _groups(
+    layers: Iterable[Any], root: str = "layers", models: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, Layer]]:
+    """Yield place and layer, also of layers inside of models, which are added to `models`."""
     used: Counter[str] = Counter()
     for layer in layers:
         name = snake_case(type(layer).__name__)
         count = used[name]
         used[name] += 1
-        yield (f"{name}_{count}" if count else name), layer
+        place = f"{root}/{name}_{count}" if count else f"{root}/{name}"
+        if isinstance(layer, Layer):
+            yield place, layer
+            continue
+        if models is not None:
+            models.append((place, layer.name))
+        yield from _groups(layer.layers, f"{place}/{root.rpartition('/')[2]}", models)
 
 
 def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> None:
     """Write the weights of a built model, and an optimizer's state, to an open HDF5 file."""
     file.create_group("vars").attrs["name"] = model.name
-    for name, layer in _groups(model.layers):
-        group = file.create_group(f"layers/{name}/vars")
+    nested: list[tuple[str, str]] = []
+    for place, layer in _groups(model.layers, models=nested):
+        group = file.create_group(f"{place}/vars")
         group.attrs["name"] = layer.name
         for i, variable in enumerate(layer.weights):
             group.create_dataset(str(i), data=variable.numpy())
         if type(layer).__name__ in _RANDOM:
             seed = getattr(layer, "seed", None) or 0
-            generator = file.create_group(f"layers/{name}/seed_generator/vars")
+            generator = file.create_group(f"{place}/seed_generator/vars")
             generator.create_dataset("0", data=np.array([seed, 0], np.uint32))
+    for place, name in nested:
+        file.create_group(f"{place}/vars").attrs["name"] = name
     if optimizer is not None:
         group = file.create_group("optimizer/vars")
         group.attrs["name"] = "optimizer"
@@ -52,8 +64,8 @@ def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> 
             group.create_dataset(str(i), data=array)
 
 
-def read_weights(file: Any, layers: list[Layer]) -> list[list[Array]]:
-    """Return the arrays of each layer, after all of them were found to fit.
+def read_weights(file: Any, layers: list[Layer]) -> list[Array]:
+    """Return the arrays of all layers in order, after all of them were found to fit.
 
     Raises
     ------
@@ -61,21 +73,19 @@ def read_weights(file: Any, layers: list[Layer]) -> list[list[Array]]:
         A layer's arrays are missing, too many, or of other shapes.
     """
     root = "layers" if "layers" in file else "_layer_checkpoint_dependencies"
-    found: list[list[Array]] = []
-    for name, layer in _groups(layers):
-        group = child(file, f"{root}/{name}/vars")
+    found: list[Array] = []
+    for place, layer in _groups(layers, root):
+        group = child(file, f"{place}/vars")
         count = 0 if group is None else len(group)
         if count != len(layer.weights):
             raise ValueError(
                 f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
                 f"Received: {count}"
             )
-        found.append(
-            [
-                read_array(child(group, str(i)), variable.shape, f"'{variable.path}'")
-                for i, variable in enumerate(layer.weights)
-            ]
-        )
+        found += [
+            read_array(child(group, str(i)), variable.shape, f"'{variable.path}'")
+            for i, variable in enumerate(layer.weights)
+        ]
     return found
 
 
