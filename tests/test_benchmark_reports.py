@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ class TestResults:
         results.cases[0].contenders["onednn"] = Timing("absent", "why")
         results.write(tmp_path / "a.json")
         assert Results.read(tmp_path / "a.json") == results
+
+    def test_file_says_no_defaults_and_has_a_case_a_line(self, tmp_path: Path) -> None:
+        results = results_of(case_result(LARGE, fusednn=1.0), case_result(SMALL, fusednn=1.0))
+        results.write(tmp_path / "a.json")
+        lines = (tmp_path / "a.json").read_text().splitlines()
+        assert [line.count("contenders") for line in lines if "contenders" in line] == [1, 1]
+        assert not any(word in line for line in lines for word in ("reason", "note", "checked"))
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1}'])
     def test_other_files_are_refused(self, tmp_path: Path, text: str) -> None:
@@ -154,6 +162,26 @@ class TestCompare:
         assert "1 cases are slower than before" in said.err
         assert main(["bench", "compare", str(old)]) == 2
         assert "compare takes two files" in capsys.readouterr().err
+
+
+class TestCommittedRun:
+    """The page in the documentation and the run that it reports."""
+
+    page = Path(__file__).parents[1] / "docs/benchmarks/results.md"
+
+    def test_page_is_made_from_the_json_beside_its_picture(self) -> None:
+        text = self.page.read_text()
+        found = re.search(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
+        assert found, "the page has no picture"
+        picture = self.page.parent / found[1]
+        assert picture.is_file()
+        assert page_text(Results.read(picture.with_suffix(".json")), found[1]) == text
+
+    def test_every_committed_run_can_be_read(self) -> None:
+        runs = list((self.page.parents[2] / "benchmarks/results").glob("*cpu*.json"))
+        assert runs
+        for run in runs:
+            assert Results.read(run).cases
 
 
 class TestReports:

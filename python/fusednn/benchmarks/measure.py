@@ -226,4 +226,10 @@ class Turns:
                     kept = list(turns.values())
                 summary = summarise(kept)
                 timing.status, timing.turns = "timed", len(kept)
-                timing.seconds, timing.low, timing.high = summary.median, summary.low, summary.high
+                times = (summary.median, summary.low, summary.high)
+                timing.seconds, timing.low, timing.high = map(_rounded, times)
+
+
+def _rounded(seconds: float) -> float:
+    """Digits beyond the fifth are noise, and half of the file."""
+    return float(f"{seconds:.5g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,16 @@ class CaseResult:
                     yield name, ratio
 
 
+def _short(case: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a contender's entry holds only as its default."""
+    usual = {f.name: f.default for f in fields(Timing)}
+    short = {
+        name: {key: value for key, value in timing.items() if value != usual[key]}
+        for name, timing in case["contenders"].items()
+    }
+    return {**case, "contenders": short}
+
+
 @dataclass
 class Bandwidth:
     """What memory can do: one pass over arrays of one total size."""
@@ -168,7 +178,12 @@ class Results:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the results as JSON: the whole file or, if that fails, nothing."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
+        data = {"format": FORMAT, **asdict(self)}
+        cases = [_short(case) for case in data.pop("cases")]
+        # A case a line: a run is some thousand times.
+        text = json.dumps(data, indent=1, allow_nan=False).removesuffix("\n}")
+        lines = ",\n".join(f"  {json.dumps(case, allow_nan=False)}" for case in cases)
+        text += f',\n "cases": [\n{lines}\n ]\n}}'
         unfinished = Path(f"{os.fspath(path)}.unfinished")
         unfinished.write_text(text + "\n")
         unfinished.replace(path)
