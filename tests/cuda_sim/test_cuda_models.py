@@ -38,6 +38,7 @@ from fusednn.layers import (
     BatchNormalization,
     Conv2D,
     Dense,
+    DenseTranspose,
     Dropout,
     Flatten,
     GaussianDropout,
@@ -156,6 +157,11 @@ NETWORKS: dict[str, Make] = {
     "nested": lambda: [
         Sequential([Dense(8), BatchNormalization(momentum=0.9)]),
         Sequential([LeakyReLU(), Sequential([Dense(4)]), Dense(CLASSES, activation="softmax")]),
+    ],
+    "tied": lambda: [
+        Dense(8, activation="tanh", name="tied"),
+        DenseTranspose("tied", "tanh"),
+        Dense(CLASSES, activation="softmax"),
     ],
     "bounded": lambda: [Dense(8), ReLU(1.0, 0.1, 0.05), Dense(CLASSES, activation="softmax")],
     "dropout": lambda: [

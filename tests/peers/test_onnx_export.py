@@ -33,6 +33,14 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[layers.Layer]]]] = {
             layers.Dense(3, activation="softmax", use_bias=False),
         ],
     ),
+    "tied": (
+        (7,),
+        lambda: [
+            layers.Dense(5, name="tied"),
+            layers.BatchNormalization(),
+            layers.DenseTranspose("tied", "sigmoid"),
+        ],
+    ),
     "rank 3": (
         (4, 6),
         lambda: [

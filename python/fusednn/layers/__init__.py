@@ -5,6 +5,7 @@ from fusednn.layers.activity import ActivityRegularization
 from fusednn.layers.batch_normalization import BatchNormalization
 from fusednn.layers.convolution import Conv2D
 from fusednn.layers.dense import Dense
+from fusednn.layers.dense_transpose import DenseTranspose
 from fusednn.layers.dropout import Dropout
 from fusednn.layers.flatten import Flatten
 from fusednn.layers.input import Input, InputLayer
@@ -31,6 +32,7 @@ __all__ = [
     "BatchNormalization",
     "Conv2D",
     "Dense",
+    "DenseTranspose",
     "Dropout",
     "Flatten",
     "GaussianDropout",

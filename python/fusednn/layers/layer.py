@@ -221,6 +221,12 @@ class Layer:
             self.declared_shape = tuple(known)
         self.built = True
 
+    def connect(self, before: Sequence[Layer]) -> None:
+        """Find the layers that this one refers to among those before it; by default there are none.
+
+        Called where the layer joins a model, before it is built.
+        """
+
     def ensure_built(self, input_shape: BatchShape) -> None:
         """Build once; check that the shape fits in any case."""
         if not self.built:

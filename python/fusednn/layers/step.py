@@ -51,3 +51,6 @@ class Step:
         Bound without `grad_input`, the returned array has no meaning.
         """
         raise NotImplementedError
+
+    def add_shares(self) -> None:
+        """Add to gradients that other steps' `backward` writes, after all; by default nothing."""

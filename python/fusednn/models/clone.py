@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
-from fusednn.layers import Layer
+from fusednn.layers import Dense, DenseTranspose, Layer
 from fusednn.models.sequential import Sequential
 
 
@@ -30,17 +31,26 @@ def clone_model(
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
     make = _from_config if clone_function is None else clone_function
+    return _clone(model, make, {})
+
+
+def _clone(model: Sequential, make: Callable[[Layer], Layer], made: dict[int, Layer]) -> Sequential:
+    """Clone a model; `made` are the layers' clones so far, by the identity of the layers."""
     layers: list[Layer | Sequential] = []
     for layer in model.layers:
         if isinstance(layer, Sequential):
-            layers.append(clone_model(layer, clone_function))
+            layers.append(_clone(layer, make, made))
             continue
-        layers.append(make(layer))
-        layers[-1].learning_rate_multiplier = layer.learning_rate_multiplier
-    clone = Sequential(layers, name=model.name)
+        clone = made[id(layer)] = make(layer)
+        clone.learning_rate_multiplier = layer.learning_rate_multiplier
+        if isinstance(clone, DenseTranspose) and isinstance(layer, DenseTranspose):
+            # One whose kernel is of another model goes on sharing that.
+            clone.dense = cast("Dense | str", made.get(id(layer.dense), layer.dense))
+        layers.append(clone)
+    whole = Sequential(layers, name=model.name)
     if model.built:
-        clone.build(model.input_shape)
-    return clone
+        whole.build(model.input_shape)
+    return whole
 
 
 def _from_config(layer: Layer) -> Layer:

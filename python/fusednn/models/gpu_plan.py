@@ -142,6 +142,8 @@ class GpuPlan(Plan):
         grad = self._grad
         for backward in self._backward_on_gpu:
             grad = backward(grad)
+        for add_shares in self._add_shares:
+            add_shares()
 
     def update(
         self,

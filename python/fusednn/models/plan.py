@@ -15,6 +15,7 @@ from fusednn.layers.activity import ActivityStep
 from fusednn.layers.batch_normalization import BatchNormStep, NormStep
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
+from fusednn.layers.dense_transpose import DenseTransposeStep
 from fusednn.layers.step import Array, Shape, Step
 from fusednn.losses import Scratch
 from fusednn.models.penalties import Penalties
@@ -67,6 +68,10 @@ class Plan:
             for step in _steps(layer, training=training, trainable=trainable)
         )
         steps, shapes = fuse(unfused, input_shape)
+        trained_kernels = [s.kernel for s in steps if isinstance(s, DenseStep) and s.has_gradients]
+        for step in steps:
+            if isinstance(step, DenseTransposeStep):
+                step.kernel_trains = any(step.kernel is kernel for kernel in trained_kernels)
         self.output_shape = shapes[-1]
         self._head = _pop_head(steps, logits_activation)
         self._forward_steps = steps
@@ -81,6 +86,9 @@ class Plan:
         self._prepare = [s.prepare for s in steps if type(s).prepare is not Step.prepare]
         self._forward = [step.forward for step in steps]
         self._backward = [step.backward for step in self._backward_steps]
+        self._add_shares = [
+            s.add_shares for s in self._backward_steps if type(s).add_shares is not Step.add_shares
+        ]
 
     def _bind(
         self, shapes: Sequence[Shape], dtype: np.dtype[Any], *, training: bool, first: int
@@ -132,6 +140,8 @@ class Plan:
         grad = self.grad_output
         for backward in self._backward:
             grad = backward(grad)
+        for add_shares in self._add_shares:
+            add_shares()
 
     def update(
         self,
@@ -178,6 +188,10 @@ def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:
     return steps
 
 
+#: Steps whose output the next one may overwrite: their own `backward` does not read it.
+_KEEPS_NO_OUTPUT = (DenseStep, DenseTransposeStep, NormStep)
+
+
 def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Shape]]:
     """Merge neighbours that one kernel computes.
 
@@ -196,7 +210,7 @@ def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Sh
             if rectifier and isinstance(before, NormStep) and before.negative_slope is None:
                 before.negative_slope = step.negative_slope
                 continue
-            step.in_place = step.can_overwrite and isinstance(before, (DenseStep, NormStep))
+            step.in_place = step.can_overwrite and isinstance(before, _KEEPS_NO_OUTPUT)
         elif (
             isinstance(step, BatchNormStep)
             and isinstance(before, DenseStep)

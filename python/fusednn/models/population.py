@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import ops
-from fusednn.layers import BatchNormalization, Conv2D, Dense, Input, Layer
+from fusednn.layers import BatchNormalization, Conv2D, Dense, DenseTranspose, Input, Layer
 from fusednn.models.clone import clone_model
 from fusednn.models.data import Array, check_count
 from fusednn.models.nesting import distinct_names
@@ -115,28 +115,25 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     model._check_built()
     copy = clone_model(model)
     copy.set_weights(model.get_weights())
+    # A kernel that another layer uses, too, stays as it is.
+    tied = [layer.dense for layer in copy._leaves if isinstance(layer, DenseTranspose)]
     folded: list[Layer] = []
     weights: list[list[Array]] = []
     for layer in copy._leaves:
         before = folded[-1] if folded else None
-        if isinstance(layer, BatchNormalization) and _takes(before, layer):
+        if isinstance(layer, BatchNormalization) and before not in tied and _takes(before, layer):
             assert isinstance(before, Dense | Conv2D)
             weights[-1] = _merged(weights[-1], layer)
             folded[-1] = type(before).from_config(before.get_config() | {"use_bias": True})
             continue
         folded.append(layer)
         weights.append(layer.get_weights())
-    names = distinct_names(folded)
-    result = Sequential(
-        [
-            Input(batch_shape=model.input_shape),
-            *(
-                type(x).from_config(x.get_config() | {"name": name})
-                for x, name in zip(folded, names, strict=True)
-            ),
-        ],
-        name=model.name,
-    )
+    made: dict[int, Layer] = {}
+    for layer, name in zip(folded, distinct_names(folded), strict=True):
+        new = made[id(layer)] = type(layer).from_config(layer.get_config() | {"name": name})
+        if isinstance(new, DenseTranspose) and isinstance(layer, DenseTranspose):
+            new.dense = cast("Dense | str", made.get(id(layer.dense), layer.dense))
+    result = Sequential([Input(batch_shape=model.input_shape), *made.values()], name=model.name)
     result.set_weights([array for own in weights for array in own])
     return result
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.callbacks import History
-from fusednn.layers import Dense, Flatten, GaussianNoise, Layer, Reshape
+from fusednn.layers import Dense, DenseTranspose, Flatten, GaussianNoise, Layer, Reshape
 from fusednn.models.sequential import Sequential
 from fusednn.models.stack import stack
 
@@ -22,6 +22,7 @@ def pretrain_autoencoders(
     optimizer: Any = "adam",
     loss: Any = "mse",
     noise: float = 0.0,
+    tied: bool = False,
     **fit_options: Any,
 ) -> list[History]:
     """Train the hidden layers of a model on samples without labels, one after another.
@@ -44,6 +45,10 @@ def pretrain_autoencoders(
     noise : float
         Standard deviation of noise that is added to the inputs of an encoder, not to what it has
         to give back: at least 0. More than 0 makes denoising autoencoders (Vincent et al. 2008).
+    tied : bool
+        Whether a decoder's kernel is the transpose of its encoder's (`DenseTranspose`) instead of
+        one of its own: half the parameters. Then the layers up to the next `Dense` layer must keep
+        the shape of their input.
     **fit_options
         Of `Sequential.fit`: `epochs`, `batch_size`, `verbose`, ...
 
@@ -56,10 +61,6 @@ def pretrain_autoencoders(
     ------
     ValueError, TypeError
         The model has no hidden `Dense` layer, or an argument does not fit.
-
-    Notes
-    -----
-    Decoders have weights of their own, not the transposed ones of their encoders.
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
@@ -84,11 +85,15 @@ def pretrain_autoencoders(
         sample = inputs.shape[1:]
         dtype = model.dtype.name
         before: list[Layer] = [GaussianNoise(spread, dtype=dtype)] if spread else []
-        decoder = [
+        decoder: list[Layer] = [
             Flatten(dtype=dtype),
             Dense(math.prod(sample), dtype=dtype),
             Reshape(sample, dtype=dtype),
         ]
+        if tied:
+            encoder = block[0]
+            assert isinstance(encoder, Dense)
+            decoder = [DenseTranspose(encoder, dtype=dtype)]
         coder = stack((None, *sample), [*before, *block, *decoder])
         coder.compile(optimizer, loss)
         histories.append(coder.fit(inputs, inputs, **fit_options))

@@ -131,6 +131,8 @@ class Sequential(Described, Trainer, Weighted):
             raise ValueError(f"`layer` must not hold the model itself. Received: {layer!r}")
         leaves = leaves_of([*self._layers, layer])
         check_distinct(leaves)
+        for i in range(len(self._leaves), len(leaves)):
+            leaves[i].connect(leaves[:i])
         shapes = self._shapes
         if not self._layers and not shapes and layer.declared_shape is not None:
             shapes = [(None, *layer.declared_shape)]

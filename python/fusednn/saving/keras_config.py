@@ -26,6 +26,9 @@ _MODULES = {
 #: Beside a layer's configuration, where Keras does not look: inside, it would refuse the layer.
 _MULTIPLIER = "learning_rate_multiplier"
 
+#: Layers of this package that Keras does not have.
+_OWN = (layers_module.DenseTranspose,)
+
 #: What Keras has and this package does not: accepted where it is off.
 _OFF: tuple[Any, ...] = (None, False, [], {}, 0, "infer")
 
@@ -53,7 +56,7 @@ def _with_module(key: str, value: Any) -> Any:
 def layer_entry(layer: Layer) -> dict[str, Any]:
     """Return a layer as Keras 3 writes it; one of the user with its own module and name."""
     cls = type(layer)
-    if getattr(layers_module, cls.__name__, None) is cls:
+    if getattr(layers_module, cls.__name__, None) is cls and cls not in _OWN:
         written = entry("keras.layers", cls.__name__, layer.get_config())
     else:
         written = entry(cls.__module__, cls.__name__, layer.get_config())
@@ -92,7 +95,7 @@ def layer_from(written: Any, custom_objects: Mapping[str, type[Layer]]) -> Layer
     name = str(written.get("class_name"))
     module = str(written.get("module") or "keras.layers")
     cls = custom_objects.get(name)
-    if cls is None and module.split(".")[0] in ("keras", "tensorflow", "tf_keras"):
+    if cls is None and module.split(".")[0] in ("fusednn", "keras", "tensorflow", "tf_keras"):
         found = getattr(layers_module, name, None) if name in layers_module.__all__ else None
         cls = found if isinstance(found, type) else None
     if cls is None:

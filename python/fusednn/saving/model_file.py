@@ -7,13 +7,14 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusednn import losses, metrics, optimizers
 from fusednn.layers import Layer
 from fusednn.layers.layer import limited_elements
+from fusednn.models.nesting import leaves_of
 from fusednn.optimizers import Optimizer
 from fusednn.saving import legacy_file, safetensors_file, weights_file
 from fusednn.saving.arrays_in_hdf5 import Array, h5py, stored_elements
@@ -61,9 +62,13 @@ def model_config(model: Sequential) -> dict[str, Any]:
 
 
 def model_from_config(
-    written: Any, custom_objects: Mapping[str, type[Layer]] | None = None
+    written: Any,
+    custom_objects: Mapping[str, type[Layer]] | None = None,
+    before: Sequence[Layer] = (),
 ) -> Sequential:
     """Make a model with new weights from what `model_config` returned, or a file of Keras has.
+
+    `before` are the layers that come before it, where it is a layer of another model.
 
     Raises
     ------
@@ -80,12 +85,16 @@ def model_from_config(
     if not isinstance(entries, list):
         raise ValueError("The file has no list of layers.")
     custom = custom_objects or {}
-    made = [
-        model_from_config(item, custom)
-        if isinstance(item, Mapping) and item.get("class_name") == "Sequential"
-        else layer_from(item, custom)
-        for item in entries
-    ]
+    leaves = list(before)
+    made: list[Layer | Sequential] = []
+    for item in entries:
+        if isinstance(item, Mapping) and item.get("class_name") == "Sequential":
+            made.append(model_from_config(item, custom, leaves))
+        else:
+            layer = layer_from(item, custom)
+            layer.connect(leaves)
+            made.append(layer)
+        leaves += leaves_of(made[-1:])
     name = config.get("name") if isinstance(config, Mapping) else None
     model = Sequential(made, name=name if isinstance(name, str) else None)
     shape = config.get("build_input_shape") if isinstance(config, Mapping) else None

@@ -114,6 +114,13 @@ def _dense(graph: Graph, layer: layers.Dense, x: str, shape: Shape) -> str:
     return graph.activation(layer.activation, x)
 
 
+def _dense_transpose(graph: Graph, layer: layers.DenseTranspose, x: str, shape: Shape) -> str:
+    x = graph.add("MatMul", x, graph.constant(layer._kernel().numpy().T))
+    if layer.bias is not None:
+        x = graph.add("Add", x, graph.constant(layer.bias.numpy()))
+    return graph.activation(layer.activation, x)
+
+
 def _convolution(graph: Graph, layer: layers.Conv2D, x: str, shape: Shape) -> str:
     kernel, *bias = layer.get_weights()
     inputs = [graph.constant(kernel.transpose(3, 2, 0, 1)), *map(graph.constant, bias)]
@@ -204,6 +211,7 @@ def _same(graph: Graph, layer: Layer, x: str, shape: Shape) -> str:
 
 _LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     layers.Dense: _dense,
+    layers.DenseTranspose: _dense_transpose,
     layers.Conv2D: _convolution,
     layers.MaxPooling2D: _pooling,
     layers.AveragePooling2D: _pooling,
