@@ -167,6 +167,31 @@ def bench(session: nox.Session) -> None:
     session.run("fusednn", "bench", *options, *compiled)
 
 
+def build_docs(session: nox.Session, form: str) -> None:
+    """Build the site into build/docs, its pages' programs in one of their two forms."""
+    install_package(session, *groups("docs"))
+    folder = Path("build/docs")
+    shutil.rmtree(folder, ignore_errors=True)  # what is left of a page that is gone has links
+    session.run(
+        *("sphinx-build", "-W", "--keep-going", "-n", "-q", "-j", "2", "-b", "html"),
+        *("-d", str(folder / "doctrees"), "docs", str(folder / "html"), *session.posargs),
+        env={"FUSEDNN_DOCS": form, "KERAS_BACKEND": "jax", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    session.run("python", "dev/check_links.py", str(folder / "html"))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, warnings as errors, with short trainings in its pages; check its links."""
+    build_docs(session, "short")
+
+
+@nox.session
+def docs_long(session: nox.Session) -> None:
+    """Build the site as `docs` does, with the trainings that its pages are about."""
+    build_docs(session, "long")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Formatting, lint, types, spelling, and whether the committed stub is current."""

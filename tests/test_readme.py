@@ -55,6 +55,10 @@ def test_command_that_ci_runs() -> None:
             "docs/cuda.md",
             "docs/torch.md",
             "docs/torch_optim.md",
+            "docs/index.md",
+            "docs/install.md",
+            "docs/conventions.md",
+            "docs/guide/index.md",
         ),
     ],
 )

@@ -36,8 +36,10 @@ def stratified_split(
     ValueError
         If `test_fraction` is outside (0, 1), or if no class has two examples.
 
-    Notes ----- scikit-learn's ``train_test_split(stratify=y)`` fixes the size of the test set
-    instead, and refuses a class with a single example.
+    Notes
+    -----
+    scikit-learn's ``train_test_split(stratify=y)`` fixes the size of the test set instead, and
+    refuses a class with a single example.
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(
