@@ -228,9 +228,12 @@ def test_validation_split_is_the_end_before_shuffling() -> None:
 def test_initial_epoch_and_steps_per_epoch() -> None:
     assert len(rows_seen(epochs=5, initial_epoch=3)) == 2 * 3
     assert rows_seen(epochs=0) == []
-    # An epoch goes on where the one before stopped, and starts over at the end of the data.
-    batches = rows_seen(epochs=2, steps_per_epoch=2, shuffle=False)
-    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]]
+    # An epoch goes on where the one before stopped; the next one starts over at the data's end.
+    with pytest.warns(UserWarning, match="Your input ran out of data"):
+        batches = rows_seen(epochs=3, steps_per_epoch=2, shuffle=False)
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3], [4, 5, 6, 7]]
+    batches = rows_seen(epochs=2, steps_per_epoch=3, shuffle=False)
+    assert batches == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_batches_are_views_or_reused_buffers() -> None:

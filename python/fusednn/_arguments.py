@@ -53,6 +53,15 @@ def check_number(
     return number
 
 
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int, or raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
+    if value < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value}")
+    return int(value)
+
+
 def check_optional_number(name: str, value: Any, **bounds: float) -> float | None:
     """Return None for None, else what `check_number` returns."""
     return None if value is None else check_number(name, value, **bounds)

@@ -11,15 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fusednn.blas_threads import share_blas_threads
+from fusednn.data.py_dataset import PyDataset
 from fusednn.thread_limits import register_threadpoolctl
 
 __all__ = [
+    "PyDataset",
+    "Sequence",
     "random_generator",
     "register_threadpoolctl",
     "set_random_seed",
     "share_blas_threads",
     "to_categorical",
 ]
+
+#: Keras 2's name.
+Sequence = PyDataset
 
 # Made on first use: numpy.random is slow to import.
 _generator: np.random.Generator | None = None

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn._arguments import check_count as check_count
 from fusednn.utils import random_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def as_inputs(x: ArrayLike, dtype: np.dtype[Any], name: str = "x") -> Array:
+def as_inputs(
+    x: ArrayLike, dtype: np.dtype[Any], name: str = "x", sample: tuple[int, ...] | None = None
+) -> Array:
     """Return `x` (an array, or nested lists of numbers) as a C-contiguous array of `dtype`.
+
+    A list of one array is this array, as in Keras, unless the array is a sample, whose shape is
+    `sample` where that is known.
 
     Raises
     ------
@@ -24,7 +30,9 @@ def as_inputs(x: ArrayLike, dtype: np.dtype[Any], name: str = "x") -> Array:
     ValueError
         If it has no axis of samples.
     """
-    array = _numeric(x, name)
+    only = _alone(x)
+    listed = only is not None and len(only.shape) > 1 and tuple(only.shape) != sample
+    array = _numeric(only if listed else x, name)
     if array.ndim == 0:
         raise ValueError(f"`{name}` must have a first axis of samples. Received: {name}={x!r}")
     return np.ascontiguousarray(array, dtype=dtype)
@@ -40,7 +48,9 @@ def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y"
     ValueError
         If it does not hold `samples` samples.
     """
-    array = _numeric(y, name)
+    only = _alone(y)
+    listed = only is not None and tuple(only.shape[:1]) == (samples,) and samples != 1
+    array = _numeric(only if listed else y, name)
     if array.ndim == 0 or len(array) != samples:
         x_name = "x" if name == "y" else "x of the same data"
         received = "a single number" if array.ndim == 0 else f"{len(array)} samples"
@@ -48,6 +58,13 @@ def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y"
             f"`{name}` must hold as many samples as `{x_name}`, {samples}. Received: {received}"
         )
     return np.ascontiguousarray(array, dtype=array.dtype if array.dtype.kind in "iu" else dtype)
+
+
+def _alone(values: ArrayLike) -> Any:
+    """Return the array of a list of one, as of a Keras model with one input; None if it is none."""
+    if isinstance(values, (list, tuple)) and len(values) == 1 and hasattr(values[0], "shape"):
+        return values[0]
+    return None
 
 
 def _numeric(values: ArrayLike, name: str) -> Array:
@@ -61,15 +78,6 @@ def _numeric(values: ArrayLike, name: str) -> Array:
             f"Received: {type(values).__name__} of dtype {array.dtype}"
         )
     return array
-
-
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int, or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
-    if value < minimum:
-        raise ValueError(f"`{name}` must be at least {minimum}. Received: {name}={value}")
-    return int(value)
 
 
 def split_at_end(length: int, fraction: float) -> int:
@@ -98,27 +106,35 @@ class Batches:
         Samples along the first axis; at least one.
     batch_size : int
         The last batch may be smaller.
-    shuffle : bool
+    shuffle : bool or "batch"
         A permutation is drawn from `fusednn.utils.random_generator` per iteration. The copies go
         to the same two buffers for each batch, so a batch is valid until the next one is taken.
+        "batch": batches are views of rows in their order, and come in a new one; a smaller one
+        comes last.
     """
 
     def __init__(
-        self, x: Array, y: Array, batch_size: int, *, shuffle: bool, weights: Array | None = None
+        self,
+        x: Array,
+        y: Array,
+        batch_size: int,
+        *,
+        shuffle: bool | Literal["batch"],
+        weights: Array | None = None,
     ) -> None:
         if len(x) == 0:
             raise ValueError("`x` must hold at least one sample. Received: none")
         self._arrays = (x, y) if weights is None else (x, y, weights)
         self._size = min(batch_size, len(x))
         self._shuffle = shuffle
-        if shuffle:
+        if shuffle is True:
             self._batch = [np.empty((self._size, *a.shape[1:]), a.dtype) for a in self._arrays]
 
     def __len__(self) -> int:
         return -(-len(self._arrays[0]) // self._size)
 
     def __iter__(self) -> Iterator[tuple[Array, ...]]:
-        return self._shuffled() if self._shuffle else self._in_order()
+        return self._shuffled() if self._shuffle is True else self._in_order()
 
     def endless(self) -> Iterator[tuple[Array, ...]]:
         """Iterate again and again."""
@@ -126,7 +142,12 @@ class Batches:
             yield from self
 
     def _in_order(self) -> Iterator[tuple[Array, ...]]:
-        for start in range(0, len(self._arrays[0]), self._size):
+        count = len(self._arrays[0])
+        starts: Iterable[int] = range(0, count, self._size)
+        if self._shuffle:
+            order = random_generator().permutation(count // self._size) * self._size
+            starts = [*order.tolist(), *range(len(order) * self._size, count, self._size)]
+        for start in starts:
             yield tuple(array[start : start + self._size] for array in self._arrays)
 
     def _shuffled(self) -> Iterator[tuple[Array, ...]]:
@@ -142,7 +163,9 @@ class Batches:
             yield batch
 
 
-def batches_of(arrays: tuple[Array, ...], batch_size: int, *, shuffle: bool) -> Batches:
+def batches_of(
+    arrays: tuple[Array, ...], batch_size: int, *, shuffle: bool | Literal["batch"]
+) -> Batches:
     """Make batches of (x, y) or (x, y, weights)."""
     x, y, *weights = arrays
     return Batches(x, y, batch_size, shuffle=shuffle, weights=weights[0] if weights else None)

@@ -311,7 +311,7 @@ class Sequential(Described, Trainer, Weighted):
         return plan.output(inputs).copy()
 
     def _fitting_inputs(self, x: ArrayLike, name: str) -> Array:
-        inputs = as_inputs(x, self.dtype, name)
+        inputs = as_inputs(x, self.dtype, name, self._sample_shape if self.built else None)
         if not self.built:
             self.build((None, *inputs.shape[1:]))
         expected = self._shapes[0][1:]

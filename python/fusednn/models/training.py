@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
-from fusednn.models.data import Array, batches_of, check_count, split_at_end
+from fusednn.models.data import Array, check_count, split_at_end
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
+from fusednn.models.feed import Feed, kind_of, makes_batches
 from fusednn.models.objective import Objective
 from fusednn.models.weights import weights_of
 from fusednn.optimizers import Optimizer
@@ -98,31 +100,41 @@ class Trainer(Evaluator):
 
     def fit(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
-        batch_size: int = 32,
+        x: Any,
+        y: ArrayLike | None = None,
+        batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Sequence[ArrayLike] | None = None,
-        shuffle: bool = True,
+        validation_data: Any = None,
+        shuffle: bool | Literal["batch"] = True,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: ArrayLike | None = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         validation_batch_size: int | None = None,
+        validation_freq: int | Collection[int] = 1,
     ) -> History:
         """Train for whole epochs.
 
         Parameters
         ----------
-        x : array_like
-            Samples along the first axis; converted to the model's dtype once.
+        x : array_like, or source of batches
+            Samples along the first axis; converted to the model's dtype once. Or what gives
+            batches ``(x, y)`` or ``(x, y, sample_weight)``, each converted when it is used:
+
+            - a `fusednn.data.Dataset`;
+            - a sequence of batches, with ``__getitem__`` and ``__len__``, such as a
+              `fusednn.utils.PyDataset`; its `on_epoch_begin` and `on_epoch_end` are called;
+            - an iterable, such as a ``DataLoader`` of PyTorch, which is started for each epoch;
+            - a generator or another iterator, which goes on from epoch to epoch; training stops
+              where it ends.
         y : array_like
-            One target per sample; integers stay integers.
-        batch_size : int
-            The last batch of an epoch may be smaller.
+            One target per sample; integers stay integers. Only where `x` is an array.
+        batch_size : int, optional
+            Of arrays; 32 if not given. The last batch of an epoch may be smaller.
         epochs : int
             Number of the last epoch: with `initial_epoch`, ``epochs - initial_epoch`` are run.
         verbose : {"auto", 0, 1, 2}
@@ -130,13 +142,18 @@ class Trainer(Evaluator):
         callbacks : Callback or list of Callback, optional
         validation_split : float
             In [0, 1): this part at the end of the data, before shuffling, is not trained on but
-            evaluated after each epoch. Ignored where `validation_data` is given, as in Keras.
-        validation_data : tuple of array_like, optional
-            ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
-        shuffle : bool
-            Draw a new order for each epoch from `fusednn.utils.random_generator`.
+            evaluated after each epoch. Ignored where `validation_data` is given, as in Keras. For
+            arrays only.
+        validation_data : tuple of array_like, or source of batches, optional
+            ``(x, y)`` or ``(x, y, sample_weight)``, or what `x` may be, to evaluate after each
+            epoch. An iterator goes on from one evaluation to the next.
+        shuffle : bool or "batch"
+            Draw a new order for each epoch from `fusednn.utils.random_generator`: of the samples of
+            arrays, or of the batches of a sequence. "batch": batches of arrays are neighbouring
+            samples, and come in a new order. Other sources shuffle for themselves.
         class_weight : dict of float by int, optional
             What the losses of samples of each class are multiplied by; 1 where a class is missing.
+            (Keras does not take it with generators.)
         sample_weight : array_like, optional
             What the loss of each sample is multiplied by; not with `class_weight`. A mean loss is
             divided by the number of samples all the same, as in Keras.
@@ -144,9 +161,14 @@ class Trainer(Evaluator):
             Number of the first epoch, from 0.
         steps_per_epoch : int, optional
             Batches that make an epoch, instead of all; the next epoch goes on where this one
-            stopped, and the data start again where they end.
+            stopped. Where the data end within an epoch, it is short, a warning says so, and the
+            next one starts at their beginning, as in Keras. Needed where the data never end.
+        validation_steps : int, optional
+            Batches that make an evaluation, instead of all, from the first one on.
         validation_batch_size : int, optional
             `batch_size` if not given.
+        validation_freq : int or collection of int
+            Evaluate after every so many epochs; or after these, counted from 1.
 
         Returns
         -------
@@ -179,75 +201,120 @@ class Trainer(Evaluator):
         and kernels then run on one set of threads.
         """
         objective = self._compiled()
-        batch_size = check_count("batch_size", batch_size)
         epochs = check_count("epochs", epochs, minimum=0)
         initial_epoch = check_count("initial_epoch", initial_epoch, minimum=0)
-        test_size = check_count("validation_batch_size", validation_batch_size or batch_size)
-        inputs, targets = self._arrays(x, y)
-        weights = weights_of(targets, self.dtype, sample_weight, class_weight)
-        tested: tuple[Array, ...] | None = None
-        data: tuple[Array, ...] = (
-            (inputs, targets) if weights is None else (inputs, targets, weights)
+        if shuffle != "batch" and not isinstance(shuffle, (bool, np.bool_)):
+            raise ValueError(
+                f"`shuffle` must be True, False or 'batch'. Received: shuffle={shuffle!r}"
+            )
+        evaluates = _evaluation_epochs(validation_freq)
+        feed, tested = self._training_feeds(
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            shuffle="batch" if shuffle == "batch" else bool(shuffle),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            validation_options={
+                "batch_size": validation_batch_size,
+                "steps": validation_steps,
+                "steps_name": "validation_steps",
+            },
         )
-        if validation_data is not None:
-            tested = self._validation(validation_data)
-        elif validation_split:
-            cut = split_at_end(len(inputs), validation_split)
-            data, tested = tuple(a[:cut] for a in data), tuple(a[cut:] for a in data)
-            if class_weight is not None:
-                # Classes weigh in training alone.
-                tested = tested[:2]
-        test_batches = None if tested is None else batches_of(tested, test_size, shuffle=False)
-        batches = batches_of(data, batch_size, shuffle=bool(shuffle))
-        steps = len(batches) if steps_per_epoch is None else steps_per_epoch
-        steps = check_count("steps_per_epoch", steps)
-
-        events = self._events(callbacks, verbose, add_history=True, epochs=epochs, steps=steps)
+        if tested is not None:
+            tested.check_evaluations(sum(map(evaluates, range(initial_epoch, epochs))))
+        events = self._events(callbacks, verbose, add_history=True, epochs=epochs, steps=feed.steps)
         history = events.find(History)
         assert history is not None
         self.history = history
         self.stop_training = False
-        stream = batches.endless()
         logs: dict[str, float] = {}
         self.restored_epoch = None
-        events.on_train_begin()
-        for epoch in range(max(initial_epoch, self.restored_epoch or 0), epochs):
-            objective.reset()
-            events.on_epoch_begin(epoch)
-            self._run_epoch(stream, steps, events, f"epoch {epoch + 1}/{epochs}")
-            logs = objective.means()
-            if test_batches is not None:
-                results = self._evaluate(test_batches, events)
-                logs |= {f"val_{name}": value for name, value in results.items()}
-            events.on_epoch_end(epoch, logs)
-            if self.stop_training:
-                break
-        if self.optimizer is not None and self.optimizer.use_ema:
-            self.optimizer.finalize_variable_values(self._training_lists()[1])
-        events.on_train_end(logs)
+        with closing(feed), closing(tested or feed):
+            events.on_train_begin()
+            first = max(initial_epoch, self.restored_epoch or 0)
+            feed.pass_epochs(first - initial_epoch)
+            for epoch in range(first, epochs):
+                if feed.ended:
+                    feed.warn()
+                    break
+                objective.reset()
+                events.on_epoch_begin(epoch)
+                if not self._run_epoch(feed, events, f"epoch {epoch + 1}/{epochs}"):
+                    break
+                events.params["steps"] = feed.steps
+                logs = objective.means()
+                if tested is not None and evaluates(epoch) and not tested.ended:
+                    tested.restart()
+                    results = self._evaluate(tested, events)
+                    logs |= {f"val_{name}": value for name, value in results.items()}
+                events.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+            if self.optimizer is not None and self.optimizer.use_ema:
+                self.optimizer.finalize_variable_values(self._training_lists()[1])
+            events.on_train_end(logs)
         return history
 
-    def _validation(self, validation_data: Sequence[ArrayLike]) -> tuple[Array, ...]:
-        x, y, *rest = _parts(validation_data)
-        arrays = self._arrays(x, y, prefix="validation_")
-        weights = weights_of(
-            arrays[1], self.dtype, rest[0] if rest else None, name="validation_sample_weight"
-        )
-        return arrays if weights is None else (*arrays, weights)
+    def _training_feeds(
+        self,
+        x: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        class_weight: Mapping[int, float] | None,
+        *,
+        batch_size: int | None,
+        steps: int | None,
+        shuffle: bool | Literal["batch"],
+        validation_split: float,
+        validation_data: Any,
+        validation_options: dict[str, Any],
+    ) -> tuple[Feed, Feed | None]:
+        """Return what is trained on, and what is evaluated after each epoch."""
+        own_size = validation_options["batch_size"]
+        if own_size is not None:
+            check_count("validation_batch_size", own_size)
+        elif validation_data is None or not makes_batches(validation_data):
+            validation_options["batch_size"] = batch_size
+        options: dict[str, Any] = {"batch_size": batch_size, "steps": steps, "shuffle": shuffle}
+        if validation_data is not None or not validation_split:
+            feed = self._feed(x, y, sample_weight, class_weight=class_weight, **options)
+            if validation_data is None:
+                return feed, None
+            parts = (validation_data, None)
+            if not makes_batches(validation_data):
+                parts = _parts(validation_data)
+            return feed, self._feed(*parts, prefix="validation_", **validation_options)
+        if makes_batches(x):
+            raise ValueError(
+                "`validation_split` must be 0 where `x` is no array: give `validation_data`. "
+                f"Received: validation_split={validation_split}, x={kind_of(x)}"
+            )
+        arrays = self._weighted_arrays(x, y, sample_weight, class_weight)
+        cut = split_at_end(len(arrays[0]), validation_split)
+        train, test = tuple(a[:cut] for a in arrays), tuple(a[cut:] for a in arrays)
+        if class_weight is not None:
+            # Classes weigh in training alone.
+            test = test[:2]
+        return self._feed_of(train, **options), self._feed_of(test, **validation_options)
 
-    def _run_epoch(
-        self, stream: Iterator[tuple[Array, ...]], steps: int, events: CallbackList, where: str
-    ) -> None:
+    def _run_epoch(self, feed: Feed, events: CallbackList, where: str) -> int:
+        """Train for an epoch; return how many batches it had."""
         objective = self._compiled()
         tolerant = events.find(TerminateOnNaN) is not None
         batch_logs = events.listens("on_train_batch_end")
-        for batch in range(steps):
-            arrays = next(stream)
+        taken = 0
+        for batch, arrays in enumerate(feed.epoch()):
             events.on_train_batch_begin(batch)
             loss = self._train_step(*arrays)
+            taken += 1
             if not (tolerant or math.isfinite(loss)):
+                of = "" if feed.steps is None else f"/{feed.steps}"
                 raise FloatingPointError(
-                    f"The loss is {loss} in {where}, batch {batch + 1}/{steps}. The weights are "
+                    f"The loss is {loss} in {where}, batch {batch + 1}{of}. The weights are "
                     "those before this batch. Look for NaN or infinity in the data, or train with "
                     "a smaller learning rate or clipped gradients."
                 )
@@ -255,6 +322,7 @@ class Trainer(Evaluator):
                 events.on_train_batch_end(batch, objective.means())
             if self.stop_training:
                 break
+        return taken
 
     def _train_step(self, x: Array, y: Array, weights: Array | None = None) -> float:
         """Make one update, none where loss or labels are not usable; return the loss."""
@@ -299,10 +367,19 @@ class Trainer(Evaluator):
         return results_of(objective.means(), return_dict)
 
 
-def _parts(validation_data: Sequence[ArrayLike]) -> Sequence[ArrayLike]:
+def _parts(validation_data: Any) -> Any:
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise ValueError(
-            "`validation_data` must be a pair (x, y), or (x, y, sample_weight). "
-            f"Received: {type(validation_data).__name__}"
+            "`validation_data` must be a pair (x, y), or (x, y, sample_weight), or give such "
+            f"batches. Received: {type(validation_data).__name__}"
         )
     return validation_data
+
+
+def _evaluation_epochs(frequency: Any) -> Callable[[int], bool]:
+    """Return a function that tells whether there is an evaluation after an epoch, from 0."""
+    if isinstance(frequency, (list, tuple, set, frozenset, range)):
+        chosen = {check_count("validation_freq", epoch) for epoch in frequency}
+        return lambda epoch: epoch + 1 in chosen
+    every = check_count("validation_freq", frequency)
+    return lambda epoch: (epoch + 1) % every == 0
