@@ -30,7 +30,7 @@ def test_program_runs(program: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_understood(command: str) -> None:
     arguments = cli.argument_parser().parse_args(shlex.split(command)[1:])
-    assert arguments.run in (cli.bench.run, cli.info.run, cli.train.run)
+    assert arguments.run in (cli.bench.run, cli.info.run, cli.pretrain.run, cli.train.run)
 
 
 def test_there_are_commands() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from fusednn.cli import bench, info, train
+from fusednn.cli import bench, info, pretrain, train
 
 # What a user's input can cause; anything else is a defect of the program and keeps its traceback.
 _USER_ERRORS = (OSError, ValueError, ArithmeticError, MemoryError, ImportError)
@@ -83,7 +83,7 @@ def argument_parser() -> argparse.ArgumentParser:
             help=f"print {summary} and exit",
         )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (info, train, bench):
+    for command in (info, train, pretrain, bench):
         summary = (command.__doc__ or "").partition("\n")[0]
         command.add_arguments(
             commands.add_parser(

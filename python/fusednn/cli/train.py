@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from fusednn.cli import plot
+from fusednn.cli import model_file, plot
 from fusednn.cli.threads import training_threads
 from fusednn.cli.values import column, integer, layer_widths, number_between
 
@@ -44,6 +44,14 @@ BATCH_NORM_MOMENTUM = 0.95
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``fusednn train``."""
     parser.set_defaults(run=run)
+    add_data_options(parser)
+    add_network_options(parser.add_argument_group("network"))
+    add_training_options(parser.add_argument_group("training"))
+    _add_output_options(parser.add_argument_group("output"))
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add what to read, and how."""
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -53,13 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or x_train, y_train, x_test, y_test; a .csv file of numbers and one column of labels; "
         "MNIST-style IDX files, given by their folder or by the file of images",
     )
-    _add_data_options(parser.add_argument_group("data"))
-    _add_network_options(parser.add_argument_group("network"))
-    _add_training_options(parser.add_argument_group("training"))
-    _add_output_options(parser.add_argument_group("output"))
-
-
-def _add_data_options(group: argparse._ArgumentGroup) -> None:
+    group = parser.add_argument_group("data")
     group.add_argument(
         "--test-fraction",
         type=number_between(0, 1),
@@ -82,7 +84,8 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_network_options(group: argparse._ArgumentGroup) -> None:
+def add_network_options(group: argparse._ArgumentGroup) -> None:
+    """Add what `make_model` builds."""
     group.add_argument(
         "--layers",
         type=layer_widths,
@@ -111,7 +114,8 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_training_options(group: argparse._ArgumentGroup) -> None:
+def add_training_options(group: argparse._ArgumentGroup) -> None:
+    """Add how, how long and where to train."""
     group.add_argument(
         "--optimizer", choices=tuple(OPTIMIZERS), default="adam", help="(default %(default)s)"
     )
@@ -168,6 +172,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--plot", metavar="FILE", help="write the learning curves to an image, as curve.png"
     )
+    model_file.add_option(group)
     verbosity = group.add_mutually_exclusive_group()
     verbosity.add_argument(
         "--verbose",
@@ -181,6 +186,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Read, build, train, test; print each."""
     if arguments.plot is not None:
         plot.check(arguments.plot)
+    model_file.check(arguments.save)
     with chosen_device(arguments.device):
         _run(arguments)
 
@@ -226,6 +232,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         plot.save(history.history, arguments.plot)
         say(f"curves         {arguments.plot}")
+    if arguments.save is not None:
+        model.save(arguments.save)
+        say(f"model          {arguments.save}")
 
 
 def chosen_device(name: str) -> AbstractContextManager[Any]:
