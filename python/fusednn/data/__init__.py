@@ -5,9 +5,10 @@ A `Dataset` is made of arrays, memory maps of .npy and .npz files, or generators
 `PyDataset` is the base of batches that the user computes.
 """
 
-from fusednn.data.dataset import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Dataset
+from fusednn.data.dataset import Dataset
 from fusednn.data.memory_maps import map_npy, map_npz
 from fusednn.data.py_dataset import PyDataset
+from fusednn.data.stages import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY
 
 __all__ = [
     "INFINITE_CARDINALITY",

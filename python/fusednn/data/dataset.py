@@ -6,21 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fusednn import utils
 from fusednn._arguments import check_count
-from fusednn.data import order
+from fusednn.data import stages
 from fusednn.data.memory_maps import map_npy, map_npz
-from fusednn.data.order import Block
-from fusednn.data.prefetching import prefetched
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-#: What `Dataset.cardinality` returns of data that never end, and of data of unknown length.
-INFINITE_CARDINALITY = -1
-UNKNOWN_CARDINALITY = -2
+from fusednn.data.stages import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Stage
 
 #: Names of the arrays that `Dataset.from_npz` looks for.
 _NPZ_NAMES = (("x", "y"), ("x_train", "y_train"))
@@ -61,26 +51,14 @@ class Dataset:
             "`from_generator`."
         )
 
-    _label = ""
-    _shuffles = 0  # how many steps of the pipeline shuffle
-    _count = UNKNOWN_CARDINALITY
-    #: Whether elements are rows of arrays, hence no batches.
-    _holds_rows = False
+    _stage: Stage
     _iterations = 0  # begun so far
 
-    # ---- what a kind of data set provides
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        """Return a stream of blocks of names; chance comes from `key` alone."""
-        raise NotImplementedError
-
-    def _element(self, name: Any) -> Any:
-        """Return the element of this name."""
-        raise NotImplementedError
-
-    def _stacked(self, names: Block) -> Any:
-        """Return the elements of these names as one, with a first axis more."""
-        return _stack([self._element(name) for name in names])
+    @staticmethod
+    def _of(stage: Stage) -> Dataset:
+        data = object.__new__(Dataset)
+        data._stage = stage
+        return data
 
     # ---- made of data
 
@@ -98,7 +76,7 @@ class Dataset:
         TypeError, ValueError
             If an array does not hold numbers, has no axis, or another length than the first.
         """
-        return _Rows("from_tensor_slices", tensors)
+        return Dataset._of(stages.Rows("from_tensor_slices", tensors))
 
     @staticmethod
     def from_npy(*paths: str | os.PathLike[str]) -> Dataset:
@@ -114,7 +92,7 @@ class Dataset:
         if not paths:
             raise TypeError("`paths` must be one path or more. Received: none")
         maps = tuple(map_npy(path) for path in paths)
-        return _Rows("from_npy", maps[0] if len(maps) == 1 else maps)
+        return Dataset._of(stages.Rows("from_npy", maps[0] if len(maps) == 1 else maps))
 
     @staticmethod
     def from_npz(path: str | os.PathLike[str], names: str | Sequence[str] | None = None) -> Dataset:
@@ -144,7 +122,7 @@ class Dataset:
                 f"Received: {', '.join(sorted(arrays))}"
             )
         maps = tuple(arrays[name] for name in wanted)
-        return _Rows("from_npz", maps[0] if isinstance(names, str) else maps)
+        return Dataset._of(stages.Rows("from_npz", maps[0] if isinstance(names, str) else maps))
 
     @staticmethod
     def from_generator(make: Callable[[], Iterable[Any]]) -> Dataset:
@@ -166,7 +144,7 @@ class Dataset:
                 "`make` must be a function without arguments that returns an iterable. "
                 f"Received: make={make!r}"
             )
-        return _Generated(make)
+        return Dataset._of(stages.Generated(make))
 
     # ---- changed
 
@@ -195,13 +173,15 @@ class Dataset:
         """
         if buffer_size is not None:
             buffer_size = check_count("buffer_size", buffer_size, 1)
-        elif self._count == INFINITE_CARDINALITY:
+        elif self._stage.count == INFINITE_CARDINALITY:
             raise ValueError(
                 "`buffer_size` must be given where data never end. Received: buffer_size=None"
             )
         if seed is not None:
             seed = check_count("seed", seed, 0)
-        return _Shuffled(self, buffer_size, seed, bool(reshuffle_each_iteration))
+        return self._of(
+            stages.Shuffled(self._stage, buffer_size, seed, bool(reshuffle_each_iteration))
+        )
 
     def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
         """Return elements of `batch_size` elements stacked along a new first axis.
@@ -213,7 +193,11 @@ class Dataset:
         drop_remainder : bool
             Whether such a last one is left out.
         """
-        return _Batched(self, check_count("batch_size", batch_size, 1), bool(drop_remainder))
+        return self._of(
+            stages.Batched(
+                self._stage, check_count("batch_size", batch_size, 1), bool(drop_remainder)
+            )
+        )
 
     def map(self, function: Callable[..., Any]) -> Dataset:
         """Return ``function(x)`` for each element, or ``function(x, y)`` where it is a tuple.
@@ -223,7 +207,7 @@ class Dataset:
         """
         if not callable(function):
             raise TypeError(f"`function` must be callable. Received: function={function!r}")
-        return _Mapped(self, function)
+        return self._of(stages.Mapped(self._stage, function))
 
     def prefetch(self, buffer_size: int) -> Dataset:
         """Return the same elements, made by a thread that is up to `buffer_size` of them ahead.
@@ -231,48 +215,51 @@ class Dataset:
         Useful as the last step. The thread ends with the iteration, also where that is given up;
         its exceptions are raised by the iteration.
         """
-        return _Prefetched(self, check_count("buffer_size", buffer_size, 1))
+        return self._of(stages.Prefetched(self._stage, check_count("buffer_size", buffer_size, 1)))
 
     def repeat(self, count: int | None = None) -> Dataset:
         """Return the elements `count` times; None or -1: without end."""
         if count is None or count == -1:
-            return _Repeated(self, None)
-        return _Repeated(self, check_count("count", count, 0))
+            return self._of(stages.Repeated(self._stage, None))
+        return self._of(stages.Repeated(self._stage, check_count("count", count, 0)))
 
     def take(self, count: int) -> Dataset:
         """Return the first `count` elements; -1: all."""
-        return self if count == -1 else _Taken(self, check_count("count", count, 0))
+        if count == -1:
+            return self
+        return self._of(stages.Taken(self._stage, check_count("count", count, 0)))
 
     def skip(self, count: int) -> Dataset:
         """Return all but the first `count` elements; -1: none."""
-        return self.take(0) if count == -1 else _Skipped(self, check_count("count", count, 0))
+        if count == -1:
+            return self.take(0)
+        return self._of(stages.Skipped(self._stage, check_count("count", count, 0)))
 
     # ---- read
 
     def cardinality(self) -> int:
         """Return the number of elements, `INFINITE_CARDINALITY` or `UNKNOWN_CARDINALITY`."""
-        return self._count
+        return self._stage.count
 
     def __len__(self) -> int:
-        if self._count < 0:
-            state = "never end" if self._count == INFINITE_CARDINALITY else "are of unknown length"
+        if self._stage.count < 0:
+            state = (
+                "never end"
+                if self._stage.count == INFINITE_CARDINALITY
+                else "are of unknown length"
+            )
             raise TypeError(f"The elements of {self!r} {state}.")
-        return self._count
+        return self._stage.count
 
     def __bool__(self) -> bool:
         return True
 
     def __iter__(self) -> Iterator[Any]:
         # Drawn here, not by a thread that works ahead.
-        drawn = int(utils.random_generator().integers(2**63)) if self._shuffles else 0
+        drawn = int(utils.random_generator().integers(2**63)) if self._stage.shuffles else 0
         key = drawn, self._iterations
         self._iterations += 1
-        return self._read(key)
-
-    def _read(self, key: tuple[int, ...]) -> Iterator[Any]:
-        for block in self._blocks(key):
-            for name in block:
-                yield self._element(name)
+        return self._stage.read(key)
 
     def _pass_iterations(self, count: int) -> None:
         """Count iterations that another process made."""
@@ -280,228 +267,6 @@ class Dataset:
 
     def __repr__(self) -> str:
         count = {INFINITE_CARDINALITY: "endless", UNKNOWN_CARDINALITY: "of unknown length"}.get(
-            self._count, f"{self._count} elements"
+            self._stage.count, f"{self._stage.count} elements"
         )
-        return f"<Dataset.{self._label}, {count}>"
-
-
-class _Rows(Dataset):
-    """Rows of arrays; a name is a row's number."""
-
-    _holds_rows = True
-
-    def __init__(self, label: str, tensors: Any) -> None:
-        self._label = label
-        self._single = not isinstance(tensors, tuple)
-        given = (tensors,) if self._single else tensors
-        if not given:
-            raise ValueError("`tensors` must hold an array. Received: an empty tuple")
-        self._arrays = tuple(_numbers(array, i) for i, array in enumerate(given))
-        self._count = len(self._arrays[0])
-        for i, array in enumerate(self._arrays):
-            if len(array) != self._count:
-                raise ValueError(
-                    f"`tensors[{i}]` must have as many rows as `tensors[0]`, {self._count}. "
-                    f"Received: {len(array)}"
-                )
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        return order.numbered(self._count)
-
-    def _element(self, name: Any) -> Any:
-        row = int(name)
-        if self._single:
-            return np.asarray(self._arrays[0][row])
-        return tuple(np.asarray(array[row]) for array in self._arrays)
-
-    def _stacked(self, names: Block) -> Any:
-        first, last = int(names[0]), int(names[-1])
-        if last - first == len(names) - 1 and bool((np.diff(names) == 1).all()):
-            parts = tuple(array[first : last + 1] for array in self._arrays)
-        else:
-            parts = tuple(array.take(names, axis=0) for array in self._arrays)
-        return parts[0] if self._single else parts
-
-
-class _Generated(Dataset):
-    """What a generator yields; an element is its own name."""
-
-    _label = "from_generator"
-
-    def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
-        self._make = make
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        for element in self._make():
-            yield order.single(element)
-
-    def _element(self, name: Any) -> Any:
-        return name
-
-
-class _Changed(Dataset):
-    """A data set with the elements of another one, `before`."""
-
-    def __init__(self, before: Dataset, label: str) -> None:
-        self._before = before
-        self._label = f"{before._label}.{label}"
-        self._shuffles = before._shuffles
-        self._count = before._count
-        self._holds_rows = before._holds_rows
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        return self._before._blocks(key)
-
-    def _element(self, name: Any) -> Any:
-        return self._before._element(name)
-
-    def _stacked(self, names: Block) -> Any:
-        return self._before._stacked(names)
-
-
-class _Shuffled(_Changed):
-    def __init__(
-        self, before: Dataset, buffer_size: int | None, seed: int | None, reshuffle: bool
-    ) -> None:
-        super().__init__(before, "shuffle")
-        self._shuffles += 1
-        self._buffer_size = buffer_size
-        self._seed = seed
-        self._reshuffle = reshuffle
-        self._kept: int | None = None  # of the generator, where all iterations have one order
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        drawn, *path = key
-        if self._seed is not None:
-            drawn = self._seed
-        if not self._reshuffle:
-            if self._kept is None:
-                self._kept = drawn
-            drawn, path = self._kept, []
-        random = np.random.default_rng((drawn, self._shuffles, *path))
-        return order.shuffled(self._before._blocks(key), self._buffer_size, random)
-
-
-class _Repeated(_Changed):
-    def __init__(self, before: Dataset, count: int | None) -> None:
-        super().__init__(before, "repeat")
-        self._times = count
-        if count is None and before._count != 0:
-            self._count = INFINITE_CARDINALITY
-        elif count == 0:
-            self._count = 0
-        elif count is not None and before._count > 0:
-            self._count = before._count * count
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        turn = 0
-        while turn != self._times:
-            empty = True
-            for block in self._before._blocks((*key, turn)):
-                empty = empty and not len(block)
-                yield block
-            if empty:
-                return
-            turn += 1
-
-
-class _Taken(_Changed):
-    def __init__(self, before: Dataset, count: int) -> None:
-        super().__init__(before, "take")
-        self._most = count
-        if before._count == INFINITE_CARDINALITY or count == 0:
-            self._count = count
-        elif before._count >= 0:
-            self._count = min(before._count, count)
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        return order.taken(self._before._blocks(key), self._most)
-
-
-class _Skipped(_Changed):
-    def __init__(self, before: Dataset, count: int) -> None:
-        super().__init__(before, "skip")
-        self._left_out = count
-        if before._count >= 0:
-            self._count = max(before._count - count, 0)
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        return order.skipped(self._before._blocks(key), self._left_out)
-
-
-class _Batched(_Changed):
-    """A name is the block of the names of a batch's elements."""
-
-    def __init__(self, before: Dataset, size: int, drop_remainder: bool) -> None:
-        super().__init__(before, "batch")
-        self._size = size
-        self._drop_remainder = drop_remainder
-        self._holds_rows = False
-        if before._count >= 0:
-            self._count = before._count // size if drop_remainder else -(-before._count // size)
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        groups = order.grouped(
-            self._before._blocks(key), self._size, drop_remainder=self._drop_remainder
-        )
-        return map(order.single, groups)
-
-    def _element(self, name: Any) -> Any:
-        return self._before._stacked(name)
-
-    def _stacked(self, names: Block) -> Any:
-        return Dataset._stacked(self, names)
-
-
-class _Mapped(_Changed):
-    def __init__(self, before: Dataset, function: Callable[..., Any]) -> None:
-        super().__init__(before, "map")
-        self._function = function
-
-    def _element(self, name: Any) -> Any:
-        element = self._before._element(name)
-        return self._function(*element) if isinstance(element, tuple) else self._function(element)
-
-    def _stacked(self, names: Block) -> Any:
-        return Dataset._stacked(self, names)
-
-
-class _Prefetched(_Changed):
-    """An element is its own name."""
-
-    def __init__(self, before: Dataset, count: int) -> None:
-        super().__init__(before, "prefetch")
-        self._ahead = count
-
-    def _blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
-        for element in prefetched(lambda: self._before._read(key), self._ahead):
-            yield order.single(element)
-
-    def _element(self, name: Any) -> Any:
-        return name
-
-    def _stacked(self, names: Block) -> Any:
-        return Dataset._stacked(self, names)
-
-
-def _numbers(values: ArrayLike, place: int) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"`tensors[{place}]` must be an array of real numbers. "
-            f"Received: {type(values).__name__} of dtype {array.dtype}"
-        )
-    if array.ndim == 0:
-        raise ValueError(f"`tensors[{place}]` must have rows. Received: a single number")
-    return array
-
-
-def _stack(elements: list[Any]) -> Any:
-    try:
-        if isinstance(elements[0], tuple):
-            return tuple(np.stack(parts) for parts in zip(*elements, strict=True))
-        return np.stack(elements)
-    except ValueError as error:
-        raise ValueError(
-            f"The elements of a batch must have the same parts and shapes. {error}"
-        ) from None
+        return f"<Dataset.{self._stage.label}, {count}>"

@@ -91,7 +91,7 @@ class Feed:
         self._begun = False  # whether there was a batch
         self.ended = False
         self._warned = False
-        if isinstance(source, Dataset) and source._holds_rows:
+        if isinstance(source, Dataset) and source._stage.holds_rows:
             raise ValueError(
                 f"`{name}` must be a Dataset of batches: call its `batch`. Received: {source!r}"
             )
