@@ -1,6 +1,8 @@
 """fusednn's kernels in JAX programs, as handlers of XLA's foreign function interface.
 
-Leaky ReLU (`leaky_relu`) under `jax.jit`, `jax.grad`, `jax.vmap` and `jax.shard_map`.
+Under `jax.jit`, `jax.grad`, `jax.vmap` and `jax.shard_map`: BatchNorm with leaky ReLU in training
+(`batch_norm`), also over several devices, and with given statistics (`batch_norm_inference`); leaky
+ReLU alone (`leaky_relu`).
 """
 
 from fusednn.jax import handlers
@@ -8,5 +10,6 @@ from fusednn.jax import handlers
 handlers.register()
 
 from fusednn.jax.activation import leaky_relu  # noqa: E402  the handlers are there now
+from fusednn.jax.batch_norm import batch_norm, batch_norm_inference  # noqa: E402
 
-__all__ = ["leaky_relu"]
+__all__ = ["batch_norm", "batch_norm_inference", "leaky_relu"]

@@ -25,18 +25,21 @@ def require_array(name: str, x: Any) -> Any:
     return x
 
 
-def require_same(name: str, array: Any, other_name: str, other: Any) -> None:
-    """Refuse an `array` whose shape or dtype is not that of `other`."""
-    if array.shape != other.shape:
+def require_vector(name: str, vector: Any, channels: int, dtype: Any) -> Any:
+    """Return `vector`, which holds one number per channel, as `dtype`; it may lose no digits."""
+    if vector is None:
+        raise TypeError(f"`{name}` must be an array. Received: None")
+    vector = require_array(name, vector)
+    if vector.shape != (channels,):
         raise ValueError(
-            f"`{name}` must have the shape of `{other_name}`, {other.shape}. "
-            f"Received: shape={array.shape}"
+            f"`{name}` must have one element per channel, shape ({channels},). "
+            f"Received: shape={vector.shape}"
         )
-    if array.dtype != other.dtype:
+    if vector.dtype == jnp.float64 and dtype != jnp.float64:
         raise TypeError(
-            f"`{name}` must have the dtype of `{other_name}`, {other.dtype}. "
-            f"Received: dtype={array.dtype}"
+            f"`{name}` must be float32 where `x` is not float64. Received: dtype=float64"
         )
+    return vector.astype(dtype)
 
 
 def require_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 Shaped = tuple[tuple[int, ...], Any]
 
@@ -35,10 +36,13 @@ def varying(array: Any, axes: frozenset[Any]) -> Any:
 
 
 def _shaped(shape: tuple[int, ...], dtype: Any, axes: frozenset[Any]) -> Any:
+    if not axes:
+        return jax.ShapeDtypeStruct(shape, dtype)
+    whole = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec())
     if _TYPED:
         manual = jax.sharding.ManualAxisType(varying=axes)
-        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=manual)
-    return jax.ShapeDtypeStruct(shape, dtype, vma=axes)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=whole, manual_axis_type=manual)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=whole, vma=axes)
 
 
 def call(

@@ -23,7 +23,19 @@ except ImportError as error:
         f"{error}. `pip install jax` brings it"
     ) from error
 
-NAMES = ("leaky_relu", "leaky_relu_backward")
+NAMES = (
+    "leaky_relu",
+    "leaky_relu_backward",
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+    "batch_norm_statistics",
+    "batch_norm_merge",
+    "batch_norm_apply",
+    "batch_norm_backward_reduce",
+    "batch_norm_backward_apply",
+)
 OLDEST_JAX = (0, 8)
 
 

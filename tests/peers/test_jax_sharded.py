@@ -1,0 +1,30 @@
+"""`fusednn.jax` under `jax.shard_map` on four devices, which a process has from its start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fusednn
+
+pytest.importorskip("fusednn.jax", exc_type=ImportError)
+PROGRAM = Path(__file__).with_name("jax_sharded.py")
+
+
+@pytest.mark.parametrize("how", ["checked", "unchecked"])
+def test_program(how):
+    paths = [str(Path(fusednn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), how], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "all agree"
