@@ -76,7 +76,7 @@ def test_config_of_keras_with_options_that_are_not_supported():
     unset = {"loss_scale_factor": None, "gradient_accumulation_steps": None}
     config = SGD(0.5).get_config() | unset
     assert SGD.from_config(config).learning_rate == 0.5
-    with pytest.raises(ValueError, match="`gradient_accumulation_steps` must be None"):
+    with pytest.raises(ValueError, match="`gradient_accumulation_steps` of SGD must be off"):
         SGD.from_config(config | {"gradient_accumulation_steps": 2})
 
 

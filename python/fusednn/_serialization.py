@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 
@@ -11,6 +12,50 @@ def snake_case(name: str) -> str:
     """Return Keras' spelling of a class name, e.g. ``mean_squared_error``."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+#: How Keras writes an option that is off.
+_OFF: tuple[Any, ...] = (None, False, [], {}, 0, "infer")
+
+
+def constructor_defaults(cls: type) -> dict[str, Any]:
+    """Return a constructor's arguments with their defaults, those of its base classes included."""
+    defaults: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
+            defaults |= {name: parameter.default for name, parameter in parameters.items()}
+    return defaults
+
+
+def without_what_is_off(
+    config: Mapping[str, Any], accepted: Container[str], ignored: Iterable[str], owner: str
+) -> dict[str, Any]:
+    """Return those options that are `accepted`, after the others were found to be off.
+
+    Parameters
+    ----------
+    config
+        A configuration of Keras.
+    accepted
+        Options that exist here.
+    ignored
+        Options that do not exist here and have no effect on results.
+    owner
+        Whose options these are, for the message.
+
+    Raises
+    ------
+    ValueError
+        An option that does not exist here is set.
+    """
+    for name, value in config.items():
+        if name not in accepted and name not in ignored and not any(value == o for o in _OFF):
+            raise ValueError(
+                f"`{name}` of {owner} must be off: fusednn does not have it. "
+                f"Received: {name}={value!r:.200}"
+            )
+    return {name: value for name, value in config.items() if name in accepted}
 
 
 class Configurable:
@@ -21,8 +66,8 @@ class Configurable:
     """
 
     config_names: ClassVar[tuple[str, ...]] = ()
-    #: Entries of Keras' configuration that are accepted where they are None: not supported here.
-    unsupported_config_names: ClassVar[tuple[str, ...]] = ()
+    #: Options of Keras that have no effect on results here.
+    ignored_config_names: ClassVar[tuple[str, ...]] = ()
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments that make an equal object."""
@@ -34,20 +79,21 @@ class Configurable:
         return {name: getattr(self, name) for name in names}
 
     @classmethod
+    def option_defaults(cls) -> dict[str, Any]:
+        """Return the constructor's arguments with their defaults, what it passes on included."""
+        return constructor_defaults(cls)
+
+    @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make an object from what `get_config` returned (Keras' own dictionaries work too).
 
         Raises
         ------
         ValueError
-            An option of Keras that is not supported here is set.
+            An option of Keras that does not exist here is set.
         """
-        for name in cls.unsupported_config_names:
-            if config.get(name) is not None:
-                raise ValueError(
-                    f"`{name}` must be None: it is not supported. Received: {name}={config[name]!r}"
-                )
-        return cls(**{k: v for k, v in config.items() if k not in cls.unsupported_config_names})
+        accepted = cls.option_defaults()
+        return cls(**without_what_is_off(config, accepted, cls.ignored_config_names, cls.__name__))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())

@@ -7,6 +7,7 @@ Most derivatives are functions of the output y alone, so that y may take the pla
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from fusednn._serialization import Registry
@@ -166,15 +167,28 @@ def get(identifier: Any) -> Activation:
     ----------
     identifier
         An `Activation` (returned as it is), a class, a name (``"relu"``, ``"leaky_relu"``, ...), a
-        dictionary ``{"class_name": ..., "config": ...}``, or None: `linear`. A plain function is
-        refused, as its derivative is not known: make a subclass of `Elementwise` of it.
+        dictionary ``{"class_name": ..., "config": ...}``, None: `linear`, or a layer `LeakyReLU`,
+        `ReLU`, `ELU`, `Softmax` or `Activation`. A plain function is refused, as its derivative is
+        not known: make a subclass of `Elementwise` of it.
 
     Raises
     ------
     ValueError
         It is none of these.
     """
-    return linear if identifier is None else _registry.get(identifier)
+    if identifier is None:
+        return linear
+    as_activation = getattr(identifier, "as_activation", None)
+    if callable(as_activation) and not isinstance(identifier, type):
+        made: Activation = as_activation()
+        return made
+    if inspect.isfunction(identifier):
+        raise ValueError(
+            "`activation` must not be a plain function, whose derivative is not known: make a "
+            "subclass of `activations.Elementwise` with `forward` and `slope`. "
+            f"Received: activation={identifier.__qualname__}"
+        )
+    return _registry.get(identifier)
 
 
 deserialize = get

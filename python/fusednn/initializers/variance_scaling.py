@@ -35,7 +35,6 @@ class VarianceScaling(RandomInitializer):
     """
 
     config_names = ("scale", "mode", "distribution")
-    unsupported_config_names: ClassVar[tuple[str, ...]] = ("input_axes", "output_axes")
 
     def __init__(
         self,

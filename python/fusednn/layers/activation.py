@@ -35,6 +35,10 @@ class Activation(Layer):
         """One step, or none for the linear activation."""
         return activation_steps(self.activation)
 
+    def as_activation(self) -> activations.Activation:
+        """Return the function that the layer applies."""
+        return self.activation
+
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
         return super().get_config() | {"activation": activations.serialize(self.activation)}
@@ -62,7 +66,11 @@ class LeakyReLU(Layer):
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
-        return [ActivationStep(activations.LeakyReLU(self.negative_slope))]
+        return [ActivationStep(self.as_activation())]
+
+    def as_activation(self) -> activations.Activation:
+        """Return the function that the layer applies."""
+        return activations.LeakyReLU(self.negative_slope)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
@@ -86,7 +94,11 @@ class ELU(Layer):
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
-        return [ActivationStep(activations.ELU(self.alpha))]
+        return [ActivationStep(self.as_activation())]
+
+    def as_activation(self) -> activations.Activation:
+        """Return the function that the layer applies."""
+        return activations.ELU(self.alpha)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
@@ -112,7 +124,11 @@ class Softmax(Layer):
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
-        return [ActivationStep(activations.softmax)]
+        return [ActivationStep(self.as_activation())]
+
+    def as_activation(self) -> activations.Activation:
+        """Return the function that the layer applies."""
+        return activations.softmax
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
@@ -156,6 +172,20 @@ class ReLU(Layer):
         if self.max_value is None and self.threshold == 0:
             return [ActivationStep(activations.LeakyReLU(self.negative_slope))]
         return [BoundedRectifierStep(self)]
+
+    def as_activation(self) -> activations.Activation:
+        """Return the function that the layer applies; ValueError where there is no such object."""
+        if self.max_value is None and self.threshold == 0:
+            if self.negative_slope == 0:
+                return activations.relu
+            return activations.LeakyReLU(self.negative_slope)
+        if (self.max_value, self.negative_slope, self.threshold) == (6, 0, 0):
+            return activations.relu6
+        raise ValueError(
+            "`activation` must not be a ReLU with a bound other than 6 or with a threshold: put "
+            f"the layer after this one. Received: max_value={self.max_value}, "
+            f"negative_slope={self.negative_slope}, threshold={self.threshold}"
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -125,6 +123,10 @@ class SparseCategoricalCrossentropy(Loss):
     ----------
     from_logits
         Predictions are logits, not probabilities.
+    ignore_class
+        Must be None: give samples that do not count the weight 0.
+    axis
+        Must be -1.
     reduction, name
         See `Loss`.
 
@@ -135,19 +137,25 @@ class SparseCategoricalCrossentropy(Loss):
         whole number, or the shape does not fit.
     """
 
-    config_names = ("from_logits",)
-    unsupported_config_names: ClassVar[tuple[str, ...]] = ("ignore_class",)
+    config_names = ("from_logits", "axis")
     link = "softmax"
 
     def __init__(
         self,
         from_logits: bool = False,
-        *,
+        ignore_class: None = None,
         reduction: str = "sum_over_batch_size",
+        axis: int = -1,
         name: str | None = None,
     ) -> None:
         super().__init__(reduction, name)
+        if ignore_class is not None:
+            raise ValueError(
+                "`ignore_class` must be None: give samples that do not count the weight 0. "
+                f"Received: ignore_class={ignore_class!r}"
+            )
         self.from_logits = bool(from_logits)
+        self.axis = check_axis(axis)
 
     def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""

@@ -32,7 +32,6 @@ class ConfusionMetric(Metric):
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("thresholds", "class_id")
-    unsupported_config_names: ClassVar[tuple[str, ...]] = ("top_k",)
 
     def __init__(
         self,
@@ -189,7 +188,6 @@ class AUC(ConfusionMetric):
     """
 
     config_names = ("num_thresholds", "curve", "summation_method")
-    unsupported_config_names = ("label_weights", "num_labels")
 
     def __init__(
         self,

@@ -39,6 +39,11 @@ class LossMean(MeanOverSamples):
         super().__init__(name)
         self.loss = self.loss_class(**options)
 
+    @classmethod
+    def option_defaults(cls) -> dict[str, Any]:
+        """Return the constructor's arguments with their defaults, those of the loss included."""
+        return cls.loss_class.option_defaults() | super().option_defaults()
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         own = self.loss.get_config()

@@ -9,7 +9,8 @@ from fusednn.models.pretraining import pretrain_autoencoders
 from fusednn.models.sequential import Sequential
 
 if TYPE_CHECKING:
-    from fusednn.saving.model_file import load_model, model_from_json, save_model
+    from fusednn.saving.model_config import model_from_json
+    from fusednn.saving.model_file import load_model, save_model
 
 __all__ = [
     "LearningRateTest",
@@ -28,7 +29,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # What reads and writes files is loaded when first used.
     if name in ("load_model", "model_from_json", "save_model"):
-        from fusednn.saving import model_file
+        from fusednn.saving import model_config, model_file
 
-        return getattr(model_file, name)
+        return getattr(model_config if name == "model_from_json" else model_file, name)
     raise AttributeError(f"module 'fusednn.models' has no attribute '{name}'")

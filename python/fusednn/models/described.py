@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from fusednn.layers import Layer
-
 if TYPE_CHECKING:
     from fusednn.models.sequential import Sequential
 
@@ -17,17 +15,17 @@ class Described:
 
     def get_config(self) -> dict[str, Any]:
         """Return name and layers as Keras 3 writes them; `from_config` makes an equal model."""
-        from fusednn.saving.model_file import model_config
+        from fusednn.saving.model_config import model_config
 
         config: dict[str, Any] = model_config(_model(self))["config"]
         return config
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], custom_objects: Mapping[str, type[Layer]] | None = None
+        cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Sequential:
         """Make a model with new weights from the configuration of another one, or of Keras'."""
-        from fusednn.saving.model_file import model_from_config
+        from fusednn.saving.model_config import model_from_config
 
         return model_from_config({"class_name": "Sequential", "config": config}, custom_objects)
 
@@ -38,7 +36,7 @@ class Described:
         """
         import json
 
-        from fusednn.saving.model_file import model_config
+        from fusednn.saving.model_config import model_config
 
         return json.dumps(model_config(_model(self)), **options)
 

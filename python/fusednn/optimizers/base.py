@@ -18,6 +18,7 @@ from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gr
 from fusednn.optimizers.learning_rate import Rate
 from fusednn.optimizers.options import Array, LearningRate, State
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
+from fusednn.optimizers.state_variables import StateVariable, variables_of
 
 if TYPE_CHECKING:
     from fusednn.variable import Variable
@@ -89,9 +90,10 @@ class Optimizer(Configurable):
         "ema_momentum",
         "ema_overwrite_frequency",
     )
-    unsupported_config_names: ClassVar[tuple[str, ...]] = (
-        "loss_scale_factor",
-        "gradient_accumulation_steps",
+    ignored_config_names: ClassVar[tuple[str, ...]] = (
+        "is_legacy_optimizer",
+        "jit_compile",
+        "use_locking",
     )
     #: The states that are averages or sums of squares: their 8-bit codes have no sign.
     unsigned_states: ClassVar[frozenset[str]] = frozenset()
@@ -223,6 +225,19 @@ class Optimizer(Configurable):
     def averages(self) -> list[Array] | None:
         """Moving averages of the variables; None without `use_ema`, and before `build`."""
         return None if self._slots is None else self._slots.averages
+
+    @property
+    def built_for(self) -> list[Variable]:
+        """The variables that the states belong to; empty before `build`."""
+        return [] if self._slots is None else list(self._slots.variables)
+
+    @property
+    def variables(self) -> list[StateVariable]:
+        """Step number, learning rate unless there is a schedule, and states, as Keras lists them.
+
+        What is assigned to one of them is what the optimizer goes on from.
+        """
+        return variables_of(self)
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None

@@ -40,8 +40,11 @@ def child(group: Any, name: str) -> Any:
     return group
 
 
-def read_array(dataset: Any, shape: tuple[int, ...], what: str) -> Array:
+def read_array(dataset: Any, shape: tuple[int, ...] | None, what: str) -> Array:
     """Return a dataset as an array, after its shape and type were found to be right.
+
+    Where `shape` is None, an array without axes is returned as it is, and an empty one stands for
+    all others.
 
     Raises
     ------
@@ -50,7 +53,9 @@ def read_array(dataset: Any, shape: tuple[int, ...], what: str) -> Array:
     """
     if not isinstance(dataset, h5py().Dataset):
         raise ValueError(f"The file has no array for {what}.")
-    if tuple(dataset.shape) != shape:
+    if shape is None and dataset.shape != ():
+        return np.empty(0)
+    if tuple(dataset.shape) != (shape or ()):
         raise ValueError(
             f"The file must hold an array of shape {shape} for {what}. "
             f"Received: shape {tuple(dataset.shape)}"

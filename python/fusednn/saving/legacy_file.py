@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusednn.layers import InputLayer, Layer
+from fusednn.optimizers import Optimizer
 from fusednn.saving.arrays_in_hdf5 import Array, child, read_array, strings
 from fusednn.saving.keras_config import without_modules
+from fusednn.saving.optimizer_state import restore_state, written_state
 from fusednn.variable import Variable
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
 
 _LONGEST_ATTRIBUTE = 64512  # bytes; HDF5's headers hold no more
+#: The optimizer's state, laid out as Keras' "optimizer_weights". Where Keras 3 (to 3.15 at least)
+#: finds that name, it makes an optimizer for no variables at all, of its own files, too: the model
+#: cannot be trained. With another name it trains on with new states.
+_OWN_STATE = "fusednn_optimizer_weights"
 
 
 def write_model(file: Any, model: Sequential, config: dict[str, Any], training: Any) -> None:
@@ -29,6 +35,32 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
         written["optimizer_config"] = {k: optimizer[k] for k in ("class_name", "config")}
         file.attrs["training_config"] = json.dumps(written)
     write_weights(file.create_group("model_weights"), model)
+    if training is not None and model.optimizer is not None:
+        _write_optimizer(file.create_group(_OWN_STATE), model, model.optimizer)
+
+
+def _write_optimizer(group: Any, model: Sequential, optimizer: Optimizer) -> None:
+    state = written_state(optimizer, model.trainable_variables)
+    _write_strings(group, "weight_names", [path for path, _ in state])
+    for path, array in state:
+        group.create_dataset(path, data=array)
+
+
+def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
+    """Set a new optimizer to the state in an open file; does nothing where there is none."""
+    group = child(file, _OWN_STATE if _OWN_STATE in file else "optimizer_weights")
+    if group is None:
+        return
+    names = strings(group, "weight_names")
+    if names:
+        restore_state(
+            optimizer,
+            model.trainable_variables,
+            len(names),
+            lambda i, shape: read_array(
+                child(group, names[i]), shape, f"'{names[i]}' of the optimizer"
+            ),
+        )
 
 
 def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:

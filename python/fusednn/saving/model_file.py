@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusednn import losses, metrics, optimizers
-from fusednn.layers import Layer
 from fusednn.layers.layer import limited_elements
-from fusednn.models.nesting import leaves_of
-from fusednn.optimizers import Optimizer
 from fusednn.saving import legacy_file, safetensors_file, weights_file
-from fusednn.saving.arrays_in_hdf5 import Array, h5py, stored_elements
+from fusednn.saving.arrays_in_hdf5 import Array, child, h5py, stored_elements
 from fusednn.saving.atomic import replacing
-from fusednn.saving.keras_config import (
-    entry,
-    layer_entry,
-    layer_from,
-    object_entry,
-    object_from,
+from fusednn.saving.model_config import (
+    compile_config,
+    compile_from_config,
+    model_config,
+    model_from_config,
+    parsed_json,
 )
 
 if TYPE_CHECKING:
@@ -36,146 +34,19 @@ PathLike = str | os.PathLike[str]
 _LARGEST_CONFIG = 64 * 2**20
 #: Most that a compressed entry of a `.keras` file may grow by; HDF5 files hardly shrink.
 _LARGEST_RATIO = 200
+#: What readers of JSON, archives and HDF5, and constructors, raise on what they do not expect.
+_OF_CONTENT = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    zlib.error,
+)
 _VERSION = "3.0.0"  # the format that every Keras 3 reads
-
-
-def model_config(model: Sequential) -> dict[str, Any]:
-    """Return a model's architecture as Keras 3 writes it."""
-    layers = [
-        layer_entry(layer) if isinstance(layer, Layer) else model_config(layer)
-        for layer in model.layers
-    ]
-    config: dict[str, Any] = {"name": model.name, "trainable": True, "layers": layers}
-    whole: dict[str, Any] = {
-        "module": "keras",
-        "class_name": "Sequential",
-        "config": config,
-        "registered_name": None,
-    }
-    if model.built:
-        shape = list(model.input_shape)
-        given = {"batch_shape": shape, "dtype": model.dtype.name, "name": "input_layer"}
-        layers.insert(0, entry("keras.layers", "InputLayer", given))
-        config["build_input_shape"] = shape
-        whole["build_config"] = {"input_shape": shape}
-    return whole
-
-
-def model_from_config(
-    written: Any,
-    custom_objects: Mapping[str, type[Layer]] | None = None,
-    before: Sequence[Layer] = (),
-) -> Sequential:
-    """Make a model with new weights from what `model_config` returned, or a file of Keras has.
-
-    `before` are the layers that come before it, where it is a layer of another model.
-
-    Raises
-    ------
-    ValueError
-        It is no `Sequential`, or a layer cannot be made.
-    """
-    from fusednn.models import Sequential
-
-    if not isinstance(written, Mapping) or written.get("class_name") != "Sequential":
-        kind = written.get("class_name") if isinstance(written, Mapping) else written
-        raise ValueError(f"The file must hold a Sequential model. Received: {kind!r:.200}")
-    config = written.get("config")
-    entries = config.get("layers") if isinstance(config, Mapping) else config
-    if not isinstance(entries, list):
-        raise ValueError("The file has no list of layers.")
-    custom = custom_objects or {}
-    leaves = list(before)
-    made: list[Layer | Sequential] = []
-    for item in entries:
-        if isinstance(item, Mapping) and item.get("class_name") == "Sequential":
-            made.append(model_from_config(item, custom, leaves))
-        else:
-            layer = layer_from(item, custom)
-            layer.connect(leaves)
-            made.append(layer)
-        leaves += leaves_of(made[-1:])
-    name = config.get("name") if isinstance(config, Mapping) else None
-    model = Sequential(made, name=name if isinstance(name, str) else None)
-    shape = config.get("build_input_shape") if isinstance(config, Mapping) else None
-    if isinstance(shape, list) and not model.built:
-        model.build(shape)
-    return model
-
-
-def model_from_json(
-    text: str, custom_objects: Mapping[str, type[Layer]] | None = None
-) -> Sequential:
-    """Make a model with new weights from what `Sequential.to_json`, or Keras', returned."""
-    return model_from_config(_json(text, "`text`"), custom_objects)
-
-
-def _compile_config(model: Sequential) -> dict[str, Any] | None:
-    if not model.compiled:
-        return None
-    objective = model._compiled()
-    optimizer = model.optimizer
-    assert optimizer is not None
-    given = objective.described()
-    return {
-        "optimizer": entry("keras.optimizers", type(optimizer).__name__, optimizer.get_config()),
-        "loss": object_entry("losses", objective.loss),
-        "loss_weights": None,
-        "metrics": [m if isinstance(m, str) else object_entry("metrics", m) for m in given[0]],
-        "weighted_metrics": (
-            [m if isinstance(m, str) else object_entry("metrics", m) for m in given[1]] or None
-        ),
-        "run_eagerly": False,
-        "steps_per_execution": 1,
-        "jit_compile": False,
-    }
-
-
-def _compile(model: Sequential, written: Any) -> Optimizer | None:
-    """Compile a model as it was; None where the file says nothing of it."""
-    if not isinstance(written, Mapping) or not written.get("optimizer"):
-        return None
-    optimizer = optimizers.get(_known_optimizer(object_from(written["optimizer"])))
-    metrics_given, weighted = (
-        [m if isinstance(m, str) else metrics.get(m) for m in _flat(written.get(key))]
-        for key in ("metrics", "weighted_metrics")
-    )
-    loss = object_from(written.get("loss"))
-    if isinstance(loss, Mapping):
-        loss = {"class_name": loss["class_name"], "config": _without(loss["config"], "dtype", "fn")}
-    model.compile(optimizer, losses.get(loss), metrics=metrics_given, weighted_metrics=weighted)
-    return optimizer
-
-
-def _known_optimizer(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        config = _without(given["config"], "jit_compile", "is_legacy_optimizer", "use_locking")
-        if config.get("decay") in (0, 0.0):
-            config.pop("decay")
-        # Keras 2 has the prefix for one of its two families of optimizers.
-        return {"class_name": str(given["class_name"]).removeprefix("Custom>"), "config": config}
-    return given
-
-
-def _without(config: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in names}
-
-
-def _flat(given: Any) -> list[Any]:
-    flat: list[Any] = []
-    for item in given or ():
-        if isinstance(item, list):
-            flat += _flat(item)
-        elif isinstance(item, Mapping):
-            made = dict(object_from(item))
-            made["config"] = _without(made["config"], "dtype", "fn")
-            if made["class_name"] != "MeanMetricWrapper":
-                flat.append(made)
-            else:
-                flat.append(made["config"]["name"])
-        elif item is not None:
-            flat.append(item)
-    return flat
 
 
 def save_model(
@@ -191,12 +62,11 @@ def save_model(
     model : Sequential
         Built.
     path : path-like
-        Ends with ``.keras`` (Keras 3's format) or ``.h5`` (Keras 2's, which holds no optimizer's
-        state here).
+        Ends with ``.keras`` (Keras 3's format) or ``.h5`` (Keras 2's).
     overwrite : bool
         Whether a file that is there may be replaced. It stays whole until the new one is.
     include_optimizer : bool
-        Whether to write optimizer, loss, metrics and, in ``.keras``, the optimizer's state.
+        Whether to write optimizer, loss and metrics, and the optimizer's state.
 
     Raises
     ------
@@ -214,7 +84,7 @@ def save_model(
     target = _checked_path(path, (".keras", ".h5"), overwrite)
     model._check_built()
     config = model_config(model)
-    compiled = _compile_config(model) if include_optimizer else None
+    compiled = compile_config(model) if include_optimizer else None
     with replacing(target) as temporary:
         if target.suffix == ".h5":
             with h5py().File(temporary, "w") as file:
@@ -235,7 +105,7 @@ def save_model(
 
 def load_model(
     path: PathLike,
-    custom_objects: Mapping[str, type[Layer]] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
 ) -> Sequential:
     """Read a `Sequential` from a ``.keras`` or ``.h5`` file of this package or of Keras 2 or 3.
@@ -243,8 +113,8 @@ def load_model(
     Parameters
     ----------
     path : path-like
-    custom_objects : dict of class by name, optional
-        Layers of your own that the file has.
+    custom_objects : dict by name, optional
+        Classes and functions of your own that the file has: layers, losses, metrics, ...
     compile : bool
         Whether to compile the model as it was, and to go on with the optimizer's state.
 
@@ -260,48 +130,64 @@ def load_model(
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"`path` must be a file. Received: path={source}")
-    if zipfile.is_zipfile(source):
-        return _load_archive(source, custom_objects, compile)
-    with weights_file.open_bytes(source) as file:
-        if "model_config" not in file.attrs or "model_weights" not in file:
-            raise ValueError(f"{source} holds no model: weights alone are for `load_weights`.")
-        written = _json(file.attrs["model_config"], "model_config")
-        group = file["model_weights"]
-        with limited_elements(stored_elements(group)):
-            model = model_from_config(written, custom_objects)
-        model._check_built()
-        _assign(model, legacy_file.read_weights(group, model.layers))
-        if compile and "training_config" in file.attrs:
-            _compile(model, _legacy_training(file.attrs["training_config"]))
+    with _reading(source):
+        if zipfile.is_zipfile(source):
+            return _load_archive(source, custom_objects, compile)
+        with weights_file.open_bytes(source) as file:
+            if "model_config" not in file.attrs or "model_weights" not in file:
+                raise ValueError("it holds no model: weights alone are for `load_weights`.")
+            return _load_hdf5(file, custom_objects, compile)
+
+
+def _load_hdf5(file: Any, custom_objects: Mapping[str, Any] | None, compiled: bool) -> Sequential:
+    written = parsed_json(file.attrs["model_config"], "model_config")
+    group = child(file, "model_weights")
+    with limited_elements(stored_elements(group)):
+        model = model_from_config(written, custom_objects)
+    model._check_built()
+    _assign(model, legacy_file.read_weights(group, model.layers))
+    if compiled and "training_config" in file.attrs:
+        training = parsed_json(file.attrs["training_config"], "training_config")
+        if isinstance(training, dict) and "optimizer_config" in training:
+            training["optimizer"] = training.pop("optimizer_config")
+        optimizer = compile_from_config(model, training, custom_objects)
+        if optimizer is not None:
+            legacy_file.read_optimizer(file, model, optimizer)
     return model
 
 
-def _legacy_training(text: Any) -> dict[str, Any]:
-    written = dict(_json(text, "training_config"))
-    if "optimizer_config" in written:  # Keras 2
-        written["optimizer"] = written.pop("optimizer_config")
-    return written
-
-
 def _load_archive(
-    source: Path, custom_objects: Mapping[str, type[Layer]] | None, compiled: bool
+    source: Path, custom_objects: Mapping[str, Any] | None, compiled: bool
 ) -> Sequential:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            written = _json(_entry(archive, "config.json", _LARGEST_CONFIG), "config.json")
-            weights = _entry(archive, "model.weights.h5", None)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source} is damaged: {error}") from None
+    with zipfile.ZipFile(source) as archive:
+        written = parsed_json(_entry(archive, "config.json", _LARGEST_CONFIG), "config.json")
+        weights = _entry(archive, "model.weights.h5", None)
     with weights_file.open_bytes(io.BytesIO(weights)) as file:
         with limited_elements(stored_elements(file)):
             model = model_from_config(written, custom_objects)
         model._check_built()
         _assign(model, weights_file.read_weights(file, model.layers))
         if compiled:
-            optimizer = _compile(model, written.get("compile_config"))
+            optimizer = compile_from_config(model, written.get("compile_config"), custom_objects)
             if optimizer is not None:
                 weights_file.read_optimizer(file, model, optimizer)
     return model
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Make one kind of error, which names the file, of all that its content causes."""
+    try:
+        yield
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    except _OF_CONTENT as error:
+        raise ValueError(
+            f"{path} cannot be read, it is damaged or of another kind: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _entry(archive: zipfile.ZipFile, name: str, largest: int | None) -> bytes:
@@ -319,13 +205,6 @@ def _entry(archive: zipfile.ZipFile, name: str, largest: int | None) -> bytes:
     if len(data) != info.file_size:
         raise ValueError(f"{name} in the file has another size than it says: it is damaged.")
     return data
-
-
-def _json(text: Any, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError, TypeError) as error:
-        raise ValueError(f"{name} in the file is no JSON: {error}") from None
 
 
 def save_weights(model: Sequential, path: PathLike, overwrite: bool = True) -> None:
@@ -369,18 +248,19 @@ def load_weights(model: Sequential, path: PathLike) -> None:
     if not source.is_file():
         raise FileNotFoundError(f"`path` must be a file. Received: path={source}")
     model._check_built()
-    data: Any = source
-    if source.suffix == ".safetensors":
-        _assign_by_path(model, safetensors_file.read_arrays(source))
-        return
-    if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            data = io.BytesIO(_entry(archive, "model.weights.h5", None))
-    with weights_file.open_bytes(data) as file:
-        group = file.get("model_weights", file)
-        by_names = any(name.startswith("layer_names") for name in group.attrs)
-        read = legacy_file.read_weights if by_names else weights_file.read_weights
-        _assign(model, read(group, model.layers))
+    with _reading(source):
+        data: Any = source
+        if source.suffix == ".safetensors":
+            _assign_by_path(model, safetensors_file.read_arrays(source))
+            return
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                data = io.BytesIO(_entry(archive, "model.weights.h5", None))
+        with weights_file.open_bytes(data) as file:
+            group = child(file, "model_weights") if "model_weights" in file else file
+            by_names = any(name.startswith("layer_names") for name in group.attrs)
+            read = legacy_file.read_weights if by_names else weights_file.read_weights
+            _assign(model, read(group, model.layers))
 
 
 def _assign(model: Sequential, arrays: list[Array]) -> None:
@@ -406,14 +286,3 @@ def _checked_path(path: PathLike, endings: tuple[str, ...], overwrite: bool) -> 
     if target.exists() and not overwrite:
         raise FileExistsError(f"`path` exists and `overwrite` is False. Received: path={target}")
     return target
-
-
-__all__ = [
-    "load_model",
-    "load_weights",
-    "model_config",
-    "model_from_config",
-    "model_from_json",
-    "save_model",
-    "save_weights",
-]

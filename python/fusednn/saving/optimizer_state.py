@@ -1,28 +1,26 @@
-"""An optimizer's numbers in the order in which Keras 3 writes its variables.
-
-Number of steps; learning rate, unless it follows a schedule; moving averages; then the states:
-a pair of `_INTERLEAVED` variable by variable, all others list by list.
-"""
+"""An optimizer's numbers as Keras writes them: its variables, in order."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fusednn.devices import device_of
 from fusednn.optimizers import Nadam, Optimizer
+from fusednn.optimizers.state_variables import StateVariable
 from fusednn.variable import Variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_INTERLEAVED = (("momentum", "velocity"), ("momentum", "norm"))
 
+def written_state(optimizer: Optimizer, variables: Sequence[Variable]) -> list[tuple[str, Array]]:
+    """Return the arrays to write, with the paths that Keras has for them.
 
-def written_state(optimizer: Optimizer) -> list[Array]:
-    """Return the arrays to write.
+    Of an optimizer that has not stepped yet they are what it would start from for `variables`:
+    Keras refuses files that lack them.
 
     Raises
     ------
@@ -34,34 +32,15 @@ def written_state(optimizer: Optimizer) -> list[Array]:
             "An optimizer with `quantized_states` cannot be written: Keras has no such states. "
             "Save the model with `include_optimizer=False`."
         )
-    arrays: list[Array] = [np.asarray(optimizer.iterations, np.int32)]
-    if not optimizer.follows_schedule:
-        arrays.append(np.asarray(optimizer.learning_rate, np.float32))
     if not optimizer.built:
-        return arrays
-    arrays += [_of_numpy(average) for average in optimizer.averages or ()]
-    arrays += [_of_numpy(state) for state in _in_order(optimizer)]
+        optimizer = copy.copy(optimizer)
+        optimizer.build(variables)
+    arrays = [(variable.path, variable.numpy()) for variable in optimizer.variables]
     if isinstance(optimizer, Nadam):
-        arrays.append(np.asarray(_product(optimizer), np.float32))
+        # Of the number of steps; Keras keeps it as a variable.
+        path = f"{optimizer.name}/variable"
+        arrays.append((path, np.asarray(_product(optimizer), np.float32)))
     return arrays
-
-
-def _of_numpy(array: Any) -> Array:
-    return device_of(array).read(array)
-
-
-def _in_order(optimizer: Optimizer) -> list[Any]:
-    states = optimizer.states
-    names = list(states)
-    if tuple(names[:2]) in _INTERLEAVED and type(optimizer).__name__ != "RMSprop":
-        pairs = zip(states[names[0]], states[names[1]], strict=True)
-        ordered: list[Any] = [state for pair in pairs for state in pair]
-        rest = names[2:]
-    else:
-        ordered, rest = [], names
-    for name in rest:
-        ordered += states[name]
-    return ordered
 
 
 def _product(optimizer: Nadam) -> float:
@@ -74,7 +53,7 @@ def restore_state(
     optimizer: Optimizer,
     variables: Sequence[Variable],
     count: int,
-    read: Callable[[int, tuple[int, ...]], Array],
+    read: Callable[[int, tuple[int, ...] | None], Array],
 ) -> None:
     """Build the optimizer for `variables` and set it to what was written.
 
@@ -93,24 +72,29 @@ def restore_state(
     ------
     ValueError
         There is another number of arrays, or one of another shape.
+
+    Notes
+    -----
+    Keras 2 wrote neither the learning rate, which the configuration has, nor Nadam's product; and
+    for SGD without momentum a velocity all the same.
     """
-    place = 1
-    iterations = int(read(0, ()))
-    rate = None
-    if not optimizer.follows_schedule:
-        rate, place = float(read(1, ())), 2
-    if count > place:
+    heads = optimizer.variables
+    if count > 1 and not optimizer.follows_schedule and read(1, None).shape != ():
+        heads = heads[:1]
+    states: list[StateVariable] = []
+    if count > len(heads):
         optimizer.build(variables)
-        targets = [*(optimizer.averages or ()), *_in_order(optimizer)]
-        expected = place + len(targets) + isinstance(optimizer, Nadam)
-        if count != expected:
-            raise ValueError(
-                f"The file must hold {expected} arrays for the optimizer. Received: {count}"
-            )
-        values = [read(place + i, target.shape) for i, target in enumerate(targets)]
-        for target, value in zip(targets, values, strict=True):
-            target[...] = value
-    optimizer.iterations = iterations
-    # The configuration has all digits of the same rate.
-    if rate is not None and np.float32(optimizer.learning_rate) != np.float32(rate):
-        optimizer.learning_rate = rate
+        states = optimizer.variables[2 - optimizer.follows_schedule :]
+    expected = len(heads) + len(states)
+    unused = len(variables) if not states else isinstance(optimizer, Nadam)
+    if count not in (expected, expected + unused):
+        raise ValueError(
+            f"The file must hold {expected} arrays for the optimizer. Received: {count}"
+        )
+    targets = [*heads, *states]
+    values = [read(i, target.shape) for i, target in enumerate(targets)]
+    for target, value in zip(targets, values, strict=True):
+        # The configuration has all digits of the same rate.
+        if target.name == "learning_rate" and np.float32(optimizer.learning_rate) == value:
+            continue
+        target.assign(value)

@@ -60,7 +60,7 @@ def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> 
     if optimizer is not None:
         group = file.create_group("optimizer/vars")
         group.attrs["name"] = "optimizer"
-        for i, array in enumerate(written_state(optimizer)):
+        for i, (_, array) in enumerate(written_state(optimizer, model.trainable_variables)):
             group.create_dataset(str(i), data=array)
 
 

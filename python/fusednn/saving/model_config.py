@@ -1,0 +1,143 @@
+"""A model's architecture, and what it is compiled for, as Keras writes them, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fusednn.layers import Layer
+from fusednn.models.nesting import leaves_of
+from fusednn.saving.file_objects import FileObjects
+from fusednn.saving.keras_config import entry, layer_entry, object_entry
+
+if TYPE_CHECKING:
+    from fusednn.models import Sequential
+    from fusednn.optimizers import Optimizer
+
+
+def model_config(model: Sequential) -> dict[str, Any]:
+    """Return a model's architecture as Keras 3 writes it."""
+    layers = [
+        layer_entry(layer) if isinstance(layer, Layer) else model_config(layer)
+        for layer in model.layers
+    ]
+    config: dict[str, Any] = {"name": model.name, "trainable": True, "layers": layers}
+    whole: dict[str, Any] = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": config,
+        "registered_name": None,
+    }
+    if model.built:
+        shape = list(model.input_shape)
+        given = {"batch_shape": shape, "dtype": model.dtype.name, "name": "input_layer"}
+        layers.insert(0, entry("keras.layers", "InputLayer", given))
+        config["build_input_shape"] = shape
+        whole["build_config"] = {"input_shape": shape}
+    return whole
+
+
+def model_from_config(
+    written: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    before: Sequence[Layer] = (),
+) -> Sequential:
+    """Make a model with new weights from what `model_config` returned, or a file of Keras has.
+
+    `before` are the layers that come before it, where it is a layer of another model.
+
+    Raises
+    ------
+    ValueError
+        It is no `Sequential`, or a layer cannot be made.
+    """
+    from fusednn.models import Sequential
+
+    if not isinstance(written, Mapping) or written.get("class_name") != "Sequential":
+        kind = written.get("class_name") if isinstance(written, Mapping) else written
+        raise ValueError(f"The file must hold a Sequential model. Received: {kind!r:.200}")
+    config = written.get("config")
+    entries = config.get("layers") if isinstance(config, Mapping) else config
+    if not isinstance(entries, list):
+        raise ValueError("The file has no list of layers.")
+    objects = FileObjects(custom_objects)
+    leaves = list(before)
+    made: list[Layer | Sequential] = []
+    for item in entries:
+        if isinstance(item, Mapping) and item.get("class_name") == "Sequential":
+            made.append(model_from_config(item, custom_objects, leaves))
+        else:
+            layer = objects.layer(item)
+            layer.connect(leaves)
+            made.append(layer)
+        leaves += leaves_of(made[-1:])
+    name = config.get("name") if isinstance(config, Mapping) else None
+    model = Sequential(made, name=name if isinstance(name, str) else None)
+    shape = config.get("build_input_shape") if isinstance(config, Mapping) else None
+    if isinstance(shape, list) and not model.built:
+        model.build(shape)
+    return model
+
+
+def model_from_json(text: str, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
+    """Make a model with new weights from what `Sequential.to_json`, or Keras', returned.
+
+    `custom_objects` are layers, activations and so on of your own, by name.
+    """
+    return model_from_config(parsed_json(text, "`text`"), custom_objects)
+
+
+def compile_config(model: Sequential) -> dict[str, Any] | None:
+    """Return what a model is compiled for; None where it is not."""
+    if not model.compiled:
+        return None
+    objective = model._compiled()
+    assert model.optimizer is not None
+    metrics, weighted = (
+        [m if isinstance(m, str) else object_entry("metrics", m) for m in given]
+        for given in objective.described()
+    )
+    return {
+        "optimizer": object_entry("optimizers", model.optimizer),
+        "loss": object_entry("losses", objective.loss),
+        "loss_weights": None,
+        "metrics": metrics,
+        "weighted_metrics": weighted or None,
+        "run_eagerly": False,
+        "steps_per_execution": 1,
+        "jit_compile": False,
+    }
+
+
+def compile_from_config(
+    model: Sequential, written: Any, custom_objects: Mapping[str, Any] | None
+) -> Optimizer | None:
+    """Compile a model as it was; None where the file says nothing of it."""
+    if not isinstance(written, Mapping) or not written.get("optimizer"):
+        return None
+    if written.get("loss_weights") not in (None, 1, [1]):
+        raise ValueError(
+            "`loss_weights` of the model must be None: a model has one loss. "
+            f"Received: loss_weights={written['loss_weights']!r:.200}"
+        )
+    objects = FileObjects(custom_objects)
+    optimizer = objects.optimizer(written["optimizer"])
+    loss = written.get("loss")
+    while isinstance(loss, (list, Mapping)) and len(loss) == 1:  # of the one output
+        loss = next(iter(loss.values() if isinstance(loss, Mapping) else loss))
+    model.compile(
+        optimizer,
+        objects.loss(loss),
+        metrics=objects.metrics(written.get("metrics")),
+        weighted_metrics=objects.metrics(written.get("weighted_metrics")),
+    )
+    return optimizer
+
+
+def parsed_json(text: Any, name: str) -> Any:
+    """Return what a JSON text holds; ValueError with `name` where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, TypeError) as error:
+        raise ValueError(f"{name} in the file is no JSON: {error}") from None
