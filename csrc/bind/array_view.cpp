@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "bind/cuda_settings.h"
 #include "bind/foreign_array.h"
 #include "bind/numpy_array.h"
 #include "bind/torch_tensor.h"
@@ -224,7 +225,7 @@ void check(fnn_status status) {
       PyErr_SetString(PyExc_NotImplementedError, fnn_last_error());
       throw py::error_already_set();
     case FNN_ERROR_DEVICE: PyErr_SetString(PyExc_RuntimeError, fnn_last_error()); throw py::error_already_set();
-    case FNN_ERROR_MEMORY: PyErr_SetString(PyExc_MemoryError, fnn_last_error()); throw py::error_already_set();
+    case FNN_ERROR_MEMORY: throw_memory_error();
     default:               throw std::runtime_error(fnn_last_error());
   }
 }

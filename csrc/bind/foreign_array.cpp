@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bind/cuda_settings.h"
 #include "bind/dlpack.h"
 #include "bind/numpy_array.h"
 #include "bind/torch_tensor.h"
@@ -249,6 +250,7 @@ void follow_stream_of(py::handle array, int32_t device_id) {
   fnn_cuda_settings settings{};
   settings.size = sizeof settings;
   settings.stream = address(current_stream(array, device_id));
+  add_chosen_settings(array, settings);
   fnn_cuda_set(&settings);
 }
 

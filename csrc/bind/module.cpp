@@ -1,4 +1,5 @@
 // fusednn._core: the C API for Python arrays. Defaults and allocation are in ops/, checks in core/.
+#include "bind/cuda_settings.h"
 #include "bind/families.h"
 #include "bind/numpy_array.h"
 
@@ -7,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   fusednn::find_numpy();
   m.doc() = "The kernels of fusednn, on views of Python arrays. Use fusednn.ops.";
   fusednn::register_library(m);
+  fusednn::register_cuda_settings(m);
   fusednn::register_activation(m);
   fusednn::register_batch_norm(m);
   fusednn::register_optimizer(m);

@@ -57,6 +57,8 @@ struct CudaBackend {
   // Waits for the stream: `sums` are the host's.
   CudaOutcome (*squared_norms)(const SquaredNorms&, const CudaPlace&);
   CudaOutcome (*stream_pass)(const StreamPass&, const CudaPlace&);
+  // Frees what the library keeps and nothing uses; adds up the bytes.
+  CudaOutcome (*release_memory)(int64_t* bytes);
 };
 
 // The revision, raised where a meaning changes, and the sizes of all that crosses over: a library of before a struct grew

@@ -1,5 +1,6 @@
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <string>
 
@@ -46,9 +47,13 @@ Loaded load() {
   return {backend, {}};
 }
 
+// Set once it is loaded, for what must not load it.
+std::atomic<const CudaBackend*> in_use{nullptr};
+
 // The library, whether or not there is a GPU for it.
 const CudaBackend& cuda_library() {
   static const Loaded loaded = load();
+  in_use.store(loaded.backend, std::memory_order_release);
   if (loaded.backend == nullptr) throw Failure{FNN_ERROR_DEVICE, loaded.error};
   return *loaded.backend;
 }
@@ -102,6 +107,15 @@ fnn_status fnn_cuda_set(const fnn_cuda_settings* given) {
   return guarded([&] {
     if (given != nullptr) check_cuda_settings(*given);
     set_cuda_settings(given == nullptr ? fnn_cuda_settings{} : *given);
+  });
+}
+
+fnn_status fnn_cuda_release_memory(int64_t* bytes) {
+  return guarded([&] {
+    int64_t released = 0;
+    const CudaBackend* const backend = in_use.load(std::memory_order_acquire);
+    if (backend != nullptr) require_done(backend->release_memory(&released));
+    if (bytes != nullptr) *bytes = released;
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include "cuda/drivers.h"
 #include "cuda/explain.h"
+#include "cuda/kept_blocks.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
@@ -69,6 +70,8 @@ CudaOutcome run_versions(int32_t* driver, int32_t* runtime) {
   return outcome(e, "cudaDriverGetVersion");
 }
 
+CudaOutcome run_release_memory(int64_t* bytes) { return outcome(KeptBlocks::all().release(bytes), "release_memory"); }
+
 CudaOutcome run_leaky_relu(const LeakyRelu& p, const CudaPlace& place) {
   return at(place, "leaky_relu", [&](cudaStream_t stream) { return leaky_relu(p, stream); });
 }
@@ -123,6 +126,7 @@ CudaBackend make() {
   b.optimizer_list_destroy = optimizer_list_destroy;
   b.squared_norms = run_squared_norms;
   b.stream_pass = run_stream_pass;
+  b.release_memory = run_release_memory;
   return b;
 }
 

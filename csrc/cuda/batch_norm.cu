@@ -76,7 +76,9 @@ class Workspace {
       taken_ = place_.workspace.allocate(place_.workspace.context, bytes, place_.device, place_.stream);
       return taken_;
     }
-    error_ = kept_.require(bytes, true, static_cast<cudaStream_t>(place_.stream));
+    StreamPlace place;
+    error_ = StreamPlace::of(static_cast<cudaStream_t>(place_.stream), &place);
+    if (error_ == cudaSuccess) error_ = kept_.require(bytes, true, place);
     return error_ == cudaSuccess ? kept_.data() : nullptr;
   }
 

@@ -108,10 +108,10 @@ struct CudaOptimizerList {
   cudaError_t step(const OptimizerStep& p, const fnn_device_scalars& scalars, cudaStream_t stream) {
     int multiprocessors = 0;
     if (const cudaError_t e = multiprocessors_of_current(&multiprocessors); e != cudaSuccess) return e;
-    bool left = false;
-    if (const cudaError_t e = memory_.leave_other_streams(stream, &left); e != cudaSuccess) return e;
-    if (left) uploaded_.clear();
-    if (const cudaError_t e = refresh(p, stream); e != cudaSuccess) {
+    StreamPlace place;
+    if (const cudaError_t e = StreamPlace::of(stream, &place); e != cudaSuccess) return e;
+    if (memory_.leave_other_streams(place)) uploaded_.clear();
+    if (const cudaError_t e = refresh(p, place); e != cudaSuccess) {
       uploaded_.clear();
       return e;
     }
@@ -136,9 +136,10 @@ struct CudaOptimizerList {
   }
 
  private:
-  // Whether the tables on the device are those of this step.
-  bool is_current(const OptimizerStep& p) const {
+  // Whether the tables on the device are those of this step by the time that it is done.
+  bool is_current(const OptimizerStep& p, const StreamPlace& place) const {
     if (static_cast<int64_t>(uploaded_.size()) != p.tensor_count) return false;
+    if (uploaded_in_ != 0 && uploaded_in_ != place.capture_id) return false;
     const int64_t ahead = p.tensors[0].step - uploaded_[0].step;
     for (int64_t i = 0; i < p.tensor_count; ++i) {
       const OptimizerTensor& old = uploaded_[static_cast<size_t>(i)];
@@ -147,9 +148,10 @@ struct CudaOptimizerList {
     return true;
   }
 
-  cudaError_t refresh(const OptimizerStep& p, cudaStream_t stream) {
-    if (is_current(p)) return memory_.require(bytes_, false, stream);
+  cudaError_t refresh(const OptimizerStep& p, const StreamPlace& place) {
+    if (is_current(p, place)) return memory_.require(bytes_, false, place);
     uploaded_.assign(p.tensors, p.tensors + p.tensor_count);
+    uploaded_in_ = place.capture_id;
     std::vector<TensorRecord> records;
     std::vector<NormArray> arrays;
     records.reserve(uploaded_.size());
@@ -167,12 +169,14 @@ struct CudaOptimizerList {
     norms_ = NormRoom(parts, p.tensor_count, leaves);
     records_ = parts.add<TensorRecord>(p.tensor_count);
     bytes_ = parts.bytes();
-    if (const cudaError_t e = memory_.require(bytes_, true, stream); e != cudaSuccess) return e;
-    if (const cudaError_t e = norms_.prepare(memory_.data(), arrays, stream); e != cudaSuccess) return e;
-    return upload(memory_.data() + records_, records.data(), records.size() * sizeof(TensorRecord), stream);
+    if (const cudaError_t e = memory_.require(bytes_, true, place); e != cudaSuccess) return e;
+    if (const cudaError_t e = norms_.prepare(memory_.data(), arrays, place.stream); e != cudaSuccess) return e;
+    return upload(memory_.data() + records_, records.data(), records.size() * sizeof(TensorRecord), place.stream);
   }
 
   std::vector<OptimizerTensor> uploaded_;
+  // The capture that recorded the upload, which is done when its graph is launched, if ever; 0: it was done at once.
+  unsigned long long uploaded_in_ = 0;
   KeptMemory memory_;
   Parts empty_;
   NormRoom norms_{empty_, 0, 0};
@@ -208,7 +212,9 @@ cudaError_t squared_norms(const SquaredNorms& p, cudaStream_t stream) {
     Parts parts;
     const NormRoom room(parts, p.array_count, leaves);
     KeptMemory memory;
-    if (const cudaError_t e = memory.require(parts.bytes(), true, stream); e != cudaSuccess) return e;
+    StreamPlace place;
+    if (const cudaError_t e = StreamPlace::of(stream, &place); e != cudaSuccess) return e;
+    if (const cudaError_t e = memory.require(parts.bytes(), true, place); e != cudaSuccess) return e;
     if (const cudaError_t e = room.prepare(memory.data(), arrays, stream); e != cudaSuccess) return e;
     if (const cudaError_t e = room.measure(memory.data(), 1.0, {}, multiprocessors, stream); e != cudaSuccess) return e;
     const size_t bytes = static_cast<size_t>(p.array_count) * sizeof(double);

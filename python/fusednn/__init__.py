@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         utils,
         wrappers,
     )
-    from fusednn.devices import device
+    from fusednn.devices import cuda_settings, device, release_cuda_memory
     from fusednn.embedding import get_cmake_dir, get_include, get_library_dir
     from fusednn.layers import Input
     from fusednn.models import Sequential
@@ -54,6 +54,7 @@ __all__ = [
     "build_info",
     "callbacks",
     "constraints",
+    "cuda_settings",
     "data",
     "datasets",
     "device",
@@ -73,6 +74,7 @@ __all__ = [
     "ops",
     "optimizers",
     "regularizers",
+    "release_cuda_memory",
     "saving",
     "set_num_threads",
     "utils",
@@ -86,6 +88,7 @@ _HOMES = {
     "Variable": "variable",
     "__version__": "runtime",
     "build_info": "runtime",
+    "cuda_settings": "devices",
     "device": "devices",
     "get_cmake_dir": "embedding",
     "get_include": "embedding",
@@ -94,6 +97,7 @@ _HOMES = {
     "instruction_set": "runtime",
     "instruction_sets": "runtime",
     "num_threads_source": "runtime",
+    "release_cuda_memory": "devices",
     "set_num_threads": "runtime",
 }
 

@@ -107,6 +107,7 @@ GPUSIM_EXPORT void gpusim_end_capture() { end_capture(); }
 GPUSIM_EXPORT int gpusim_replay() { return replay(); }
 GPUSIM_EXPORT int64_t gpusim_keep_graph() { return keep_graph(); }
 GPUSIM_EXPORT int gpusim_launch_kept(int64_t number) { return launch_kept(number); }
+GPUSIM_EXPORT void gpusim_destroy_kept(int64_t number) { destroy_kept(number); }
 // Gives function(argument) to the stream, in order with its other work: what another library's kernel would do.
 GPUSIM_EXPORT void gpusim_give(void (*function)(int64_t), int64_t argument) {
   if (!is_queued()) return function(argument);

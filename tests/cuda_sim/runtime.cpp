@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <memory>
+#include <utility>
 
 #include "state.h"
 #include "stream_work.h"
@@ -181,9 +183,23 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
   *status = is_capturing() ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id) {
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id,
+                                     cudaGraph_t* graph) {
   *id = is_capturing() ? captures() : 0;
+  if (graph != nullptr) *graph = is_capturing() ? captured_graph() : nullptr;
   return cudaStreamIsCapturing(stream, status);
+}
+cudaError_t cudaUserObjectCreate(cudaUserObject_t* object, void* data, cudaHostFn_t destructor, unsigned references,
+                                 unsigned flags) {
+  if (references != 1 || flags != cudaUserObjectNoDestructorSync) return noted(cudaErrorInvalidValue);
+  *object = new GpusimUserObject{std::shared_ptr<void>(data, destructor)};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphRetainUserObject(cudaGraph_t graph, cudaUserObject_t object, unsigned references, unsigned flags) {
+  if (graph == nullptr || references != 1 || flags != cudaGraphUserObjectMove) return noted(cudaErrorInvalidValue);
+  graph->owned.push_back(std::move(object->object));
+  delete object;
+  return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new GpusimEvent{};

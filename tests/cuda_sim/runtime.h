@@ -88,8 +88,15 @@ enum cudaStreamCaptureStatus {
 
 struct GpusimStream;
 struct GpusimEvent;
+struct GpusimGraph;
+struct GpusimUserObject;
 using cudaStream_t = GpusimStream*;
 using cudaEvent_t = GpusimEvent*;
+using cudaGraph_t = GpusimGraph*;
+using cudaUserObject_t = GpusimUserObject*;
+#define CUDART_CB
+using cudaHostFn_t = void (*)(void*);
+constexpr unsigned cudaUserObjectNoDestructorSync = 1, cudaGraphUserObjectMove = 1;
 #define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(0x1))
 #define cudaStreamPerThread (reinterpret_cast<cudaStream_t>(0x2))
 constexpr unsigned cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
@@ -134,7 +141,12 @@ cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamGetId(cudaStream_t stream, unsigned long long* id);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id);
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id,
+                                     cudaGraph_t* graph = nullptr);
+// One reference, which a graph takes over: the destructor is called when the graph is gone.
+cudaError_t cudaUserObjectCreate(cudaUserObject_t* object, void* data, cudaHostFn_t destructor, unsigned references,
+                                 unsigned flags);
+cudaError_t cudaGraphRetainUserObject(cudaGraph_t graph, cudaUserObject_t object, unsigned references, unsigned flags);
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);

@@ -60,6 +60,7 @@ class Simulator:
         functions.gpusim_new_stream.restype = ctypes.c_void_p
         functions.gpusim_keep_graph.restype = ctypes.c_int64
         functions.gpusim_launch_kept.argtypes = [ctypes.c_int64]
+        functions.gpusim_destroy_kept.argtypes = [ctypes.c_int64]
         functions.gpusim_give.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         functions.gpusim_report.restype = ctypes.c_char_p
         functions.gpusim_sanitizer.restype = ctypes.c_char_p
@@ -110,6 +111,18 @@ class Simulator:
     def replay(self) -> None:
         """Do what was captured."""
         assert self.functions.gpusim_replay() == 0, self.report
+
+    def keep_graph(self) -> int:
+        """Put what was captured aside; return the graph's number."""
+        return self.functions.gpusim_keep_graph()
+
+    def launch(self, graph: int) -> None:
+        """Do what was captured into a graph that was put aside."""
+        assert self.functions.gpusim_launch_kept(graph) == 0, self.report
+
+    def destroy(self, graph: int) -> None:
+        """Destroy a graph that was put aside, with what it owns."""
+        self.functions.gpusim_destroy_kept(graph)
 
     def new_stream(self) -> int:
         """A stream for which no memory is kept."""

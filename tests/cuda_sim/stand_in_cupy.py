@@ -75,6 +75,8 @@ class Memory:
     def __init__(self, pool: MemoryPool, address: int, size: int) -> None:
         self.pool, self.address, self.size = pool, address, size
 
+    ptr = property(lambda self: self.address)
+
     def __del__(self) -> None:
         self.pool.free.setdefault(self.size, []).append(self.address)
 
@@ -321,6 +323,7 @@ class Module:
             MemoryPool=pool_type,
             Stream=lambda non_blocking: Stream(runtime, stream),
             get_current_stream=lambda: Stream.current[-1],
+            alloc=lambda size: self._pools[-1].malloc(size),
             using_allocator=self._using_allocator,
             runtime=SimpleNamespace(getDeviceCount=lambda: 1, runtimeGetVersion=lambda: 13000),
         )

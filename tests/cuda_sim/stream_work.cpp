@@ -9,8 +9,9 @@
 namespace gpusim {
 namespace {
 
-std::vector<Work> pending, graph;
-std::map<int64_t, std::vector<Work>> kept;
+std::vector<Work> pending;
+GpusimGraph graph;
+std::map<int64_t, GpusimGraph> kept;
 bool capturing = false;
 unsigned long long begun = 0;
 
@@ -19,10 +20,11 @@ unsigned long long begun = 0;
 bool is_queued() { return capturing || settings.deferred; }
 bool is_capturing() { return capturing; }
 unsigned long long captures() { return begun; }
+cudaGraph_t captured_graph() { return &graph; }
 bool is_pending() { return !pending.empty(); }
 
 cudaError_t add(Work work) {
-  (capturing ? graph : pending).push_back(std::move(work));
+  (capturing ? graph.work : pending).push_back(std::move(work));
   return cudaSuccess;
 }
 
@@ -37,7 +39,7 @@ cudaError_t do_pending() {
 }
 
 void begin_capture() {
-  graph.clear();
+  graph = {};
   capturing = true;
   ++begun;
 }
@@ -45,7 +47,7 @@ void end_capture() { capturing = false; }
 
 cudaError_t replay() {
   cudaError_t first = do_pending();
-  for (const Work& work : graph) {
+  for (const Work& work : graph.work) {
     const cudaError_t e = work();
     if (first == cudaSuccess) first = e;
   }
@@ -61,7 +63,7 @@ int64_t keep_graph() {
 cudaError_t launch_kept(int64_t number) {
   const auto it = kept.find(number);
   if (it == kept.end()) return cudaErrorInvalidValue;
-  for (const Work& work : it->second) {
+  for (const Work& work : it->second.work) {
     if (is_queued()) {
       add(work);
     } else if (const cudaError_t e = work(); e != cudaSuccess) {
@@ -71,9 +73,11 @@ cudaError_t launch_kept(int64_t number) {
   return cudaSuccess;
 }
 
+void destroy_kept(int64_t number) { kept.erase(number); }
+
 void clear_work() {
   pending.clear();
-  graph.clear();
+  graph = {};
   kept.clear();
   capturing = false;
 }

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <vector>
 
 #include "runtime.h"
 
@@ -14,11 +16,26 @@ namespace gpusim {
 
 using Work = std::function<cudaError_t()>;
 
+}  // namespace gpusim
+
+struct GpusimUserObject {
+  std::shared_ptr<void> object;
+};
+
+// What was captured, and user objects that go with it.
+struct GpusimGraph {
+  std::vector<gpusim::Work> work;
+  std::vector<std::shared_ptr<void>> owned;
+};
+
+namespace gpusim {
+
 // Whether work must be given to add() rather than done.
 bool is_queued();
 cudaError_t add(Work work);
 bool is_capturing();
 unsigned long long captures();  // begun so far
+cudaGraph_t captured_graph();
 bool is_pending();
 
 // Does what waits; the first error.
@@ -30,6 +47,7 @@ cudaError_t replay();
 // Puts what was captured aside; launch_kept() gives it to the stream as often as wanted.
 int64_t keep_graph();
 cudaError_t launch_kept(int64_t number);
+void destroy_kept(int64_t number);
 // Forgets the graph and what waits.
 void clear_work();
 

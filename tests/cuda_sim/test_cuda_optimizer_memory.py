@@ -10,6 +10,7 @@ import pytest
 from optimizer_calls import PER_THREAD_STREAM, CallError, Lists, on_stream
 from optimizer_cases import assert_same, compare_steps, new_grads, numpy_lists
 
+import fusednn
 from fusednn import ops
 
 FNN_ERROR_MEMORY, FNN_ERROR_DEVICE = 4, 6
@@ -84,6 +85,107 @@ def test_a_graph_keeps_the_memory_of_its_list(gpu):
         before = gpu.counts.allocations
         second.step(1, lr=0.1)
     assert gpu.counts.allocations == before + 1
+
+
+def test_a_graph_that_is_gone_gives_its_memory_back(gpu):
+    first, second, third = (Lists.on(gpu, numpy_lists("sgd", {})) for _ in range(3))
+    with on_stream(gpu.new_stream()):
+        first.step(1, lr=0.1)
+        with gpu.capture():
+            first.step(2, lr=0.1)
+        graphs = [gpu.keep_graph()]
+        with gpu.capture():
+            first.step(3, lr=0.1)
+        graphs.append(gpu.keep_graph())
+        del first
+        before = gpu.counts.allocations
+        gpu.destroy(graphs[0])  # the other has it still
+        second.step(1, lr=0.1)
+        assert gpu.counts.allocations == before + 1
+        gpu.destroy(graphs[1])
+        third.step(1, lr=0.1)
+        assert gpu.counts.allocations == before + 1
+
+
+def test_a_list_goes_on_in_its_memory_when_the_graph_is_gone(gpu):
+    theirs = numpy_lists("adam", {})
+    ours = Lists.on(gpu, theirs)
+    with on_stream(gpu.new_stream()):
+        compare_steps(theirs, ours, steps=1, lr=0.1)
+        with gpu.capture():
+            ours.step(2, lr=0.1)
+        gpu.destroy(gpu.keep_graph())
+        before = gpu.counts.allocations
+        # Another table, which would need other memory if a graph still read the old one.
+        for lists in (theirs, ours):
+            lists.step([5, 3, 4, 6, 2, 7], lr=0.1)
+        assert gpu.counts.allocations == before
+    assert_same(ours.values(), theirs.values())
+
+
+@pytest.mark.parametrize("replays", [0, 1])
+def test_what_a_capture_uploads_is_there_after_a_replay_alone(gpu, replays):
+    """The table of a step that was only recorded is not on the device yet."""
+    theirs = numpy_lists("adam", {})
+    ours = Lists.on(gpu, theirs)
+    steps = [1, 3, 2, 5, 4, 6]
+    with on_stream(gpu.new_stream()):
+        Lists.on(gpu, theirs).step(1, lr=0.1)  # leaves memory for the capture
+        with gpu.capture():
+            ours.step(steps, lr=0.1)
+            ours.step(steps, lr=0.1)
+        graph = gpu.keep_graph()
+        for _ in range(replays):
+            gpu.launch(graph)
+            for _ in range(2):
+                theirs.step(steps, lr=0.1)
+        for lists in (theirs, ours):
+            lists.step([s + 1 for s in steps], lr=0.1)
+        gpu.launch(graph)
+        for _ in range(2):
+            theirs.step(steps, lr=0.1)
+        assert_same(ours.values(), theirs.values())
+
+
+def test_memory_of_streams_that_are_gone_is_bounded(gpu):
+    fusednn.release_cuda_memory()
+    before = gpu.counts.live_allocations
+    most = 256
+    for i in range(most + 20):
+        with on_stream(gpu.new_stream()):
+            Lists.on(gpu, numpy_lists("sgd", {}, (1,))).step(1, lr=0.1)
+        assert gpu.counts.live_allocations - before <= min(i, most) + 1
+    assert fusednn.release_cuda_memory() >= most * 4096
+    assert gpu.counts.live_allocations == before
+
+
+def test_memory_in_use_is_not_released(gpu):
+    fusednn.release_cuda_memory()
+    theirs = numpy_lists("adam", {})
+    ours, gone = Lists.on(gpu, theirs), Lists.on(gpu, theirs)
+    with on_stream(gpu.new_stream()):
+        gone.step(1, lr=0.1)
+        with gpu.capture():
+            gone.step(2, lr=0.1)
+        graph = gpu.keep_graph()
+        arrays = Lists(gone.kind, gone.arrays)
+        del gone
+        ours.step(1, lr=0.1)
+        assert fusednn.release_cuda_memory() == 0
+        gpu.launch(graph)
+        ours.step(2, lr=0.1)
+        assert_same(arrays.values(), ours.values())
+        gpu.destroy(graph)
+        assert fusednn.release_cuda_memory() > 0
+    assert fusednn.release_cuda_memory() == 0
+
+
+def test_a_release_that_fails(gpu):
+    fusednn.release_cuda_memory()
+    Lists.on(gpu, numpy_lists("adam", {})).step(1, lr=0.1)
+    with gpu.capture(), pytest.raises(RuntimeError, match=r"^release_memory: .*captur"):
+        fusednn.release_cuda_memory()
+    assert fusednn.release_cuda_memory() > 0
 
 
 def test_replayed_steps(gpu):

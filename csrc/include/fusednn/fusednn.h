@@ -99,6 +99,9 @@ typedef struct fnn_cuda_settings {
 
 /* For the calling thread's later calls; NULL restores the defaults. */
 FNN_API fnn_status fnn_cuda_set(const fnn_cuda_settings* settings);
+/* Frees the device memory that the library keeps for later calls, as far as no list of an optimizer and no CUDA graph uses
+ * it, and waits for the devices meanwhile. *bytes (may be NULL) is how much it was. */
+FNN_API fnn_status fnn_cuda_release_memory(int64_t* bytes);
 /* How many devices there are. Fails with the reason where none can be used. */
 FNN_API fnn_status fnn_cuda_device_count(int32_t* count);
 /* The newest CUDA that the driver supports, 0 where there is no driver, and the one that the kernels were built with;

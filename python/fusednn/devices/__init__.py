@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusednn.devices.base import CPU, Array, Device, count_move, moves
+from fusednn.devices.settings import cuda_settings, release_cuda_memory
 
 __all__ = [
     "CPU",
@@ -16,10 +17,12 @@ __all__ = [
     "Device",
     "by_name",
     "count_move",
+    "cuda_settings",
     "current",
     "device",
     "device_of",
     "moves",
+    "release_cuda_memory",
 ]
 
 _current: ContextVar[Device] = ContextVar("fusednn_device", default=CPU)
