@@ -20,6 +20,9 @@ from fusednn.torch import library
 from fusednn.torch.library import channel_like, refuse_second_derivative
 
 Gradients = tuple[Any, ...]
+#: Running mean and variance, momentum, epsilon, whether the running variance is the unbiased one,
+#: negative slope: one argument, because each takes autograd some time in both directions.
+TrainingOptions = tuple[torch.Tensor | None, torch.Tensor | None, float, float, bool, float | None]
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 # Looked up once: each attribute of a module takes a hundredth of such a call.
 _empty_like, _empty = torch.empty_like, np.empty
@@ -121,14 +124,11 @@ class Training(Function):
         x: torch.Tensor,
         gamma: torch.Tensor | None,
         beta: torch.Tensor | None,
-        running: tuple[torch.Tensor | None, torch.Tensor | None],
-        momentum: float,
-        eps: float,
-        negative_slope: float | None,
+        options: TrainingOptions,
     ) -> torch.Tensor:
         """Call the kernel and save what the backward pass needs."""
         y, mean, inv_std = _empty_like(x), batch_statistics(x), batch_statistics(x)
-        running_mean, running_var = running
+        running_mean, running_var, momentum, eps, unbiased, negative_slope = options
         _core.batch_norm_forward(
             x,
             gamma,
@@ -137,7 +137,7 @@ class Training(Function):
             running_var,
             momentum,
             eps,
-            True,
+            unbiased,
             negative_slope,
             1,
             y,
@@ -145,7 +145,7 @@ class Training(Function):
             inv_std,
         )
         if running_mean is not None:
-            _increment_version(running)
+            _increment_version((running_mean, running_var))
         ctx.save_for_backward(x, gamma, beta)
         ctx.rest = mean, inv_std, negative_slope
         return y
@@ -162,7 +162,7 @@ class Training(Function):
                 *(grad, x, gamma, beta, mean, inv_std, negative_slope, 1),
                 *(grad_x, grad_gamma, grad_beta),
             )
-            return grad_x, grad_gamma, grad_beta, None, None, None, None
+            return grad_x, grad_gamma, grad_beta, None
         grad_x, grad_gamma, grad_beta = gradients_of(
             library.batch_norm_backward, grad, (*saved, mean, inv_std), negative_slope
         )
@@ -170,7 +170,7 @@ class Training(Function):
             grad_x,
             None if gamma is None else grad_gamma,
             None if beta is None else grad_beta,
-            *(None,) * 4,
+            None,
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.autograd import Function
 
 from fusednn import _core
-from fusednn.torch.autograd import Gradients, gradients_of
+from fusednn.torch.autograd import Gradients, TrainingOptions, gradients_of
 from fusednn.torch.library import channel_like
 
 _increment_version = torch._C._increment_version
@@ -115,24 +115,19 @@ class TrainingInPlace(_InPlace):
         x: torch.Tensor,
         gamma: torch.Tensor | None,
         beta: torch.Tensor | None,
-        running: tuple[torch.Tensor | None, torch.Tensor | None],
-        momentum: float,
-        eps: float,
-        negative_slope: float | None,
+        options: TrainingOptions,
     ) -> torch.Tensor:
         """Call the kernel and save what the backward pass needs."""
         mean, inv_std = channel_like(x), channel_like(x)
-        _core.batch_norm_forward(
-            *(x, gamma, beta, *running, momentum, eps, True, negative_slope, 1, x, mean, inv_std)
-        )
-        if running[0] is not None:
-            _increment_version(running)
-        return _InPlace.save(ctx, x, gamma, beta, inv_std, negative_slope)
+        _core.batch_norm_forward(x, gamma, beta, *options, 1, x, mean, inv_std)
+        if options[0] is not None:
+            _increment_version(options[:2])
+        return _InPlace.save(ctx, x, gamma, beta, inv_std, options[-1])
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
         """Return the gradients of the arguments."""
-        return (*_InPlace.differentiate(backward_from_output, ctx, grad), *(None,) * 4)
+        return (*_InPlace.differentiate(backward_from_output, ctx, grad), None)
 
 
 class InferenceInPlace(_InPlace):

@@ -108,7 +108,7 @@ def batch_norm_leaky_relu(
         given = (input, weight, bias, running_mean, running_var, eps, negative_slope)
         if plain:
             return (_inference_in_place if inplace else _inference)(*given)
-        return _traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
+        return traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
     if shape[0] == 1 and input.numel() == shape[1] > 0:
         raise ValueError(
             "`input` must have more than one value per channel in training. "
@@ -117,11 +117,9 @@ def batch_norm_leaky_relu(
     if plain:
         if momentum is None:
             momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
-        running = (running_mean, running_var)
-        return (_training_in_place if inplace else _training)(
-            input, weight, bias, running, momentum, eps, negative_slope
-        )
-    function = _traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
+        options = (running_mean, running_var, momentum, eps, True, negative_slope)
+        return (_training_in_place if inplace else _training)(input, weight, bias, options)
+    function = traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
     y, mean, _, var = function(input, weight, bias, eps, negative_slope)
     if running_mean is not None:
         torch.ops.fusednn.update_running_stats(
@@ -131,7 +129,7 @@ def batch_norm_leaky_relu(
     return y
 
 
-def _traced(function: Any, operator: Any) -> Any:
+def traced(function: Any, operator: Any) -> Any:
     """Return what to call where the program is not just run."""
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return operator

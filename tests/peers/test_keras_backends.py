@@ -1,0 +1,92 @@
+"""`fusednn.keras` on each of Keras' backends, which a process chooses once: in processes each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+if find_spec("keras") is None:
+    pytest.skip("adapts Keras", allow_module_level=True)
+HERE = Path(__file__).parent
+FILES = [str(HERE / f"test_keras_fused_{name}.py") for name in ("layer", "optimizers", "models")]
+
+
+def run(*arguments: str, backend: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        # Small matrices on threads that others' threads keep waiting take seconds.
+        env=inherited | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_on_other_backends(backend: str) -> None:
+    """The files that run on JAX where nothing else is asked for."""
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES, backend=backend)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+ANNOUNCED = """
+import warnings
+import fusednn.keras as fk
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fk.optimizers.Adam()
+    fk.BatchNormalizationLeakyReLU()
+print(fk.kernels_are_used(), [str(w.message).split(":")[0] for w in caught])
+print([Path(w.filename).name for w in caught])
+"""
+
+
+def test_where_keras_computes_it_is_said_once() -> None:
+    program = "from pathlib import Path\n" + ANNOUNCED
+    done = run("-c", program, backend="numpy")
+    told = "\"fusednn.keras has no kernels for Keras' backend 'numpy'\""
+    assert done.stdout.splitlines()[0] == f"False [{told}]", done.stderr
+    done = run("-c", program, backend="torch")
+    assert done.stdout.splitlines()[0] == "True []", done.stderr
+
+
+TENSORFLOW = """
+import keras
+keras.backend.backend = lambda: "tensorflow"
+import numpy as np, fusednn.keras as fk
+layer, two = fk.BatchNormalizationLeakyReLU(), keras.layers.BatchNormalization()
+x = np.random.default_rng(0).standard_normal((8, 3)).astype("float32")
+y = keras.layers.LeakyReLU()(two(x, training=True))
+np.testing.assert_array_equal(layer(x, training=True), y)
+variable = keras.Variable(x)
+for optimizer in (fk.optimizers.Adam(0.1), keras.optimizers.Adam(0.1)):
+    variable.assign(x)
+    optimizer.apply([x], [variable])
+    print(np.abs(np.asarray(variable.value)).sum(), fk.kernels_are_used())
+"""
+
+
+def test_tensorflow_computes_as_keras() -> None:
+    """The backend's name alone stands for TensorFlow here: its operations are NumPy's."""
+    done = run("-W", "ignore", "-c", TENSORFLOW, backend="numpy")
+    assert done.returncode == 0, done.stderr
+    own, theirs = done.stdout.splitlines()
+    assert own == theirs
+    assert own.endswith("False")
+
+
+@pytest.mark.parametrize("version", ["2.15.0", None])
+def test_keras_3_is_needed(version: str | None) -> None:
+    module = "None" if version is None else f"types.SimpleNamespace(__version__={version!r})"
+    program = f"import sys, types; sys.modules['keras'] = {module}; import fusednn.keras"
+    done = run("-c", program, backend="numpy")
+    assert "ImportError: fusednn.keras adapts Keras 3" in done.stderr
+    if version is not None:
+        assert f"Received: Keras {version}" in done.stderr
