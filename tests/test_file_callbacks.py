@@ -1,11 +1,8 @@
-"""Callbacks that change rates or write files: checkpoints, backups that survive a kill, CSV."""
+"""Callbacks that change rates or write files: checkpoints, CSV, TensorBoard."""
 
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import pytest
 
 from fusednn import callbacks, utils
 from fusednn.callbacks import (
-    BackupAndRestore,
     CSVLogger,
     LearningRateScheduler,
     ModelCheckpoint,
@@ -23,7 +19,7 @@ from fusednn.callbacks import (
 )
 from fusednn.layers import BatchNormalization, Dense, Dropout, Input
 from fusednn.models import Sequential, load_model
-from fusednn.optimizers import SGD, Adam, schedules
+from fusednn.optimizers import SGD, Adam
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 5)).astype(np.float32)
@@ -155,94 +151,6 @@ def test_refusals_of_checkpoints(tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="Keras' files are HDF5 files")
     with pytest.raises(KeyError, match="`filepath` names 'val_acc'"):
         compiled().fit(**DATA, callbacks=[ModelCheckpoint(tmp_path / "{val_acc}.keras")])
-
-
-# ---- backups
-
-OPTIMIZERS: dict[str, Callable[[], Any]] = {
-    "adam": lambda: Adam(0.01, use_ema=True, amsgrad=True),
-    "8 bits": lambda: Adam(0.01, quantized_states=True),
-    "sgd": lambda: SGD(0.01),
-    "schedule": lambda: SGD(schedules.CosineDecay(0.1, 20), momentum=0.9),
-}
-
-
-class Stop(callbacks.Callback):
-    """Ends the run by an error within an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (self.model.optimizer.iterations - 1) // 4 == self.epoch and batch == 1:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_that_was_interrupted_twice(tmp_path: Path, name: str) -> None:
-    def run(*more: callbacks.Callback) -> list[np.ndarray]:
-        model = compiled(OPTIMIZERS[name]())
-        model.fit(**DATA, epochs=5, callbacks=[BackupAndRestore(tmp_path / "b"), *more])
-        return model.get_weights()
-
-    expected = run()
-    assert not (tmp_path / "b" / "training.npz").exists()
-    for epoch in (2, 3):
-        with pytest.raises(KeyboardInterrupt):
-            run(Stop(epoch))
-    for a, b in zip(expected, run(), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-SCRIPT = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from test_file_callbacks import *
-kill = callbacks.LambdaCallback(
-    on_train_batch_end=lambda b, logs: model.optimizer.iterations == {steps}
-    and os.kill(os.getpid(), signal.SIGKILL)
-)
-model = compiled()
-model.fit(**DATA, epochs=4, callbacks=[BackupAndRestore({folder!r}), kill])
-np.savez({result!r}, *model.get_weights())
-"""
-
-
-def test_a_run_that_was_killed(tmp_path: Path) -> None:
-    def run(steps: int, name: str) -> int:
-        script = SCRIPT.format(
-            tests=str(Path(__file__).parent),
-            steps=steps,
-            folder=str(tmp_path / name),
-            result=str(tmp_path / f"{name}.npz"),
-        )
-        return subprocess.run([sys.executable, "-c", script], check=False).returncode
-
-    assert run(-1, "whole") == 0
-    assert run(10, "killed") == -9
-    assert run(-1, "killed") == 0
-    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
-        for name in whole.files:
-            np.testing.assert_array_equal(whole[name], killed[name])
-
-
-def test_backups_of_something_else(tmp_path: Path) -> None:
-    backup = BackupAndRestore(tmp_path, delete_checkpoint=False)
-    compiled().fit(**DATA, callbacks=[backup])
-    other = Sequential([Input((5,)), Dense(2)])
-    other.compile("adam", "mse")
-    before = other.get_weights()
-    with pytest.raises(ValueError, match="is of another model or optimizer"):
-        other.fit(**DATA, callbacks=[backup])
-    np.testing.assert_array_equal(before[0], other.get_weights()[0])
-    data = backup.path.read_bytes()
-    for spoilt in (b"nonsense", data[: len(data) // 2]):
-        backup.path.write_bytes(spoilt)
-        with pytest.raises(ValueError, match=r"is damaged: .* Remove it to start anew"):
-            compiled().fit(**DATA, callbacks=[backup])
-    with pytest.raises(ValueError, match="`save_freq` must be 'epoch'"):
-        BackupAndRestore(tmp_path, save_freq=10)
 
 
 def test_refusals_of_tensorboard() -> None:

@@ -6,121 +6,214 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusednn import utils
 from fusednn.callbacks.callback import Callback, Logs
+from fusednn.callbacks.memory import put_together, taken_apart
+from fusednn.callbacks.resumed import Resumed
+from fusednn.models.data import check_count
 from fusednn.ops import QuantizedState
 from fusednn.saving.atomic import replacing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+_CONTENT = {
+    "batch",
+    "callbacks",
+    "epoch",
+    "feed",
+    "generators",
+    "iterations",
+    "learning_rate",
+    "means",
+    "stopped",
+}
+
+
+class _Stored(NamedTuple):
+    """What a file holds: all that JSON can hold, and arrays by name."""
+
+    about: dict[str, Any]
+    arrays: dict[str, Array]
+
+
 class BackupAndRestore(Callback):
-    """Writes all that training depends on after each epoch; `fit` then goes on from there.
+    """Writes all that training depends on, again and again; `fit` then goes on from there.
 
     Where `fit` is called again with the same arguments after its process ended, it starts after
-    the last whole epoch, with the same bits as a run without interruption: weights, the optimizer's
-    states, step and rate, and the random generators of the package and of layers are restored. The
-    file is removed at the end of training.
+    the last epoch, or batch, of the file, with the same bits as a run without interruption: of
+    weights, the optimizer's states, step and rate, the random generators of the package and of
+    layers, the place in the data, the running means of loss and metrics, and what other callbacks
+    remember (see `Callback.get_state`). The file is removed at the end of training.
 
     Parameters
     ----------
     backup_dir : path-like
         A folder for this training alone; made if need be.
-    save_freq : "epoch"
-        Nothing else is supported.
+    save_freq : "epoch" or int
+        Write after each epoch, or after so many batches. (Keras then starts the epoch again.)
     delete_checkpoint : bool
         Whether to remove the file at the end.
 
     Notes
     -----
-    What other callbacks remember is not restored, nor, with `steps_per_epoch`, the place in the
-    data. Each epoch draws a new order, from the restored generator. A file is replaced as a whole:
-    a crash leaves the old one. Nothing in it is executed.
+    It is called after all other callbacks of the same `fit`. The batches of an epoch that are done
+    already are read again, without training on them, and so are those of a generator, from its
+    start. A file is replaced as a whole: a crash leaves the old one. Nothing in it is executed.
     """
+
+    runs_last = True
 
     def __init__(
         self,
         backup_dir: str | os.PathLike[str],
-        save_freq: str = "epoch",
+        save_freq: str | int = "epoch",
         delete_checkpoint: bool = True,
     ) -> None:
         super().__init__()
-        if save_freq != "epoch":
-            raise ValueError(
-                "`save_freq` must be 'epoch': others are not supported. "
-                f"Received: save_freq={save_freq!r}"
-            )
         self.backup_dir = Path(backup_dir)
+        self.save_freq = save_freq if save_freq == "epoch" else check_count("save_freq", save_freq)
         self.delete_checkpoint = bool(delete_checkpoint)
+        self._stored: _Stored | None = None
+        self._epoch = 0
+        self._batches = 0
 
     @property
     def path(self) -> Path:
         """The file."""
         return self.backup_dir / "training.npz"
 
+    # ---- what is restored
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Restore what a file holds, and have `fit` start after its epoch."""
+        """Have `fit` start where a file ends, once it was found to be of this training."""
+        self._batches = 0
+        self._stored = None
         if self.path.exists():
-            self._restore()
+            self._stored = self._read()
+            about = self._stored.about
+            self.model.resumed = Resumed(
+                about["epoch"], about["batch"], about["feed"], about["stopped"], self._restore
+            )
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Write the file."""
-        optimizer = self.model.optimizer
-        assert optimizer is not None
-        arrays = {f"weight/{i}": v.numpy() for i, v in enumerate(self.model.weights)}
-        for name, array in self._optimizer_arrays().items():
-            arrays[f"optimizer/{name}"] = _of_numpy(array)
-        about = {
-            "epoch": epoch + 1,
-            "iterations": optimizer.iterations,
-            "learning_rate": None if optimizer.follows_schedule else optimizer.learning_rate,
-            "generators": [g.bit_generator.state for g in self._generators()],
-        }
-        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        self.backup_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Remove the file."""
-        if self.delete_checkpoint:
-            self.path.unlink(missing_ok=True)
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Within an epoch, undo what other callbacks did at its start for a second time."""
+        self._epoch = epoch
+        stored, self._stored = self._stored, None
+        if stored is not None and stored.about["batch"] and stored.about["epoch"] == epoch:
+            self._set(stored)
+            self.model._compiled().set_state(put_together(stored.about["means"], stored.arrays))
 
     def _restore(self) -> None:
+        assert self._stored is not None
+        self._set(self._stored)
+
+    def _read(self) -> _Stored:
         optimizer = self.model.optimizer
         assert optimizer is not None
         try:
             with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 stored = {name: file[name] for name in file.files}
             about = json.loads(stored.pop("about").tobytes())
+            if not set(about) >= _CONTENT:
+                raise ValueError("it lacks some of what a backup holds")
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{self.path} is damaged: {error}. Remove it to start anew.") from None
-        wanted: dict[str, Any] = {
-            f"weight/{i}": variable.value for i, variable in enumerate(self.model.weights)
-        }
+        wanted = {f"weight/{i}": variable.value for i, variable in enumerate(self.model.weights)}
         if any(name.startswith("optimizer/") for name in stored):
             optimizer.build(self.model._training_lists()[1])
             wanted |= {f"optimizer/{n}": a for n, a in self._optimizer_arrays().items()}
-        shapes = {name: array.shape for name, array in wanted.items()}
-        if shapes != {name: array.shape for name, array in stored.items()}:
+        shapes = {
+            name: array.shape for name, array in stored.items() if not name.startswith("memory/")
+        }
+        if shapes != {name: array.shape for name, array in wanted.items()}:
             raise ValueError(
                 f"{self.path} is of another model or optimizer. Remove it to start anew."
             )
-        for variable, i in zip(self.model.weights, range(len(stored)), strict=False):
-            variable.assign(stored[f"weight/{i}"])
-        for name, array in wanted.items():
-            if name.startswith("optimizer/"):
-                _write(array, stored[name])
+        self._pairs(about)
+        return _Stored(about, stored)
+
+    def _pairs(self, about: dict[str, Any]) -> list[tuple[Callback, Any]]:
+        """Return callbacks with what they remembered; of one class in the order of the list."""
+        others = list(self.companions)
+        pairs: list[tuple[Callback, Any]] = []
+        for name, state in about["callbacks"]:
+            found = next((c for c in others if type(c).__name__ == name), None)
+            if found is None:
+                raise ValueError(
+                    f"{self.path} is of a training with a callback {name}, which is missing. "
+                    "Remove the file to start anew."
+                )
+            others.remove(found)
+            pairs.append((found, state))
+        return pairs
+
+    def _set(self, stored: _Stored) -> None:
+        optimizer = self.model.optimizer
+        assert optimizer is not None
+        about, arrays = stored
+        for i, variable in enumerate(self.model.weights):
+            variable.assign(arrays[f"weight/{i}"])
+        for name, array in self._optimizer_arrays().items():
+            _write(array, arrays[f"optimizer/{name}"])
         optimizer.iterations = about["iterations"]
         if about["learning_rate"] is not None:
             optimizer.learning_rate = about["learning_rate"]
         for generator, state in zip(self._generators(), about["generators"], strict=True):
             generator.bit_generator.state = state
-        self.model.restored_epoch = about["epoch"]
+        for callback, state in self._pairs(about):
+            callback.set_state(put_together(state, arrays))
+
+    # ---- what is written
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Write the file after so many batches."""
+        if self.save_freq != "epoch":
+            self._batches += 1
+            if self._batches >= int(self.save_freq):
+                self._batches = 0
+                self._save(self._epoch, batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Write the file after an epoch."""
+        if self.save_freq == "epoch":
+            self._save(epoch + 1, 0)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Remove the file."""
+        if self.delete_checkpoint:
+            self.path.unlink(missing_ok=True)
+
+    def _save(self, epoch: int, batch: int) -> None:
+        model, optimizer = self.model, self.model.optimizer
+        assert optimizer is not None
+        arrays = {f"weight/{i}": v.numpy() for i, v in enumerate(model.weights)}
+        for name, array in self._optimizer_arrays().items():
+            arrays[f"optimizer/{name}"] = _of_numpy(array)
+        states = [(type(c).__name__, c.get_state()) for c in self.companions]
+        about = {
+            "epoch": epoch,
+            "batch": batch,
+            "feed": model.feed_place,
+            "stopped": bool(model.stop_training),
+            "iterations": optimizer.iterations,
+            "learning_rate": None if optimizer.follows_schedule else float(optimizer.learning_rate),
+            "generators": [g.bit_generator.state for g in self._generators()],
+            "means": taken_apart(model._compiled().get_state(), "memory/means", arrays),
+            "callbacks": [
+                (name, taken_apart(state, f"memory/{i}", arrays))
+                for i, (name, state) in enumerate(states)
+                if state
+            ],
+        }
+        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        self.backup_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def _optimizer_arrays(self) -> dict[str, Any]:
         optimizer = self.model.optimizer

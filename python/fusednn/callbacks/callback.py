@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
@@ -33,6 +34,10 @@ class Callback:
     """
 
     model: Sequential
+    #: All callbacks of the same `fit`, this one included.
+    companions: Sequence[Callback] = ()
+    #: Whether the hooks are called after those of all other callbacks.
+    runs_last: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
@@ -44,6 +49,22 @@ class Callback:
     def set_params(self, params: dict[str, Any]) -> None:
         """Take the parameters of the loop."""
         self.params = params
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a resumed training needs, for `BackupAndRestore`; by default nothing.
+
+        Numbers, strings, None, lists, dictionaries and arrays of numbers, by name.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take what `get_state` returned in the training that is gone on with.
+
+        Called after `on_train_begin`, and within an epoch after `on_epoch_begin`. By default the
+        attributes of these names are set.
+        """
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """At the start of `fit`."""

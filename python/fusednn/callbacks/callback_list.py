@@ -46,6 +46,9 @@ class CallbackList(Callback):
             self.callbacks.append(History())
         if add_progbar and self.find(ProgbarLogger) is None:
             self.callbacks.append(ProgbarLogger())
+        self.callbacks.sort(key=lambda callback: callback.runs_last)
+        for callback in self.callbacks:
+            callback.companions = self.callbacks
         self.set_params(params)
         if model is not None:
             self.set_model(model)

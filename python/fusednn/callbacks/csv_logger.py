@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fusednn.callbacks.callback import Callback, Logs
 
@@ -30,35 +30,32 @@ class CSVLogger(Callback):
         self.filename = Path(filename)
         self.separator = separator
         self.append = bool(append)
-        self._file: IO[str] | None = None
         self._names: list[str] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Open the file."""
-        self._close()
-        self._header = not (
-            self.append and self.filename.exists() and self.filename.stat().st_size > 0
-        )
-        self._file = self.filename.open("a" if self.append else "w", newline="")
+        """Empty the file, unless it is gone on with."""
+        if not self.append:
+            self.filename.write_text("")
         self._names = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the columns, and how long the file is."""
+        size = self.filename.stat().st_size if self.filename.exists() else 0
+        return {"_names": self._names, "size": size if self.append else None}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take the columns; cut lines off that were written after the state was."""
+        self._names = state["_names"]
+        if self.append and state["size"] is not None and self.filename.exists():
+            os.truncate(self.filename, min(state["size"], self.filename.stat().st_size))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a line; "NA" where the logs of a later epoch lack a name of the first."""
-        assert self._file is not None
         values: dict[str, Any] = dict(logs or {})
-        writer = csv.writer(self._file, delimiter=self.separator)
-        if self._names is None:
-            self._names = sorted(values)
-            if self._header:
-                writer.writerow(["epoch", *self._names])
-        writer.writerow([epoch, *(values.get(name, "NA") for name in self._names)])
-        self._file.flush()
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Close the file."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with self.filename.open("a", newline="") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if self._names is None:
+                self._names = sorted(values)
+                if file.tell() == 0:
+                    writer.writerow(["epoch", *self._names])
+            writer.writerow([epoch, *(values.get(name, "NA") for name in self._names)])

@@ -61,6 +61,11 @@ class EarlyStopping(MonitorCallback):
         self.best_epoch = 0
         self.best_weights: list[np.ndarray[Any, np.dtype[Any]]] | None = None
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what is known of the epochs so far."""
+        names = ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")
+        return {name: getattr(self, name) for name in names}
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier fit."""
         self._forget()

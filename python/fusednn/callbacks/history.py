@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fusednn.callbacks.callback import Callback, Logs
 
 
@@ -24,6 +26,10 @@ class History(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start the list of epochs again; `history` goes on, as in Keras."""
         self.epoch = []
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the record."""
+        return {"epoch": self.epoch, "history": self.history}
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Append the logs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from fusednn._arguments import check_number
 from fusednn.callbacks.callback import Callback, Logs
@@ -91,6 +92,11 @@ class ReduceLROnPlateau(MonitorCallback):
         self.best: float | None = None
         self.wait = 0
         self.cooldown_counter = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what is known of the epochs so far."""
+        names = ("best", "wait", "cooldown_counter")
+        return {name: getattr(self, name) for name in names}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier fit."""

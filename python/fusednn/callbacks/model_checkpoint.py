@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from fusednn.callbacks.callback import Logs
 from fusednn.callbacks.monitor import MonitorCallback
@@ -57,6 +58,10 @@ class ModelCheckpoint(MonitorCallback):
         self.best = initial_value_threshold
         self._epoch = 0
         self._batches = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the best value, and the batches since the latest file."""
+        return {"best": self.best, "_batches": self._batches}
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Remember the epoch."""

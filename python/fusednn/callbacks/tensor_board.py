@@ -59,6 +59,10 @@ class TensorBoard(Callback):
             Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         )
 
+    def get_state(self) -> dict[str, Any]:
+        """Return the number of batches."""
+        return {"_batches": self._batches}
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Write the running means, if asked for."""
         if self.update_freq == "epoch":

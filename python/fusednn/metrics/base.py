@@ -44,6 +44,19 @@ class Metric(Configurable):
         """Forget all batches."""
         raise NotImplementedError(f"{type(self).__name__} must define `reset_state`.")
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what a resumed training needs, by name: all attributes that are numbers or arrays.
+
+        `callbacks.BackupAndRestore` writes it; a metric with other states overrides it.
+        """
+        kinds = (bool, int, float, np.generic, np.ndarray)
+        return {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take what `get_state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def __call__(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """`update_state`, then `result`."""
         self.update_state(*values, sample_weight=sample_weight)

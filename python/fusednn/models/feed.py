@@ -91,6 +91,9 @@ class Feed:
         self._begun = False  # whether there was a batch
         self.ended = False
         self._warned = False
+        self._at: dict[str, Any] = {}  # of the generator, as the pass began
+        self._of_pass = 0  # batches since then
+        self._of_all = 0
         if isinstance(source, Dataset) and source._stage.holds_rows:
             raise ValueError(
                 f"`{name}` must be a Dataset of batches: call its `batch`. Received: {source!r}"
@@ -122,18 +125,21 @@ class Feed:
 
     def _start(self) -> Iterator[Any]:
         source = self._source
+        self._at = dict(random_generator().bit_generator.state)
+        self._of_pass = 0
         if isinstance(source, (Batches, Dataset)) or not _is_sequence(source):
             return iter(source)
         return _in_turn(source, self._length(), shuffle=self._shuffle)
 
-    def epoch(self) -> Iterator[Batch]:
-        """Yield the batches of an epoch."""
+    def epoch(self, done: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, of which `done` are done already (see `go_to`)."""
         self._tell("on_epoch_begin")
-        fresh = self._stream is None or (self._given_steps is None and self._restartable)
+        again = self._given_steps is None and self._restartable and not done
+        fresh = self._stream is None or again
         if fresh:
             self.restart()
             self._stream = self._start()
-        taken = 0
+        taken = done
         try:
             while self._given_steps is None or taken < self._given_steps:
                 batch = self._next()
@@ -155,6 +161,9 @@ class Feed:
         batch = next(self._stream, None)
         if batch is None:
             self._stream = None
+        else:
+            self._of_pass += 1
+            self._of_all += 1
         return batch
 
     def _out_of_data(self, taken: int) -> None:
@@ -206,6 +215,39 @@ class Feed:
         for _ in range(epochs):
             for _ in self.epoch():
                 pass
+
+    def place(self) -> dict[str, Any]:
+        """Return where the feed is in its data, for `go_to` in another process."""
+        return {"generator": self._at, "of pass": self._of_pass, "of all": self._of_all}
+
+    def go_to(self, place: dict[str, Any], done: int) -> None:
+        """Go on where another process was, after `pass_epochs`.
+
+        Parameters
+        ----------
+        place
+            What `place` returned there.
+        done
+            How many batches of the epoch are done.
+
+        Notes
+        -----
+        The random generator is left as it was when that process began to read the data.
+        """
+        if isinstance(self._source, Dataset) and self._given_steps is not None:
+            batches = done  # the epochs before were passed
+        elif not self._restartable:
+            batches = place["of all"]
+        elif done or self._given_steps is not None:
+            random_generator().bit_generator.state = place["generator"]
+            batches = place["of pass"]
+        else:
+            return
+        if batches and self._stream is None:
+            self._stream = self._start()
+        for _ in range(batches):
+            self._next()
+        self._begun = self._begun or batches > 0
 
 
 def _in_turn(source: Any, length: int | None, *, shuffle: bool) -> Iterator[Any]:

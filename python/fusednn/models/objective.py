@@ -34,6 +34,7 @@ class Objective:
         self._unweighted = len(self._given)  # the first metrics
         self._given += weighted_given
         self.metrics: list[Metric] | None = None
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         if not any(m in ("accuracy", "acc") for m in self._given if isinstance(m, str)):
             self._resolve((), ())
         self.reset()
@@ -53,6 +54,22 @@ class Objective:
         self._samples = 0
         for metric in self.metrics or ():
             metric.reset_state()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the means so far, for `set_state` in another process."""
+        return {
+            "loss": [self._loss_sum, self._samples],
+            "shapes": self._shapes,
+            "metrics": [metric.get_state() for metric in self.metrics or ()],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with the means of another process."""
+        self._loss_sum, self._samples = state["loss"]
+        if self.metrics is None and state["shapes"] is not None:
+            self._resolve(*map(tuple, state["shapes"]))
+        for metric, own in zip(self.metrics or (), state["metrics"], strict=True):
+            metric.set_state(own)
 
     def evaluate(
         self,
@@ -127,6 +144,7 @@ class Objective:
         return ["loss", *(m if isinstance(m, str) else m.name for m in self._given)]
 
     def _resolve(self, labels: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        self._shapes = labels, outputs
         resolved: list[Metric] = []
         for given in self._given:
             if given in ("accuracy", "acc"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
+from fusednn.callbacks.resumed import Resumed
 from fusednn.models.data import Array, check_count, split_at_end
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed, kind_of, makes_batches
@@ -39,8 +41,9 @@ class Trainer(Evaluator):
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.stop_training = False
-        #: Set by a callback at the start of `fit`: the first epoch, if later than `initial_epoch`.
-        self.restored_epoch: int | None = None
+        #: Set by a callback at the start of `fit`, where it goes on from another process.
+        self.resumed: Resumed | None = None
+        self._feed_in_use: Feed | None = None
 
     # ---- what a subclass provides
 
@@ -232,19 +235,20 @@ class Trainer(Evaluator):
         self.history = history
         self.stop_training = False
         logs: dict[str, float] = {}
-        self.restored_epoch = None
+        self.resumed = None
+        self._feed_in_use = feed
         with closing(feed), closing(tested or feed):
             events.on_train_begin()
-            first = max(initial_epoch, self.restored_epoch or 0)
-            feed.pass_epochs(first - initial_epoch)
+            first, done = self._go_on(feed, initial_epoch)
             for epoch in range(first, epochs):
                 if feed.ended:
                     feed.warn()
                     break
                 objective.reset()
                 events.on_epoch_begin(epoch)
-                if not self._run_epoch(feed, events, f"epoch {epoch + 1}/{epochs}"):
+                if not self._run_epoch(feed, events, f"epoch {epoch + 1}/{epochs}", done):
                     break
+                done = 0
                 events.params["steps"] = feed.steps
                 logs = objective.means()
                 if tested is not None and evaluates(epoch) and not tested.ended:
@@ -301,13 +305,33 @@ class Trainer(Evaluator):
             test = test[:2]
         return self._feed_of(train, **options), self._feed_of(test, **validation_options)
 
-    def _run_epoch(self, feed: Feed, events: CallbackList, where: str) -> int:
-        """Train for an epoch; return how many batches it had."""
+    @property
+    def feed_place(self) -> dict[str, Any]:
+        """Where the latest `fit` is in its data; see `Feed.place`."""
+        return {} if self._feed_in_use is None else self._feed_in_use.place()
+
+    def _go_on(self, feed: Feed, initial_epoch: int) -> tuple[int, int]:
+        """Return the first epoch, and how many of its batches another process made."""
+        resumed = self.resumed
+        if resumed is None:
+            return initial_epoch, 0
+        if resumed.epoch < initial_epoch:
+            resumed.restore()
+            return initial_epoch, 0
+        feed.pass_epochs(resumed.epoch - initial_epoch)
+        feed.go_to(resumed.place, resumed.batch)
+        resumed.restore()
+        if resumed.stopped:
+            return sys.maxsize, 0
+        return resumed.epoch, resumed.batch
+
+    def _run_epoch(self, feed: Feed, events: CallbackList, where: str, done: int = 0) -> int:
+        """Train for an epoch, of which `done` batches are done; return how many it had."""
         objective = self._compiled()
         tolerant = events.find(TerminateOnNaN) is not None
         batch_logs = events.listens("on_train_batch_end")
-        taken = 0
-        for batch, arrays in enumerate(feed.epoch()):
+        taken = done
+        for batch, arrays in enumerate(feed.epoch(done), done):
             events.on_train_batch_begin(batch)
             loss = self._train_step(*arrays)
             taken += 1
