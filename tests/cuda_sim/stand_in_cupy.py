@@ -232,7 +232,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         host = self.host
         if out is None:
             shape = np.empty(host.shape, np.bool_).any(axis=axis, keepdims=keepdims).shape
-            out = self.cupy.empty(shape, host.dtype)
+            dtype = function(np.zeros(1, host.dtype)).dtype  # booleans are counted
+            out = self.cupy.empty(shape, dtype)
         target = out.host
         self._runtime.give(lambda: function(host, axis=axis, keepdims=keepdims, out=target))
         return out
@@ -309,6 +310,9 @@ class Graph:
 
 class Module:
     """What makes up the module `cupy`."""
+
+    float32 = np.float32
+    float64 = np.float64
 
     def __init__(self, simulator: Simulator) -> None:
         self.runtime = runtime = Runtime(simulator)

@@ -30,6 +30,7 @@ from fusednn import (
     regularizers,
     utils,
 )
+from fusednn.diagnostics import DiagnosticsCallback
 from fusednn.layers import (
     ELU,
     Activation,
@@ -143,6 +144,25 @@ def test_learning_rate_multipliers(cupy, options):
         return model
 
     assert_close(slower_then_faster("cuda").get_weights(), slower_then_faster("cpu").get_weights())
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_diagnostics_of_training(cupy, epochs):
+    """A step that is looked at is done step by step, between others that are replayed."""
+
+    def watched(device: str) -> tuple[Sequential, Any]:
+        probe = DiagnosticsCallback(verbose=0, every=3)
+        return fitted(device, epochs=epochs, callbacks=[probe])[0], probe.signals
+
+    (ours, mine), (theirs, its) = watched("cuda"), watched("cpu")
+    assert_close(ours.get_weights(), theirs.get_weights())
+    assert len(mine) == epochs
+    for a, b in zip(mine, its, strict=True):
+        for layer, other in zip(a.layers, b.layers, strict=True):
+            names = ("mean", "std", "saturated", "gradient_std", "weight_gradient")
+            seen, wanted = ([getattr(x, name) or 0.0 for name in names] for x in (layer, other))
+            assert layer.kind == other.kind
+            assert seen == pytest.approx(wanted, rel=1e-3, abs=1e-5)
 
 
 NETWORKS: dict[str, Make] = {

@@ -182,6 +182,8 @@ class NormStep(Step):
         assert layer.moving_variance is not None
         self.layer = layer
         self.negative_slope: float | None = None
+        #: Number of the rectifier's layer in the plan.
+        self.rectifier_place: int | None = None
         self._moving_mean = layer.moving_mean.value
         self._moving_variance = layer.moving_variance.value
         self._gamma = None if layer.gamma is None else layer.gamma.value
@@ -201,13 +203,14 @@ class BatchNormStep(NormStep):
     def __init__(self, layer: BatchNormalization) -> None:
         super().__init__(layer)
         self._update = 1.0 - layer.momentum
-        self._input_shift: Array | None = None
+        #: The bias of the layer before, where this step stands for it.
+        self.input_shift: Array | None = None
 
     def take_bias_of(self, dense: DenseStep) -> None:
         """Relieve the layer before of its bias: it only moves the mean, so count it in there."""
         bias = dense.give_bias_away()
         if bias is not None:
-            self._input_shift = bias
+            self.input_shift = bias
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the statistics, grad_x, and gradients that have no variable."""
@@ -253,10 +256,15 @@ class BatchNormStep(NormStep):
         np.copyto(self._moving_before[0], self._moving_mean)
         np.copyto(self._moving_before[1], self._moving_variance)
         self._normalize(x)
-        if self._input_shift is not None:
-            np.multiply(self._input_shift, self._shift_factor, self._shift_update)
+        if self.input_shift is not None:
+            np.multiply(self.input_shift, self._shift_factor, self._shift_update)
             np.add(self._moving_mean, self._shift_update, self._moving_mean)
         return self._y
+
+    def batch_statistics(self) -> tuple[Array, Array]:
+        """Mean and variance of each channel of the latest input, less the bias before."""
+        variance = 1 / (self._inv_std * self._inv_std) - self.layer.epsilon
+        return self._mean, np.maximum(variance, 0)
 
     def undo(self) -> None:
         """Take the batch out of the moving statistics again: its loss was not usable."""
@@ -299,6 +307,18 @@ class MovingNormStep(NormStep):
             out=self._y,
         )
         return self._y
+
+    def without_rectifier(self) -> Array:
+        """Return what the layer alone gives for the latest input, as a new array."""
+        return ops.batch_norm_inference(
+            self._x,
+            self._gamma,
+            self._beta,
+            self._moving_mean,
+            self._moving_variance,
+            eps=self.layer.epsilon,
+            channel_axis=self._axis,
+        )
 
     def backward(self, grad: Array) -> Array:
         """Return grad_x = gamma * inv_std * grad; there are no statistics in it."""

@@ -11,7 +11,7 @@ from fusednn import activations, constraints, initializers, regularizers
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
-from fusednn.layers.dense import Dense
+from fusednn.layers.dense import Dense, DenseStep
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
 from fusednn.variable import Variable
@@ -156,7 +156,7 @@ class DenseTransposeStep(Step):
         self.kernel = kernel
         self.bias = bias
         self.has_gradients = trainable and bias is not None
-        #: Whether the kernel trains in the same plan, which finds out.
+        #: Whether the kernel trains in the same plan; see `find_shared_kernels`.
         self.kernel_trains = False
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -207,3 +207,11 @@ class DenseTransposeStep(Step):
         """Add the share to the kernel's gradient, which the other layer has written by now."""
         if self.kernel_trains:
             np.add(self._grad_kernel, self._share, self._grad_kernel)
+
+
+def find_shared_kernels(steps: Sequence[Step]) -> None:
+    """Tell the steps whose kernel trains in the same list of steps."""
+    kernels = [s.kernel for s in steps if isinstance(s, DenseStep) and s.has_gradients]
+    for step in steps:
+        if isinstance(step, DenseTransposeStep):
+            step.kernel_trains = any(step.kernel is kernel for kernel in kernels)

@@ -24,6 +24,8 @@ class Step:
     has_gradients = False
     #: Name of the layer, for messages; a plan sets it.
     owner = ""
+    #: Number of the layer in the plan, which sets it.
+    place = -1
     #: Whether the step is written for GPUs, too, by the rules of CONTRIBUTING.md.
     runs_on_gpu = False
 

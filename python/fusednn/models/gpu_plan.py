@@ -16,6 +16,7 @@ from fusednn.layers.buffers import Buffers
 from fusednn.layers.step import Array, Shape
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
+from fusednn.models.watch import Watch
 from fusednn.optimizers import Optimizer
 from fusednn.optimizers.device_step import DeviceStep, device_step
 from fusednn.variable import Variable
@@ -94,8 +95,8 @@ class GpuPlan(Plan):
         self._steps_on_gpu = steps[:split]
         self._last_steps = steps[split:]
         #: What steps on the GPU train.
-        self._backward_on_gpu = [step.backward for step in steps[first:split][::-1]]
-        self._last_backward = [step.backward for step in steps[max(first, split) :][::-1]]
+        self._backward_on_gpu = steps[first:split][::-1]
+        self._last_backward = steps[max(first, split) :][::-1]
         self._grad = on_gpu.gradient(shapes[split])
         self._host_z = self._device.pinned(shapes[split], dtype)
         self._host_grad = self._device.pinned(shapes[split], dtype)
@@ -106,12 +107,29 @@ class GpuPlan(Plan):
         self._device.write(self._input, x)
         for prepare in self._prepare:
             prepare()
-        self._give_forward()
+        if self.watch is None:
+            self._give_forward()
+        else:
+            self._forward_on_gpu_watched(self.watch)
         self._device.read_into(self._z, self._host_z)
         z = self._host_z
         for step in self._last_steps:
             z = step.forward(z)
+            if self.watch is not None:
+                self.watch.saw_output(step, z)
+        if self.watch is not None and self._head is not None:
+            self.watch.saw_output(self._head, self._head.forward(z))
         return z
+
+    def _forward_on_gpu_watched(self, watch: Watch) -> None:
+        """Do the work of `_forward_on_gpu` step by step, nothing of it replayed."""
+        watch.begin(self)
+        with self._device.working():
+            x = self._input
+            for step in self._steps_on_gpu:
+                x = step.forward(x)
+                watch.saw_output(step, x)
+            self._z = x
 
     def _forward_on_gpu(self) -> None:
         x = self._input
@@ -132,18 +150,26 @@ class GpuPlan(Plan):
 
     def _write_gradient(self) -> None:
         grad = self.grad_output
-        for backward in self._last_backward:
-            grad = backward(grad)
+        if self.watch is not None and self._head is not None:
+            self.watch.saw_gradient(self._head, grad)
+        for step in self._last_backward:
+            if self.watch is not None:
+                self.watch.saw_gradient(step, grad)
+            grad = step.backward(grad)
         # The copy of the batch before is done: its update came before this batch's outputs.
         np.copyto(self._host_grad, grad)
         self._device.write(self._grad, self._host_grad)
 
     def _give_backward(self) -> None:
         grad = self._grad
-        for backward in self._backward_on_gpu:
-            grad = backward(grad)
+        for step in self._backward_on_gpu:
+            if self.watch is not None:
+                self.watch.saw_gradient(step, grad)
+            grad = step.backward(grad)
         for add_shares in self._add_shares:
             add_shares()
+        if self.watch is not None:
+            self.watch.saw_weights()
 
     def update(
         self,
@@ -167,8 +193,12 @@ class GpuPlan(Plan):
                 optimizer.apply(grads, variables)
             return
         step.prepare()
-        assert self._give_update is not None
-        self._give_update()
+        if self.watch is None:
+            assert self._give_update is not None
+            self._give_update()
+        else:
+            with self._device.working():
+                self._update_on_gpu()
         step.finish()
 
     def _update_on_gpu(self) -> None:

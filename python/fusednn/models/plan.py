@@ -15,10 +15,11 @@ from fusednn.layers.activity import ActivityStep
 from fusednn.layers.batch_normalization import BatchNormStep, NormStep
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
-from fusednn.layers.dense_transpose import DenseTransposeStep
+from fusednn.layers.dense_transpose import DenseTransposeStep, find_shared_kernels
 from fusednn.layers.step import Array, Shape, Step
 from fusednn.losses import Scratch
 from fusednn.models.penalties import Penalties
+from fusednn.models.watch import Watch
 from fusednn.optimizers import Optimizer
 from fusednn.variable import Variable
 
@@ -64,14 +65,16 @@ class Plan:
         flags = [False] * len(layers) if trained is None else trained
         unfused = (
             step
-            for layer, trainable in zip(layers, flags, strict=True)
-            for step in _steps(layer, training=training, trainable=trainable)
+            for place, (layer, trainable) in enumerate(zip(layers, flags, strict=True))
+            for step in steps_of(layer, place, training=training, trainable=trainable)
         )
         steps, shapes = fuse(unfused, input_shape)
-        trained_kernels = [s.kernel for s in steps if isinstance(s, DenseStep) and s.has_gradients]
-        for step in steps:
-            if isinstance(step, DenseTransposeStep):
-                step.kernel_trains = any(step.kernel is kernel for kernel in trained_kernels)
+        find_shared_kernels(steps)
+        #: What the plan is of, and which of it trains.
+        self.layers = list(layers)
+        self.trained = list(flags)
+        #: Who looks at the steps of the next batch.
+        self.watch: Watch | None = None
         self.output_shape = shapes[-1]
         self._head = _pop_head(steps, logits_activation)
         self._forward_steps = steps
@@ -113,9 +116,36 @@ class Plan:
         """Return the output, or the logits; valid until the next call."""
         for prepare in self._prepare:
             prepare()
+        if self.watch is not None:
+            return self._forward_watched(self.watch, x)
         for forward in self._forward:
             x = forward(x)
         return x
+
+    @property
+    def steps(self) -> list[Step]:
+        """What `forward` runs, and the activation that it leaves to the loss."""
+        return self._forward_steps if self._head is None else [*self._forward_steps, self._head]
+
+    def _forward_watched(self, watch: Watch, x: Array) -> Array:
+        watch.begin(self)
+        for step in self._forward_steps:
+            x = step.forward(x)
+            watch.saw_output(step, x)
+        if self._head is not None:
+            watch.saw_output(self._head, self._head.forward(x))
+        return x
+
+    def _backward_watched(self, watch: Watch) -> None:
+        grad = self.grad_output
+        if self._head is not None:
+            watch.saw_gradient(self._head, grad)
+        for step in self._backward_steps:
+            watch.saw_gradient(step, grad)
+            grad = step.backward(grad)
+        for add_shares in self._add_shares:
+            add_shares()
+        watch.saw_weights()
 
     def activate(self, z: Array) -> Array:
         """Return the model's output for what `forward` returned."""
@@ -137,6 +167,9 @@ class Plan:
 
     def backward(self) -> None:
         """Write the gradients of all trained weights, from `grad_output`."""
+        if self.watch is not None:
+            self._backward_watched(self.watch)
+            return
         grad = self.grad_output
         for backward in self._backward:
             grad = backward(grad)
@@ -179,12 +212,14 @@ def new_plan(
     )
 
 
-def _steps(layer: Layer, *, training: bool, trainable: bool) -> list[Step]:
+def steps_of(layer: Layer, place: int, *, training: bool, trainable: bool) -> list[Step]:
+    """Return what runs for a layer, with the penalty on its outputs."""
     steps = layer.steps_to_run(training=training, trainable=trainable)
     if layer.activity_regularizer is not None:
         steps = [*steps, ActivityStep(layer.activity_regularizer)]
     for step in steps:
         step.owner = layer.name
+        step.place = place
     return steps
 
 
@@ -209,6 +244,7 @@ def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Sh
             rectifier = step.negative_slope is not None
             if rectifier and isinstance(before, NormStep) and before.negative_slope is None:
                 before.negative_slope = step.negative_slope
+                before.rectifier_place = step.place
                 continue
             step.in_place = step.can_overwrite and isinstance(before, _KEEPS_NO_OUTPUT)
         elif (

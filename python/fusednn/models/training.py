@@ -18,6 +18,7 @@ from fusednn.models.data import Array, check_count, split_at_end
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed, kind_of, makes_batches
 from fusednn.models.objective import Objective
+from fusednn.models.watch import Watch
 from fusednn.models.weights import weights_of
 from fusednn.optimizers import Optimizer
 from fusednn.variable import Variable
@@ -40,6 +41,7 @@ class Trainer(Evaluator):
         super().__init__()
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
+        self._watch: Watch | None = None
         self.stop_training = False
         #: Set by a callback at the start of `fit`, where it goes on from another process.
         self.resumed: Resumed | None = None
@@ -353,6 +355,7 @@ class Trainer(Evaluator):
         objective, optimizer = self._compiled(), self.optimizer
         assert optimizer is not None
         plan = self._plan(len(x), training=True)
+        plan.watch, self._watch = self._watch, None
         with np.errstate(all="ignore"):  # the loss tells what is not finite
             z = plan.forward(x)
             stepped = False
@@ -367,6 +370,10 @@ class Trainer(Evaluator):
                 if not stepped:
                     plan.undo()
         return loss
+
+    def watch_next_step(self, watch: Watch) -> None:
+        """Let somebody look at the arrays of the next training step; see `models.watch`."""
+        self._watch = watch
 
     def train_on_batch(
         self,
