@@ -373,7 +373,7 @@ class TestRefusals:
     def test_digits_without_scikit_learn(
         self, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fusednn.datasets.digits, "find_spec", lambda name: None)
+        monkeypatch.setattr(fusednn.datasets.scikit_learn_files, "find_spec", lambda name: None)
         assert "not installed: pip install scikit-learn" in fails("train")
 
     def test_loss_that_is_not_a_number(

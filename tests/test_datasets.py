@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fusednn import datasets
-from fusednn.datasets import LabeledData, digits
+from fusednn.datasets import LabeledData, digits, scikit_learn_files
 
 
 def write_text(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -336,13 +336,13 @@ class TestDigits:
     ) -> None:
         pytest.importorskip("sklearn.datasets", reason="the digits come with scikit-learn")
         expected = digits.load()
-        monkeypatch.setattr(digits, "_FILE", ("moved", "digits.csv.gz"))
+        monkeypatch.setattr(scikit_learn_files, "_FOLDER", ("moved",))
         moved = digits.load()
         np.testing.assert_array_equal(moved.x_train, expected.x_train)
         np.testing.assert_array_equal(moved.y_train, expected.y_train)
 
     def test_without_scikit_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(digits, "find_spec", lambda name: None)
+        monkeypatch.setattr(scikit_learn_files, "find_spec", lambda name: None)
         with pytest.raises(ModuleNotFoundError, match=r"scikit-learn.*pip install scikit-learn"):
             digits.load()
 

@@ -35,6 +35,9 @@ OPTIMIZERS = {
     "adagrad": "Adagrad",
 }
 
+#: Data sets by name: those that come with scikit-learn, and those whose files the user has.
+DATA_SETS = ("digits", "breast_cancer", "wine", "mnist", "fashion_mnist", "cifar10")
+
 TEST_FRACTION = 0.2
 
 # With Keras' 0.99 the moving averages need hundreds of steps; a small file gives fewer.
@@ -57,9 +60,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         nargs="?",
         default="digits",
-        help="digits (default), scikit-learn's handwriting; or a path: a .npz file with x and y "
-        "or x_train, y_train, x_test, y_test; a .csv file of numbers and one column of labels; "
-        "MNIST-style IDX files, given by their folder or by the file of images",
+        help="digits (default), scikit-learn's handwriting, breast_cancer or wine; mnist, "
+        "fashion_mnist or cifar10, where their files are in ~/.keras/datasets; or a path: a .npz "
+        "file with x and y or x_train, y_train, x_test, y_test; a .csv file of numbers and one "
+        "column of labels; MNIST-style IDX files, given by their folder or by the file of images; "
+        "CIFAR-10's binary version",
     )
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -253,10 +258,10 @@ def read_data(arguments: argparse.Namespace) -> tuple[LabeledData, list[str]]:
 
     from fusednn import datasets
 
-    if arguments.data == "digits":
+    if arguments.data in DATA_SETS:
         if arguments.label is not None or arguments.header is not None:
             raise ValueError("--label and --header are for .csv files")
-        source = datasets.digits.load()
+        source = getattr(datasets, arguments.data).load()
     else:
         source = datasets.load(arguments.data, label=arguments.label, header=arguments.header)
     if len(source.x_test) and arguments.test_fraction is not None:

@@ -49,7 +49,7 @@ def read_csv(
 
     source = os.fspath(path)
     with open_maybe_gzip(path) as stream:
-        delimiter = _delimiter(stream.readline())
+        delimiter = delimiter_of(stream.readline())
         stream.seek(0)
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         try:
@@ -173,7 +173,7 @@ class _Table:
         return f"line {line}, column {column + 1}{name}"
 
 
-def _delimiter(first_line: bytes) -> str:
+def delimiter_of(first_line: bytes) -> str:
     """Return the separator that occurs most often in the first line, a comma when in doubt."""
     return max(",;\t", key=lambda separator: first_line.count(separator.encode()))
 

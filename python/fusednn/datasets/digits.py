@@ -7,19 +7,17 @@ it.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusednn.datasets.csv_file import read_csv
 from fusednn.datasets.labeled_data import LabeledData
 from fusednn.datasets.scaling import scale_features
+from fusednn.datasets.scikit_learn_files import tables
 
 _PIXEL_MAX = 16.0
-_FILE = ("datasets", "data", "digits.csv.gz")
 
 
 def load_data(
@@ -56,23 +54,10 @@ def load_data(
 
 def load() -> LabeledData:
     """Return all 1,797 digits as 64 pixels of 0 ... 16, without a test set."""
-    x, y = _scikit_learn_digits()
+    x, y = tables("the digits", ("digits.csv.gz",), _read, "load_digits")
     return LabeledData.from_arrays("digits", (x, y), names=("data", "target"), pixel_max=_PIXEL_MAX)
 
 
-def _scikit_learn_digits() -> tuple[NDArray[Any], NDArray[Any]]:
-    spec = find_spec("sklearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "the digits come with scikit-learn, which is not installed: pip install scikit-learn",
-            name="sklearn",
-        )
-    # Reading scikit-learn's own file spares its import, far slower than all else here.
-    file = Path(spec.submodule_search_locations[0], *_FILE)
-    if file.is_file():
-        table = read_csv(file)
-        return table.x_train, table.y_train
-    from importlib import import_module
-
-    bunch = import_module("sklearn.datasets").load_digits()
-    return np.asarray(bunch.data), np.asarray(bunch.target)
+def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    table = read_csv(path)
+    return table.x_train, table.y_train

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fusednn.datasets.labeled_data import LabeledData
 
+_DAMAGE = (zlib.error, EOFError, RuntimeError, MemoryError)
 _KEY_SETS = (("x_train", "y_train", "x_test", "y_test"), ("x_train", "y_train"), ("x", "y"))
 
 
@@ -41,7 +42,7 @@ def read_npz(path: str | os.PathLike[str]) -> LabeledData:
         with np.load(path, allow_pickle=False) as archive:
             names = _names(source, archive.files)
             arrays = [_array(source, archive, name) for name in names]
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError) as error:
+    except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise ValueError(f"{source}: the archive is damaged ({error})") from None
     x = arrays[0]
     return LabeledData.from_arrays(
@@ -51,6 +52,30 @@ def read_npz(path: str | os.PathLike[str]) -> LabeledData:
         names=names,
         pixel_max=255.0 if x.dtype == np.uint8 and x.ndim >= 3 else None,
     )
+
+
+def npz_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArray[Any]]:
+    """Return the arrays of these names in a .npz archive.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is not a .npz archive, is damaged, lacks an array, or holds Python objects.
+    """
+    import zipfile
+
+    source = os.fspath(path)
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                missing = [name for name in names if name not in archive.files]
+                if not missing:
+                    return [archive[name] for name in names]
+        except (*_DAMAGE, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"{source}: not a .npz archive, or damaged ({error})") from None
+    raise ValueError(f"{source}: must hold {', '.join(names)}. Missing: {missing[0]}")
 
 
 def _names(source: str, found: list[str]) -> list[str]:

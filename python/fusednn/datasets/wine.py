@@ -1,0 +1,45 @@
+"""Wines of three growers in one region of Italy: 178 wines, 13 chemical features.
+
+Source: S. Aeberhard, M. Forina, Wine, UCI Machine Learning Repository (1991), as scikit-learn ships
+it.
+"""
+
+from __future__ import annotations
+
+from fusednn.datasets.labeled_data import LabeledData
+from fusednn.datasets.scikit_learn_files import Array, counted_table, tables
+
+
+def load_data(
+    test_fraction: float = 0.2, seed: int = 0
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return ``(x_train, y_train), (x_test, y_test)``, a stratified split.
+
+    Parameters
+    ----------
+    test_fraction, seed
+        The split, see `fusednn.datasets.stratified_split`.
+
+    Returns
+    -------
+    x_train, x_test : ndarray, float32, shape (n, 13)
+        Features as they were measured, of unlike units: standardise them, as with
+        `layers.Normalization`.
+    y_train, y_test : ndarray, int64, shape (n,)
+        The grower, 0 ... 2.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If scikit-learn is not installed.
+    ValueError
+        If `test_fraction` is outside (0, 1).
+    """
+    data = load().with_test_set(test_fraction, seed)
+    return (data.x_train, data.y_train), (data.x_test, data.y_test)
+
+
+def load() -> LabeledData:
+    """Return all examples, without a test set."""
+    parts = tables("the data on wines", ("wine_data.csv",), counted_table, "load_wine")
+    return LabeledData.from_arrays("wine", parts, names=("data", "target"))
