@@ -93,10 +93,23 @@ DEVICES = {
 }
 
 
+def smaller(limits: Limits) -> Limits:
+    """A device whose resident blocks have no more threads than the thread sanitizer can follow.
+
+    It follows 8128 at once; blocks that wait for one another have 256 each.
+    """
+    most = 28 // limits.blocks_per_multiprocessor
+    copy = Limits.from_buffer_copy(limits)
+    copy.multiprocessors = min(limits.multiprocessors, most)
+    return copy
+
+
 class OnDevice:
     """The functions of `BatchNormFunctions`; arrays go to the device and back."""
 
     def __init__(self, simulator: Simulator, limits: Limits, offset: int = 0) -> None:
+        if simulator.sanitizer == "thread":
+            limits = smaller(limits)
         self.simulator, self.limits, self.offset = simulator, limits, offset
         simulator.set(
             multiprocessors=max(1, limits.multiprocessors),

@@ -19,20 +19,39 @@ NORMS = {"max_norm", "max_norm_each"}
 
 
 class Lists:
-    """An optimizer's arrays on the CPU, and the same on the device."""
+    """An optimizer's arrays on the CPU, and the same on the device.
 
-    def __init__(self, device, rng, kind, options, sizes=SIZES, dtype=np.float32, offset=0):
-        require_dtype(device, dtype)
+    `kept` is the dtype of the states, float32 unless the parameters are float64; `copies` that of
+    low-precision copies, if there are to be any.
+    """
+
+    def __init__(
+        self,
+        device,
+        rng,
+        kind,
+        options,
+        sizes=SIZES,
+        dtype=np.float32,
+        offset=0,
+        kept=None,
+        copies=None,
+    ):
+        for needed in (dtype, kept, copies):
+            if needed is not None:
+                require_dtype(device, needed)
         self.device, self.kind, self.options = device, kind, options
         params = [rng.normal(size=n) for n in sizes]
         states = ref.initial_states(kind, params, options)
-        kept = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+        kept = kept or np.dtype(np.float64 if dtype == np.float64 else np.float32)
         own = {name: [a.astype(kept) for a in arrays] for name, arrays in states.items()}
         self.cpu = {
             "params": [p.astype(dtype) for p in params],
             "grads": [rng.normal(size=n).astype(dtype) for n in sizes],
             **own,
         }
+        if copies is not None:
+            self.cpu["low_precision_copies"] = [np.full(n, np.nan, copies) for n in sizes]
         self.gpu = {
             name: [array(device, a, offset) for a in arrays] for name, arrays in self.cpu.items()
         }
