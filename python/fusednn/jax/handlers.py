@@ -35,6 +35,7 @@ NAMES = (
     "batch_norm_apply",
     "batch_norm_backward_reduce",
     "batch_norm_backward_apply",
+    "optimizer_step",
 )
 OLDEST_JAX = (0, 8)
 
