@@ -301,7 +301,8 @@ def test_trainable_takes_effect_at_compile() -> None:
     dense.trainable = norm.trainable = False
     assert len(model.trainable_weights) == 2
     kernel, mean = dense.kernel.numpy(), norm.moving_mean.numpy()
-    model.train_on_batch(x, y)
+    with pytest.warns(UserWarning, match="`trainable` of .* was changed after the model was"):
+        model.train_on_batch(x, y)
     assert not np.array_equal(dense.kernel, kernel)
     assert not np.array_equal(norm.moving_mean, mean)
 

@@ -166,7 +166,7 @@ def test_backend() -> None:
     value[...] = 3
     np.testing.assert_array_equal(kernel.value, 1)
     assert backend.get_value(0.5) == 0.5
-    with pytest.raises(TypeError, match="`x` must be a Variable"):
+    with pytest.raises(TypeError, match="`x` must be a variable or an optimizer's `learning_rate`"):
         backend.set_value(0.1, 0.2)
     backend.clear_session()
     assert [Dense(1).name, Dense(1).name] == ["dense", "dense_1"]

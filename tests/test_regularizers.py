@@ -151,6 +151,6 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"needs an array of 2 axes. Received: shape \(3,\)"):
         OrthogonalRegularizer()([1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="`regularizer` must be a regularizer object"):
-        regularizers.get(np.square)
-    with pytest.raises(NotImplementedError, match="Regularizer must define `penalty`"):
+        regularizers.get(0.1)
+    with pytest.raises(NotImplementedError, match="Regularizer must define `__call__` or `pen"):
         Regularizer()([1.0])

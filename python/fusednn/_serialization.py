@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 
@@ -100,8 +100,24 @@ class Configurable:
         return f"{type(self).__name__}({arguments})"
 
 
-def serialize(instance: Configurable) -> dict[str, Any]:
-    """Return ``{"class_name": ..., "config": ...}``, which the matching `get` turns back."""
+class OfFunction:
+    """Mark of an object that stands for a plain function of the caller, its attribute `fn`."""
+
+    fn: Callable[..., Any]
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, or the class of another callable object."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def serialize(instance: Configurable) -> Any:
+    """Return ``{"class_name": ..., "config": ...}``, which the matching `get` turns back.
+
+    What stands for a plain function gives that function.
+    """
+    if isinstance(instance, OfFunction):
+        return instance.fn
     return {"class_name": type(instance).__name__, "config": instance.get_config()}
 
 

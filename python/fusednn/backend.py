@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn.layers import naming
+from fusednn.optimizers.learning_rate import RateNumber
+from fusednn.optimizers.state_variables import StateVariable
 from fusednn.variable import Variable
 
 __all__ = ["clear_session", "epsilon", "floatx", "get_value", "set_value"]
@@ -15,29 +17,39 @@ __all__ = ["clear_session", "epsilon", "floatx", "get_value", "set_value"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def get_value(x: Variable | ArrayLike) -> Any:
-    """Return a copy of a variable's value, or a number or array as it is.
+def get_value(x: Any) -> Any:
+    """Return a copy of the value of a variable or an optimizer's rate; a number or array as it is.
 
-    ``get_value(model.optimizer.learning_rate)`` is the number itself.
+    Variables are those of layers, of metrics, and of `optimizer.variables`.
     """
-    return x.numpy() if isinstance(x, Variable) else x
+    if isinstance(x, float):
+        return float(x)
+    return x.numpy() if isinstance(x, (Variable, StateVariable)) else x
 
 
-def set_value(x: Variable, value: ArrayLike) -> None:
-    """Copy `value` into a variable.
+def set_value(x: Any, value: ArrayLike) -> None:
+    """Copy `value` into a variable, or set an optimizer's rate.
+
+    ``set_value(model.optimizer.learning_rate, 0.1)`` is ``model.optimizer.learning_rate = 0.1``.
 
     Raises
     ------
     TypeError
-        `x` is no variable: an optimizer's rate is a number here, set by
-        ``optimizer.learning_rate = value``.
+        `x` is none of these, or `value` is no number.
+    ValueError
+        `value` has another shape, or is no rate.
     """
-    if not isinstance(x, Variable):
+    if not isinstance(x, (RateNumber, StateVariable, Variable)):
         raise TypeError(
-            "`x` must be a Variable; set a learning rate by `optimizer.learning_rate = value`. "
-            f"Received: x={x!r}"
+            f"`x` must be a variable or an optimizer's `learning_rate`. Received: x={x!r}"
         )
-    x.assign(value)
+    if isinstance(x, RateNumber):
+        array = np.asarray(value)
+        if array.shape != () or array.dtype.kind not in "iuf":
+            raise TypeError(f"`value` must be a number for a rate. Received: value={value!r}")
+        x.assign(float(array))
+    else:
+        x.assign(value)
 
 
 def clear_session() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusednn._arguments import check_number
-from fusednn._serialization import Configurable, Registry
+from fusednn._serialization import Configurable, OfFunction, Registry
 from fusednn._serialization import serialize as serialize_object
 
 __all__ = [
@@ -159,6 +159,17 @@ class MinMaxNorm(NormConstraint):
         return factors
 
 
+class FunctionConstraint(Constraint, OfFunction):
+    """A plain function of a weight."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, w: ArrayLike) -> Array:
+        """Return ``fn(w)``."""
+        return np.asarray(self.fn(w))
+
+
 max_norm = MaxNorm
 min_max_norm = MinMaxNorm
 non_neg = NonNeg
@@ -176,19 +187,22 @@ def get(identifier: Any) -> Constraint | None:
     ----------
     identifier
         A constraint (returned as it is), a class, a name (``"max_norm"``, ``"MaxNorm"``, ...), or a
-        dictionary ``{"class_name": ..., "config": ...}``.
+        dictionary ``{"class_name": ..., "config": ...}``, or a function that returns the
+        constrained values of a weight.
 
     Raises
     ------
     ValueError
         It is none of these.
     """
+    if callable(identifier) and not isinstance(identifier, (Constraint, type)):
+        return FunctionConstraint(identifier)
     return None if identifier is None else _registry.get(identifier)
 
 
 deserialize = get
 
 
-def serialize(constraint: Constraint | None) -> dict[str, Any] | None:
+def serialize(constraint: Constraint | None) -> Any:
     """Return ``{"class_name": ..., "config": ...}``, which `get` turns back; None for None."""
     return None if constraint is None else serialize_object(constraint)

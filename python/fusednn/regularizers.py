@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusednn._arguments import check_number
-from fusednn._serialization import Configurable, Registry
+from fusednn._serialization import Configurable, OfFunction, Registry, function_name
 from fusednn._serialization import serialize as serialize_object
 
 __all__ = [
@@ -32,20 +33,29 @@ Array = NDArray[Any]
 class Regularizer(Configurable):
     """Base class: a penalty that is added to the loss.
 
-    A new regularizer is a subclass with `penalty` and `add_gradient`. (Keras differentiates a
-    `__call__`; here the gradient is written by hand.)
+    A new regularizer is a subclass with `__call__`, as in Keras, and with `gradient`, because there
+    is no differentiation here; or with `penalty` and `add_gradient`, which need not allocate.
     """
 
     def penalty(self, x: Array, work: Array | None = None) -> float:
         """Return the penalty of `x`, a floating-point array; `work` as in `add_gradient`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `penalty`.")
+        if type(self).__call__ is Regularizer.__call__:
+            raise NotImplementedError(f"{type(self).__name__} must define `__call__` or `penalty`.")
+        return float(self(x))
+
+    def gradient(self, x: Array) -> Array:
+        """Return the gradient of ``self(x)``, of the shape of `x`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `gradient`: gradients are written by hand."
+        )
 
     def add_gradient(self, x: Array, grad: Array, scale: float, work: Array) -> None:
         """Add `scale` times the penalty's gradient to `grad`.
 
         `work` is an array like `x`, apart from both, to be overwritten.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define `add_gradient`.")
+        np.multiply(self.gradient(x), scale, out=work, casting="same_kind")
+        grad += work
 
     def __call__(self, x: ArrayLike) -> float:
         """Return the penalty of anything array-like."""
@@ -179,6 +189,29 @@ class OrthogonalRegularizer(Regularizer):
         grad += pull if self.mode == "rows" else pull.T
 
 
+class FunctionRegularizer(Regularizer, OfFunction):
+    """A plain function of a weight, whose attribute `gradient` is the function of its gradient."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        if not callable(getattr(fn, "gradient", None)):
+            raise ValueError(
+                "A function is a regularizer only with its gradient, for there is no "
+                f"differentiation: set its attribute `gradient`, `{function_name(fn)}.gradient = "
+                "...`, or make a subclass of `regularizers.Regularizer`. "
+                f"Received: regularizer={fn!r}"
+            )
+        self.fn = fn
+
+    def __call__(self, x: ArrayLike) -> float:
+        """Return ``fn(x)``."""
+        return float(self.fn(x))
+
+    def gradient(self, x: Array) -> Array:
+        """Return ``fn.gradient(x)``."""
+        gradient: Any = getattr(self.fn, "gradient")  # noqa: B009 - functions have any attributes
+        return np.asarray(gradient(x))
+
+
 l1 = L1
 l2 = L2
 l1_l2 = L1L2
@@ -203,12 +236,14 @@ def get(identifier: Any) -> Regularizer | None:
     ValueError
         It is none of these.
     """
+    if callable(identifier) and not isinstance(identifier, (Regularizer, type)):
+        return FunctionRegularizer(identifier)
     return None if identifier is None else _registry.get(identifier)
 
 
 deserialize = get
 
 
-def serialize(regularizer: Regularizer | None) -> dict[str, Any] | None:
+def serialize(regularizer: Regularizer | None) -> Any:
     """Return ``{"class_name": ..., "config": ...}``, which `get` turns back; None for None."""
     return None if regularizer is None else serialize_object(regularizer)

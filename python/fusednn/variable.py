@@ -146,6 +146,17 @@ class Variable:
             )
         self._device.write(self._value, new)
 
+    def assign_add(self, value: ArrayLike) -> None:
+        """Add `value`, which must have this variable's shape or be a number, to the variable."""
+        self.assign(self.numpy() + np.asarray(value))
+
+    def assign_sub(self, value: ArrayLike) -> None:
+        """Subtract `value` from the variable, as `assign_add` adds it."""
+        self.assign(self.numpy() - np.asarray(value))
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
     def numpy(self) -> Array:
         """Copy of the value, an array of NumPy."""
         return self._device.read(self._value)

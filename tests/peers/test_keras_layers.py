@@ -235,7 +235,17 @@ def test_summary_and_counts(architecture: str) -> None:
     assert numbers(ours) == numbers(theirs)
 
 
-def test_summary_of_named_layers_is_the_same_text() -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"show_trainable": True},
+        {"expand_nested": True},
+        {"expand_nested": True, "show_trainable": True, "positions": [0.5, 0.7, 1.0]},
+        {"layer_range": ["norm", "inner"]},
+    ],
+)
+def test_summary_of_named_layers_is_the_same_text(options: dict[str, Any]) -> None:
     def text(library: Any, sequential: Any) -> str:
         model = sequential(
             [
@@ -243,12 +253,16 @@ def test_summary_of_named_layers_is_the_same_text() -> None:
                 library.Dense(100, name="first"),
                 library.BatchNormalization(name="norm"),
                 library.LeakyReLU(name="activation"),
+                sequential([library.Input((100,)), library.Dense(9, name="deep")], name="inner"),
                 library.Dense(10, name="out", trainable=False),
             ],
             name="net",
         )
         printed: list[str] = []
-        model.summary(line_length=70, print_fn=printed.append)
-        return printed[0].rstrip()
+        model.summary(line_length=70, print_fn=printed.append, **options)
+        model.compile("adam", "mse")
+        model.fit(np.zeros((2, 64)), np.zeros((2, 10)), verbose=0)
+        model.summary(line_length=70, print_fn=printed.append, **options)
+        return "".join(printed).replace("\n", "").rstrip()
 
     assert text(layers, fusednn.Sequential) == text(keras.layers, keras.Sequential)

@@ -202,4 +202,5 @@ def serialize(activation: Activation) -> str | dict[str, Any]:
     """
     if type(activation) in _CLASSES and type(activation)().get_config() == activation.get_config():
         return activation.name
-    return serialize_object(activation)
+    made: dict[str, Any] = serialize_object(activation)
+    return made

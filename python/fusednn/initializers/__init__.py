@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusednn._serialization import Registry, serialize
-from fusednn.initializers.base import Initializer, RandomInitializer
+from fusednn.initializers.base import FunctionInitializer, Initializer, RandomInitializer
 from fusednn.initializers.constant import Constant, Identity, Ones, Zeros
 from fusednn.initializers.random import Orthogonal, RandomNormal, RandomUniform, TruncatedNormal
 from fusednn.initializers.variance_scaling import (
@@ -105,13 +105,16 @@ def get(identifier: Any) -> Initializer:
     ----------
     identifier
         An initializer (returned as it is), a class, a name (``"he_normal"``, ``"HeNormal"``, ...),
-        or a dictionary ``{"class_name": ..., "config": ...}``.
+        a dictionary ``{"class_name": ..., "config": ...}``, or a function of shape and dtype that
+        returns an array: ``lambda shape, dtype: np.full(shape, 2, dtype)``.
 
     Raises
     ------
     ValueError
         It is none of these.
     """
+    if callable(identifier) and not isinstance(identifier, (Initializer, type)):
+        return FunctionInitializer(identifier)
     return _registry.get(identifier)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fusednn import utils
-from fusednn._serialization import Configurable
+from fusednn._serialization import Configurable, OfFunction, function_name
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -80,3 +80,20 @@ class RandomInitializer(Initializer):
         # Shorter formats are rounded from float32.
         draw_dtype: FloatType = np.float64 if dtype == np.float64 else np.float32
         return self.draw(shape, draw_dtype, rng).astype(dtype, copy=False)
+
+
+class FunctionInitializer(Initializer, OfFunction):
+    """An initializer that is a plain function of shape and dtype, as in Keras."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def fill(self, shape: Shape, dtype: np.dtype[Any], rng: np.random.Generator | None) -> Array:
+        """See `Initializer.fill`."""
+        values = np.asarray(self.fn(shape, dtype=dtype.name))
+        if values.shape != shape:
+            raise ValueError(
+                f"The initializer {function_name(self.fn)} must return an array of the shape that "
+                f"it is given, {shape}. Received: shape {values.shape}"
+            )
+        return np.ascontiguousarray(values, dtype)

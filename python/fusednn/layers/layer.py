@@ -18,6 +18,7 @@ from fusednn.layers.buffers import Buffers
 from fusednn.layers.call_step import CallStep, shape_of_call
 from fusednn.layers.naming import automatic_name
 from fusednn.layers.step import Array, Step
+from fusednn.layers.weight_arguments import weight_arguments
 from fusednn.variable import Variable
 
 BatchShape = tuple[int | None, ...]
@@ -144,47 +145,54 @@ class Layer:
         """The other variables: moving statistics, and all of a frozen layer."""
         return [v for v in self._variables if not (v.trainable and self._trainable)]
 
-    def add_weight(
-        self,
-        name: str,
-        shape: Sequence[int | None],
-        initializer: Any = "glorot_uniform",
-        *,
-        trainable: bool = True,
-        regularizer: Any = None,
-        constraint: Any = None,
-    ) -> Variable:
+    def add_weight(self, *args: Any, **kwargs: Any) -> Variable:
         """Create a variable of this layer; called by `build`.
+
+        By position, the order is that of Keras 3, ``(shape, initializer, dtype, trainable,
+        autocast, regularizer, constraint, aggregation, layout, name)``; or, where the first
+        argument is a string, that of Keras 2, ``(name, shape, dtype, initializer, regularizer,
+        trainable, constraint)``; or ``(name, shape, initializer)``.
 
         Parameters
         ----------
         name : str
-            As in Keras, whose order is another: name the arguments in code for both.
+            ``"variable"`` if not given.
         shape : sequence of int
+            ``()`` if not given.
         initializer : str, Initializer or callable
-            See `fusednn.initializers`; or a function of shape and dtype.
+            See `fusednn.initializers`; Glorot's uniform one if not given.
+        dtype : str, optional
+            Must be that of the layer.
         trainable : bool
             Whether an optimizer may update it.
         regularizer, constraint
             See `fusednn.regularizers` and `fusednn.constraints`.
+        autocast, aggregation, layout
+            Have no effect.
         """
-        make = initializer
-        if not callable(make) or isinstance(make, type):
-            make = initializers.get(initializer)
-        if any(length is None for length in shape):
+        given = weight_arguments(args, kwargs)
+        name = given.name
+        if given.dtype is not None and np.dtype(given.dtype) != self.dtype:
+            raise ValueError(
+                f"`dtype` of variable '{name}' of layer '{self.name}' must be the layer's, "
+                f"{self.dtype}. Received: dtype={given.dtype!r}"
+            )
+        make = initializers.get(given.initializer)
+        shape = tuple(int(length) for length in given.shape if length is not None)
+        if len(shape) < len(given.shape):
             raise ValueError(
                 f"`shape` of variable '{name}' of layer '{self.name}' must be known. "
-                f"Received: shape={tuple(shape)}"
+                f"Received: shape={given.shape}"
             )
-        _take_elements(math.prod(int(n) for n in shape if n is not None))
+        _take_elements(math.prod(shape))
         variable = Variable(
-            make(tuple(shape), dtype=self.dtype.name),
+            make(shape, dtype=self.dtype.name),
             name=name,
             path=f"{self.name}/{name}",
-            trainable=trainable,
+            trainable=given.trainable,
             dtype=self.dtype,
-            regularizer=regularizers.get(regularizer),
-            constraint=constraints.get(constraint),
+            regularizer=regularizers.get(given.regularizer),
+            constraint=constraints.get(given.constraint),
         )
         variable.learning_rate_multiplier = self._learning_rate_multiplier
         self._variables.append(variable)
@@ -318,6 +326,11 @@ class Layer:
         A trainable `BatchNormalization` moves its statistics where `training` is true. Outside of
         a model a layer computes on the CPU.
         """
+        if isinstance(x, Layer):
+            raise TypeError(
+                "`x` must be an array, for there is no functional API: give layers to a model, "
+                f"as in Sequential([Input((8,)), Dense(3)]). Received: x={x!r}"
+            )
         start = y = np.ascontiguousarray(x, dtype=self.dtype)
         self.ensure_built((None, *y.shape[1:]))
         for variable in self._variables:
@@ -408,7 +421,10 @@ def sample_shape(shape: Sequence[int | None] | int, name: str = "input_shape") -
 
 
 def _float_dtype(dtype: str | np.dtype[Any] | type | None) -> np.dtype[Any]:
-    resolved = np.dtype(np.float32 if dtype is None else dtype)
-    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+    try:
+        resolved = np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError:
+        resolved = None  # such as "mixed_float16"
+    if resolved is None or resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype}")
     return resolved

@@ -33,6 +33,7 @@ from fusednn.losses.elementwise import (
     poisson,
     squared_hinge,
 )
+from fusednn.losses.of_function import LossFunctionWrapper
 from fusednn.losses.regression import MeanSquaredError, mean_squared_error
 from fusednn.losses.rows import (
     CategoricalHinge,
@@ -55,6 +56,7 @@ __all__ = [
     "KLDivergence",
     "LogCosh",
     "Loss",
+    "LossFunctionWrapper",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
     "MeanSquaredError",
@@ -142,8 +144,9 @@ def get(identifier: Any) -> Loss:
     identifier
         A `Loss` (returned as it is), a class, one of this module's functions, a name
         (``"mean_squared_error"``, ``"mse"``, ``"MeanSquaredError"``, ...), or a dictionary
-        ``{"class_name": ..., "config": ...}``. Keras returns a function for the name of one; here
-        it is always a `Loss`, which knows its gradient.
+        ``{"class_name": ..., "config": ...}``; or a function of your own, whose attribute
+        `gradient` is its gradient, see `LossFunctionWrapper`. Keras returns a function for the name
+        of one; here it is always a `Loss`, which knows its gradient.
 
     Raises
     ------
@@ -153,6 +156,8 @@ def get(identifier: Any) -> Loss:
     for function, cls in _of_function.items():
         if identifier is function:
             return cls()
+    if callable(identifier) and not isinstance(identifier, (Loss, type)):
+        return LossFunctionWrapper(identifier)
     return _registry.get(identifier)
 
 

@@ -26,7 +26,17 @@ class Loss(Configurable):
     float32 or float64, others are converted to float32; everything is computed in that dtype,
     except that samples are summed in float64.
 
-    A new loss is a subclass with a method `per_row`.
+    A new loss is a subclass with `call`, as in Keras, which returns a loss for each sample, and
+    with `gradient`, because there is no differentiation here:
+
+    >>> class Quartic(Loss):
+    ...     def call(self, y_true, y_pred):
+    ...         return ((y_pred - y_true) ** 4).mean(axis=-1)
+    ...     def gradient(self, y_true, y_pred):
+    ...         return 4 * (y_pred - y_true) ** 3 / y_pred.shape[-1]
+
+    Without `gradient` it can be evaluated, not trained with. What is written with `per_row`
+    instead allocates nothing from batch to batch.
 
     Parameters
     ----------
@@ -148,6 +158,9 @@ class Loss(Configurable):
         -----
         Floating-point warnings are the caller's to switch off.
         """
+        if type(self).call is not Loss.call:
+            scratch.best = None
+            return value_of_call(self, y_true, y_pred, grad, weights)
         losses = self._losses(y_true, y_pred, scratch, from_logits, grad, weights)
         return scratch.total(losses) / self._divisor(scratch, weights)
 
@@ -224,6 +237,21 @@ class Loss(Configurable):
             )
         return losses.reshape(predictions.shape[:-1])
 
+    def gradient(self, y_true: Array, y_pred: Array) -> Array:
+        """Return the gradient of ``call(y_true, y_pred).sum()`` with respect to `y_pred`.
+
+        A subclass with a `call` of its own defines it; the losses of this package have their
+        gradients in `value_and_gradient`, times the factor of the reduction.
+
+        Parameters
+        ----------
+        y_true, y_pred
+            As `call` gets them; the result has the shape of `y_pred`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `gradient`: gradients are written by hand."
+        )
+
     def value_and_gradient(
         self,
         y_true: ArrayLike,
@@ -278,6 +306,42 @@ class Loss(Configurable):
                 targets, predictions, scratch, from_logits=logits, grad=out, weights=weights
             )
         return value, out
+
+
+def value_of_call(
+    loss: Loss, y_true: Array, y_pred: Array, grad: Array | None, weights: Array | None
+) -> float:
+    """`Loss.evaluate` of a loss with a `call` of its own."""
+    if (*y_true.shape, 1) == y_pred.shape:
+        y_true = y_true[..., None]
+    losses = np.asarray(loss.call(y_true, y_pred))
+    axes = losses.ndim
+    if not axes or losses.shape != y_pred.shape[:axes]:
+        raise ValueError(
+            f"`call` of the loss '{loss.name}' must return a number for each sample, of the first "
+            f"axes of `y_pred`, {y_pred.shape}. Received: shape {losses.shape}"
+        )
+    factors: Any = np.ones((1,) * y_pred.ndim, y_pred.dtype)
+    if weights is not None:
+        factors = weights.reshape(*y_pred.shape[:-1], 1)
+        # One weight for each loss: of what it sums over, those of the first place.
+        factors = factors[(..., *[slice(0, 1)] * (y_pred.ndim - min(axes, y_pred.ndim - 1)))]
+    own = factors.reshape(factors.shape[:axes]) if axes < y_pred.ndim else factors
+    if loss.reduction == "sum":
+        divisor = 1.0
+    elif loss.reduction == "mean_with_sample_weight":
+        divisor = float(np.broadcast_to(own, losses.shape).sum()) or 1.0
+    else:
+        divisor = float(max(losses.size, 1))
+    if grad is not None:
+        slope = np.asarray(loss.gradient(y_true, y_pred))
+        if slope.shape != y_pred.shape:
+            raise ValueError(
+                f"`gradient` of the loss '{loss.name}' must have the shape of `y_pred`, "
+                f"{y_pred.shape}. Received: shape {slope.shape}"
+            )
+        np.multiply(slope, factors / divisor, out=grad, casting="same_kind")
+    return float((losses * own).sum(dtype=np.float64)) / divisor
 
 
 def row_weights(

@@ -25,6 +25,7 @@ from fusednn.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
+from fusednn.metrics.of_function import MeanMetricWrapper
 from fusednn.metrics.of_losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -60,6 +61,7 @@ __all__ = [
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
+    "MeanMetricWrapper",
     "MeanOverSamples",
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
@@ -138,13 +140,17 @@ def get(identifier: Any) -> Metric:
     ----------
     identifier
         A `Metric` (returned as it is), a class, a name, or a dictionary ``{"class_name": ...,
-        "config": ...}``. ``"accuracy"`` is `Accuracy` here; a model asks `resolve_accuracy`.
+        "config": ...}``; or a function of targets and predictions, whose mean over the samples is
+        reported under its name, see `MeanMetricWrapper`. ``"accuracy"`` is `Accuracy` here; a model
+        asks `resolve_accuracy`.
 
     Raises
     ------
     ValueError
         It is none of these.
     """
+    if callable(identifier) and not isinstance(identifier, (Metric, type)):
+        return MeanMetricWrapper(identifier)
     return _registry.get(identifier)
 
 

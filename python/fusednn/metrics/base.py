@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusednn._serialization import Configurable, snake_case
+from fusednn.variable import Variable
 
 Array = NDArray[Any]
 
@@ -15,18 +17,58 @@ Array = NDArray[Any]
 class Metric(Configurable):
     """Base class: a number that is accumulated batch by batch.
 
-    A new metric is a subclass with `update_state`, `result` and `reset_state`.
+    A new metric is a subclass with `update_state` and `result`, and with `reset_state` unless all
+    it keeps is in variables of `add_variable`.
 
     Parameters
     ----------
     name : str, optional
         Key in the logs; defaults to the class name in snake case.
+    dtype : str, optional
+        Accepted for the sake of Keras' programs: metrics are computed in double precision.
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("name",)
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+        if dtype not in (None, "float32", "float64"):
+            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
         self.name = name or snake_case(type(self).__name__)
+
+    def add_variable(
+        self,
+        shape: Sequence[int] = (),
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str | None = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Return a new variable of this metric, float64, which `reset_state` sets to zeros.
+
+        ``self.hits = self.add_variable(name="hits")``, then ``self.hits.assign_add(n)`` and
+        ``float(self.hits)``. `dtype` and `aggregation` have no effect.
+        """
+        from fusednn import initializers
+
+        made = initializers.get("zeros" if initializer is None else initializer)
+        variable = Variable(made(tuple(shape), "float64"), name=name or "variable", trainable=False)
+        self.__dict__.setdefault("_own", []).append(variable)
+        return variable
+
+    def add_weight(
+        self,
+        shape: Sequence[int] = (),
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        name: str | None = None,
+    ) -> Variable:
+        """As `add_variable`."""
+        return self.add_variable(shape, initializer, dtype, None, name)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """What `add_variable` made."""
+        return list(self.__dict__.get("_own", ()))
 
     def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Take in one batch; metrics of predictions are given `y_true` and `y_pred`.
@@ -41,8 +83,11 @@ class Metric(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define `result`.")
 
     def reset_state(self) -> None:
-        """Forget all batches."""
-        raise NotImplementedError(f"{type(self).__name__} must define `reset_state`.")
+        """Forget all batches; by default, set the variables to zeros."""
+        if not self.variables:
+            raise NotImplementedError(f"{type(self).__name__} must define `reset_state`.")
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape))
 
     def get_state(self) -> dict[str, Any]:
         """Return what a resumed training needs, by name: all attributes that are numbers or arrays.
@@ -50,10 +95,13 @@ class Metric(Configurable):
         `callbacks.BackupAndRestore` writes it; a metric with other states overrides it.
         """
         kinds = (bool, int, float, np.generic, np.ndarray)
-        return {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+        state = {name: value for name, value in vars(self).items() if isinstance(value, kinds)}
+        return state | {"variables": [variable.numpy() for variable in self.variables]}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what `get_state` returned."""
+        for variable, value in zip(self.variables, state.pop("variables"), strict=True):
+            variable.assign(value)
         for name, value in state.items():
             setattr(self, name, value)
 

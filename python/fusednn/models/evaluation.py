@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn.callbacks import Callback, CallbackList
+from fusednn.metrics import Metric
 from fusednn.models.data import Array, Batches, as_targets, batches_of, check_count
 from fusednn.models.feed import Batch, Feed, kind_of, makes_batches, parts_of
 from fusednn.models.objective import Objective
@@ -68,6 +69,21 @@ class Evaluator:
     def loss(self) -> Any:
         """The compiled `Loss`, or None."""
         return None if self._objective is None else self._objective.loss
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The mean loss and the compiled metrics; "accuracy" is there from the first batch on.
+
+        Empty before `compile`. (Keras 3 has one object for all metrics.)
+        """
+        objective = self._objective
+        if objective is None:
+            return []
+        return [objective.loss_tracker, *(objective.metrics or ())]
+
+    def reset_metrics(self) -> None:
+        """Forget all batches that the loss and the metrics have seen."""
+        self._compiled().reset()
 
     @property
     def metrics_names(self) -> list[str]:

@@ -30,6 +30,8 @@ class Objective:
         self, loss: Any, metrics_given: Sequence[Any], weighted_given: Sequence[Any] = ()
     ) -> None:
         self.loss = losses.get(loss)
+        #: The mean loss of the samples so far.
+        self.loss_tracker = metrics.Mean("loss")
         self._given = [m for m in metrics_given if m != "loss"]
         self._unweighted = len(self._given)  # the first metrics
         self._given += weighted_given
@@ -50,22 +52,21 @@ class Objective:
 
     def reset(self) -> None:
         """Start new means."""
-        self._loss_sum = 0.0
-        self._samples = 0
+        self.loss_tracker.reset_state()
         for metric in self.metrics or ():
             metric.reset_state()
 
     def get_state(self) -> dict[str, Any]:
         """Return the means so far, for `set_state` in another process."""
         return {
-            "loss": [self._loss_sum, self._samples],
+            "loss": self.loss_tracker.get_state(),
             "shapes": self._shapes,
             "metrics": [metric.get_state() for metric in self.metrics or ()],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on with the means of another process."""
-        self._loss_sum, self._samples = state["loss"]
+        self.loss_tracker.set_state(state["loss"])
         if self.metrics is None and state["shapes"] is not None:
             self._resolve(*map(tuple, state["shapes"]))
         for metric, own in zip(self.metrics or (), state["metrics"], strict=True):
@@ -108,8 +109,8 @@ class Objective:
         self, plan: Plan, y_true: Array, z: Array, loss: float, weights: Array | None = None
     ) -> None:
         """Count a batch, whose loss is known, into the means."""
-        self._loss_sum += loss * len(y_true)
-        self._samples += len(y_true)
+        self.loss_tracker.total += loss * len(y_true)
+        self.loss_tracker.count += len(y_true)
         if self.metrics is None:
             self._resolve(y_true.shape, plan.output_shape)
         assert self.metrics is not None
@@ -131,7 +132,7 @@ class Objective:
 
     def means(self) -> dict[str, float]:
         """Loss and metrics by name, the loss first."""
-        means = {"loss": self._loss_sum / max(self._samples, 1)}
+        means = {"loss": self.loss_tracker.result()}
         for metric in self.metrics or ():
             means[metric.name] = float(metric.result())
         return means

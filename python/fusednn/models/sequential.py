@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
@@ -284,7 +285,13 @@ class Sequential(Described, Trainer, Weighted):
             )
 
     def summary(
-        self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
     ) -> None:
         """Print a table of layers, output shapes and numbers of parameters, as Keras does.
 
@@ -292,10 +299,22 @@ class Sequential(Described, Trainer, Weighted):
         ----------
         line_length : int, optional
             Width of the table; that of the terminal, up to 88, if not given.
+        positions : sequence of float, optional
+            Ends of the columns, as fractions of the line or in characters; 0.45, 0.8 and 1 if not
+            given.
         print_fn : callable, optional
             Called once with the whole text, instead of `print`.
+        expand_nested : bool
+            Whether layers of models inside have rows, too.
+        show_trainable : bool
+            Whether a column says which layers train.
+        layer_range : pair of str, optional
+            Names, or regular expressions, of the first and the last layer to show.
         """
-        (print if print_fn is None else print_fn)(summary_table(self, line_length))
+        table = summary_table(
+            self, line_length, positions, expand_nested, show_trainable, layer_range
+        )
+        (print if print_fn is None else print_fn)(table)
 
     # ---- running
 
@@ -334,6 +353,22 @@ class Sequential(Described, Trainer, Weighted):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+    def _warn_of_changes(self) -> None:
+        now = self._trainable_now()
+        if now == self._trained:
+            return
+        changed = [
+            leaf.name
+            for leaf, before, after in zip(self._leaves, self._trained, now, strict=True)
+            if before != after and leaf.weights
+        ]
+        if changed:
+            warnings.warn(
+                f"`trainable` of {', '.join(changed)} was changed after the model was compiled: "
+                "that has no effect before it is compiled again.",
+                stacklevel=3,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan's arrays are views of each other, which a copy would tear apart.

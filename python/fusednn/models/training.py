@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
 from fusednn.callbacks.resumed import Resumed
+from fusednn.metrics import Metric
 from fusednn.models.data import Array, check_count, split_at_end
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed, kind_of, makes_batches
@@ -53,6 +54,10 @@ class Trainer(Evaluator):
         """Note which layers are trainable now, and forget all plans."""
         raise NotImplementedError
 
+    def _warn_of_changes(self) -> None:
+        """Warn where layers are trainable that were not when the model was compiled, or not now."""
+        raise NotImplementedError
+
     def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         """Return gradients and variables of the layers that train; the same tuples every time."""
         raise NotImplementedError
@@ -63,9 +68,13 @@ class Trainer(Evaluator):
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        *,
+        loss_weights: Any = None,
         metrics: Sequence[Any] | None = None,
         weighted_metrics: Sequence[Any] | None = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
     ) -> None:
         """Choose what training minimises, how, and what it reports.
 
@@ -76,18 +85,38 @@ class Trainer(Evaluator):
         loss : str, Loss or loss function
             See `fusednn.losses`. Where the model ends with the activation that the loss belongs
             to (softmax or sigmoid and its cross-entropy), both are computed as one, from logits.
-        metrics : sequence of str or Metric, optional
+        loss_weights : None
+            A model has one loss; a list of one weight must hold 1. A list of metrics is taken for
+            `metrics`, which are Keras 2's third argument.
+        metrics : sequence of str, Metric or function, optional
             See `fusednn.metrics`; "accuracy" or "acc" is resolved from the shapes of labels and
             output. "loss" is accepted and adds nothing, the loss is always reported.
         weighted_metrics : sequence of str or Metric, optional
             Metrics that count samples by their weights, as the loss does; `metrics` do not.
+        run_eagerly, jit_compile, auto_scale_loss
+            Have no effect: there is no graph to compile, and no mixed precision.
+        steps_per_execution : int
+            Must be 1.
 
         Notes
         -----
-        As in Keras, a change of a layer's `trainable` takes effect here. Compile again after
-        adding or removing layers. `metrics` is by keyword only, because Keras' third argument is
-        another.
+        A change of a layer's `trainable` takes effect here; training warns where there was one
+        since. Compile again after adding or removing layers. (So it is in Keras 2, and documented
+        in Keras 3, where it depends on the backend: on PyTorch frozen layers stay as they are at
+        once, on JAX training fails.)
         """
+        if steps_per_execution != 1:
+            raise ValueError(
+                "`steps_per_execution` must be 1: callbacks are called after each batch. "
+                f"Received: steps_per_execution={steps_per_execution!r}"
+            )
+        if metrics is None and _holds_metrics(loss_weights):
+            metrics, loss_weights = loss_weights, None
+        if loss_weights not in (None, 1, [1], (1,)):
+            raise ValueError(
+                "`loss_weights` must be None: a model has one loss. "
+                f"Received: loss_weights={loss_weights!r}"
+            )
         if loss is None:
             raise ValueError(
                 "`loss` must be a loss, or the name of one, such as 'mean_squared_error'. "
@@ -206,6 +235,7 @@ class Trainer(Evaluator):
         and kernels then run on one set of threads.
         """
         objective = self._compiled()
+        self._warn_of_changes()
         epochs = check_count("epochs", epochs, minimum=0)
         initial_epoch = check_count("initial_epoch", initial_epoch, minimum=0)
         if shuffle != "batch" and not isinstance(shuffle, (bool, np.bool_)):
@@ -391,11 +421,18 @@ class Trainer(Evaluator):
         means over all calls). A loss that is not finite is returned, and the step not applied.
         """
         objective = self._compiled()
+        self._warn_of_changes()
         inputs, targets = self._arrays(x, y)
         weights = weights_of(targets, self.dtype, sample_weight, class_weight)
         objective.reset()
         self._train_step(inputs, targets, weights)
         return results_of(objective.means(), return_dict)
+
+
+def _holds_metrics(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and any(
+        isinstance(item, (str, Metric)) or callable(item) for item in given
+    )
 
 
 def _parts(validation_data: Any) -> Any:

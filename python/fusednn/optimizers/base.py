@@ -15,7 +15,7 @@ from fusednn import ops
 from fusednn._arguments import check_number, check_optional_number
 from fusednn._serialization import Configurable
 from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gradients
-from fusednn.optimizers.learning_rate import Rate
+from fusednn.optimizers.learning_rate import Rate, RateNumber
 from fusednn.optimizers.options import Array, LearningRate, State
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
 from fusednn.optimizers.state_variables import StateVariable, variables_of
@@ -182,9 +182,9 @@ class Optimizer(Configurable):
     def learning_rate(self) -> float:
         """Learning rate of the next step, before `decay`.
 
-        Settable, to a number unless it follows a schedule, as in Keras.
+        Settable, to a number unless it follows a schedule, as in Keras; also by its own `assign`.
         """
-        return self._rate.before_decay(self._iterations)
+        return RateNumber.of(self._rate, self._rate.before_decay(self._iterations))
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:

@@ -5,10 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fusednn._arguments import check_number
 from fusednn.optimizers import schedules
 from fusednn.optimizers.options import LearningRate
 from fusednn.optimizers.schedules import LearningRateSchedule
+
+
+class RateNumber(float):
+    """An optimizer's learning rate: a number, which can be told another value, as in Keras.
+
+    ``optimizer.learning_rate.assign(0.1)`` is ``optimizer.learning_rate = 0.1``; the number itself
+    stays what it is. A copy is a plain number.
+    """
+
+    _rate: Rate
+
+    @classmethod
+    def of(cls, rate: Rate, value: float) -> RateNumber:
+        """Return the number `value`, which `rate` gave."""
+        number = cls(value)
+        number._rate = rate
+        return number
+
+    def assign(self, value: float) -> None:
+        """Set the optimizer's learning rate."""
+        self._rate.replace(float(value))
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self)
+
+    def numpy(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the number as an array without axes, float32."""
+        return np.asarray(float(self), np.float32)
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+    def __copy__(self) -> float:
+        return float(self)
+
+    def __deepcopy__(self, memo: Any) -> float:
+        return float(self)
 
 
 class Rate:
@@ -61,4 +102,6 @@ class Rate:
 def _checked(value: LearningRate | Mapping[str, Any]) -> LearningRate:
     if isinstance(value, Mapping):
         return schedules.deserialize(value)
-    return value if callable(value) else check_number("learning_rate", value, minimum=0)
+    if callable(value):
+        return value
+    return float(check_number("learning_rate", value, minimum=0))

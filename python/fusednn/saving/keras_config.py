@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from fusednn import layers as layers_module
 from fusednn import losses as losses_module
 from fusednn import metrics as metrics_module
 from fusednn import optimizers as optimizers_module
-from fusednn._serialization import Configurable, snake_case
+from fusednn._serialization import Configurable, OfFunction, function_name, snake_case
 from fusednn.layers import Layer
 
 #: Where Keras keeps the classes of objects in a configuration, by the end of their key.
@@ -53,13 +54,13 @@ def function_entry(name: str) -> dict[str, Any]:
 def _with_module(key: str, value: Any) -> Any:
     if isinstance(value, Mapping) and set(value) == {"class_name", "config"}:
         name, config = value["class_name"], value["config"]
-        if name == "function":
-            return function_entry(config)
         module = next((m for end, m in _MODULES.items() if key.endswith(end)), "keras")
         if key.endswith("activation") and name in layers_module.__all__:
             # Keras has functions without options, and layers, which it takes for activations, too.
             module = "keras.layers"
         return entry(module, name, config)
+    if inspect.isroutine(value):
+        return function_entry(function_name(value))
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -88,6 +89,8 @@ def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
     options is its name.
     """
     cls = type(made)
+    if isinstance(made, OfFunction):
+        return function_entry(function_name(made.fn))
     if getattr(_OWN[kind], cls.__name__, None) is not cls:
         return _foreign(cls, made.get_config())
     if kind == "optimizers":

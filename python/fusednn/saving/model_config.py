@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fusednn import metrics as metrics_module
 from fusednn.layers import Layer
 from fusednn.models.nesting import leaves_of
 from fusednn.saving.file_objects import FileObjects
@@ -95,7 +96,7 @@ def compile_config(model: Sequential) -> dict[str, Any] | None:
     objective = model._compiled()
     assert model.optimizer is not None
     metrics, weighted = (
-        [m if isinstance(m, str) else object_entry("metrics", m) for m in given]
+        [m if isinstance(m, str) else object_entry("metrics", metrics_module.get(m)) for m in given]
         for given in objective.described()
     )
     return {
