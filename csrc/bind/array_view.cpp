@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "bind/cuda_settings.h"
-#include "bind/foreign_array.h"
 #include "bind/numpy_array.h"
 #include "bind/torch_tensor.h"
 #include "core/tensor.h"
@@ -73,7 +72,7 @@ py::object numpy_copy_like(py::handle array, py::handle model) {
 
 ArrayView::ArrayView(const Name& name, py::handle array) : name_(name) {
   if (!is_array(array)) {
-    view_foreign(name, array);
+    view_foreign(name, array, Elements::kNumbers);
     return;
   }
   const auto& a = fields(array);
@@ -98,19 +97,19 @@ ArrayView::ArrayView(const Name& name, py::handle array) : name_(name) {
   present_ = true;
 }
 
-void ArrayView::view_foreign(const Name& name, py::handle array) {
-  if (!read_exchanged_array(name, array, tensor_)) view_capsule(name, array);
+void ArrayView::view_foreign(const Name& name, py::handle array, Elements elements) {
+  if (!read_exchanged_array(name, array, elements, tensor_)) view_capsule(name, array, elements);
   owner_ = py::reinterpret_borrow<py::object>(array);
   present_ = true;
   if (tensor_.device_type == FNN_CUDA) follow_stream_of(array, tensor_.device_id);
 }
 
-void ArrayView::view_capsule(const Name& name, py::handle array) {
+void ArrayView::view_capsule(const Name& name, py::handle array, Elements elements) {
   if (!is_foreign_array(array)) {
     throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
                          "`__cuda_array_interface__`. Received: type=" + type_name(array));
   }
-  ForeignArray foreign = read_foreign_array(name, array);
+  ForeignArray foreign = read_foreign_array(name, array, elements);
   tensor_ = foreign.tensor;
   shape_ = std::move(foreign.shape);
   strides_ = std::move(foreign.strides);
@@ -124,6 +123,13 @@ int64_t ArrayView::size() const {
   int64_t size = 1;
   for (int32_t i = 0; i < tensor_.ndim; ++i) size *= tensor_.shape[i];
   return size;
+}
+
+ArrayView ArrayView::codes(const Name& name, py::handle array, bool is_signed) {
+  ArrayView view;
+  view.view_foreign(name, array, Elements::kCodes);
+  view.tensor_.dtype = is_signed ? FNN_SIGNED_CODES : FNN_UNSIGNED_CODES;
+  return view;
 }
 
 ArrayView ArrayView::optional(const Name& name, py::handle array) {

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "bind/foreign_array.h"
 #include "core/name.h"
 #include "fusednn/fusednn.h"
 
@@ -26,6 +27,8 @@ class ArrayView {
   ArrayView(const Name& name, py::handle array);
   static ArrayView as_it_is(const Name& name, py::handle array) { return {name, array}; }
 
+  // Bytes that are codes, of another package than NumPy.
+  static ArrayView codes(const Name& name, py::handle array, bool is_signed);
   // None is allowed: tensor() is then null.
   static ArrayView optional(const Name& name, py::handle array);
   // Copied where it is not contiguous.
@@ -43,8 +46,8 @@ class ArrayView {
   int64_t size() const;
 
  private:
-  void view_foreign(const Name& name, py::handle array);
-  void view_capsule(const Name& name, py::handle array);
+  void view_foreign(const Name& name, py::handle array, Elements elements);
+  void view_capsule(const Name& name, py::handle array, Elements elements);
 
   bool present_ = false;
   Name name_{};

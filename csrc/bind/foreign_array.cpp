@@ -19,16 +19,26 @@ void* address(uintptr_t number) {
   return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
 }
 
-int32_t dtype_of(const Name& name, py::handle array, const dlpack::DataType& type) {
+int32_t number_of(const dlpack::DataType& type) {
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 32) return FNN_FLOAT32;
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 64) return FNN_FLOAT64;
   if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 16) return FNN_FLOAT16;
   if (type.lanes == 1 && type.code == dlpack::kBFloat && type.bits == 16) return FNN_BFLOAT16;
+  return kUnknown;
+}
+
+int32_t dtype_of(const Name& name, py::handle array, Elements wanted, const dlpack::DataType& type) {
+  if (wanted == Elements::kCodes) {
+    if (type.lanes == 1 && type.code == dlpack::kUInt && type.bits == 8) return FNN_UNSIGNED_CODES;
+  } else if (const int32_t dtype = number_of(type); dtype != kUnknown) {
+    return dtype;
+  }
   const std::string received = py::hasattr(array, "dtype")
                                    ? "dtype=" + py::str(array.attr("dtype")).cast<std::string>()
                                    : "DLPack type code " + std::to_string(type.code) + " of " +
                                          std::to_string(type.bits) + " bits, " + std::to_string(type.lanes) + " lanes";
-  throw py::type_error("`" + name + "` must be float32, float64, float16 or bfloat16. Received: " + received);
+  const char* const must = wanted == Elements::kCodes ? "uint8" : "float32, float64, float16 or bfloat16";
+  throw py::type_error("`" + name + "` must be " + must + ". Received: " + received);
 }
 
 void set_device(const Name& name, const dlpack::Device& device, fnn_tensor& tensor) {
@@ -64,8 +74,8 @@ bool in_order(const dlpack::Tensor& tensor) {
 }
 
 // Everything but shape and strides.
-void fill(const Name& name, py::handle array, const dlpack::Tensor& from, fnn_tensor& to) {
-  to.dtype = dtype_of(name, array, from.dtype);
+void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Tensor& from, fnn_tensor& to) {
+  to.dtype = dtype_of(name, array, wanted, from.dtype);
   set_device(name, from.device, to);
   // Wrappers of other arrays, and what stands for arrays while a program is traced.
   if (from.data == nullptr && elements(from) > 0) {
@@ -74,8 +84,8 @@ void fill(const Name& name, py::handle array, const dlpack::Tensor& from, fnn_te
   to.data = from.data == nullptr ? nullptr : static_cast<char*>(from.data) + from.byte_offset;
 }
 
-void fill(const Name& name, py::handle array, const dlpack::Tensor& from, ForeignArray& to) {
-  fill(name, array, from, to.tensor);
+void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Tensor& from, ForeignArray& to) {
+  fill(name, array, wanted, from, to.tensor);
   to.shape.assign(from.shape, from.shape + from.ndim);
   if (from.strides != nullptr) to.strides.assign(from.strides, from.strides + from.ndim);
 }
@@ -126,7 +136,7 @@ std::string package_of(py::handle array) {
   return module.substr(0, module.find('.'));
 }
 
-ForeignArray through_dlpack(const Name& name, py::handle given) {
+ForeignArray through_dlpack(const Name& name, py::handle given, Elements wanted) {
   ForeignArray result{};
   auto array = py::reinterpret_borrow<py::object>(given);
   if (is_torch_tensor(array)) {
@@ -144,30 +154,32 @@ ForeignArray through_dlpack(const Name& name, py::handle given) {
                            std::to_string(managed->version.major));
     }
     if ((managed->flags & dlpack::kReadOnly) != 0) result.tensor.flags = FNN_READ_ONLY;
-    fill(name, array, managed->tensor, result);
+    fill(name, array, wanted, managed->tensor, result);
   } else {
     const auto* managed = consume<dlpack::Managed>(capsule, kCapsule, "used_dltensor", result.owner);
     // Without a version there is no word on whether the array may be written. CuPy's always may, before version 14 too.
     if (package_of(array) != "cupy") result.tensor.flags = FNN_READ_ONLY;
-    fill(name, array, managed->tensor, result);
+    fill(name, array, wanted, managed->tensor, result);
   }
   return result;
 }
 
 // CUDA array interface, version 3 (Numba's documentation).
-ForeignArray through_cuda_interface(const Name& name, py::handle array) {
+ForeignArray through_cuda_interface(const Name& name, py::handle array, Elements wanted) {
   require_cuda(name, array);
   const py::dict interface = array.attr("__cuda_array_interface__");
   ForeignArray result{};
   result.owner = py::reinterpret_borrow<py::object>(array);
   const auto type = interface["typestr"].cast<std::string>();
-  const int32_t dtype = type == "<f4"   ? FNN_FLOAT32
+  const bool codes = wanted == Elements::kCodes;
+  const int32_t dtype = codes           ? (type == "|u1" ? FNN_UNSIGNED_CODES : kUnknown)
+                        : type == "<f4" ? FNN_FLOAT32
                         : type == "<f8" ? FNN_FLOAT64
                         : type == "<f2" ? FNN_FLOAT16
                                         : kUnknown;
   if (dtype == kUnknown) {
-    throw py::type_error("`" + name +
-                         "` must be float32, float64 or float16 (bfloat16 through DLPack). Received: dtype=" + type);
+    const std::string must = codes ? "uint8" : "float32, float64 or float16 (bfloat16 through DLPack)";
+    throw py::type_error("`" + name + "` must be " + must + ". Received: dtype=" + type);
   }
   result.tensor.dtype = dtype;
   result.tensor.device_type = FNN_CUDA;
@@ -221,7 +233,7 @@ bool is_foreign_array(py::handle object) {
          py::hasattr(type, "__cuda_array_interface__");
 }
 
-bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor) {
+bool read_exchanged_array(const Name& name, py::handle array, Elements elements, fnn_tensor& tensor) {
   const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()));
   if (api == nullptr) return false;
   require_not_recorded(name, array);
@@ -233,7 +245,7 @@ bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor
     throw py::type_error("`" + name + "` must be a dense tensor with memory of its own. Received: " + reason);
   }
   if (from.device.type == dlpack::kCuda) require_cuda(name, array);
-  fill(name, array, from, tensor);
+  fill(name, array, elements, from, tensor);
   if (!in_order(from)) require_not_negated(name, array);
   tensor.ndim = from.ndim;
   tensor.shape = from.shape;
@@ -241,9 +253,9 @@ bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor
   return true;
 }
 
-ForeignArray read_foreign_array(const Name& name, py::handle array) {
+ForeignArray read_foreign_array(const Name& name, py::handle array, Elements elements) {
   const bool has_dlpack = py::hasattr(py::type::handle_of(array), "__dlpack__");
-  return has_dlpack ? through_dlpack(name, array) : through_cuda_interface(name, array);
+  return has_dlpack ? through_dlpack(name, array, elements) : through_cuda_interface(name, array, elements);
 }
 
 void follow_stream_of(py::handle array, int32_t device_id) {

@@ -21,12 +21,15 @@ struct ForeignArray {
 
 bool is_foreign_array(py::handle object);
 
+// What an array must hold. Codes are bytes, whose dtype is FNN_UNSIGNED_CODES here.
+enum class Elements { kNumbers, kCodes };
+
 // The array as its package's exchange API describes it, with shape and strides that belong to the array; false where
 // there is no such API for its type. Throws as read_foreign_array does.
-bool read_exchanged_array(const Name& name, py::handle array, fnn_tensor& tensor);
+bool read_exchanged_array(const Name& name, py::handle array, Elements elements, fnn_tensor& tensor);
 
 // Throws Python's exception for a dtype or device that is not known.
-ForeignArray read_foreign_array(const Name& name, py::handle array);
+ForeignArray read_foreign_array(const Name& name, py::handle array, Elements elements);
 
 // Later calls of this thread that compute on the array's GPU follow the stream that its package works on now.
 void follow_stream_of(py::handle array, int32_t device_id);

@@ -107,7 +107,13 @@ void StateList::add_quantized(const char* list, int64_t index, py::handle state)
   if (Py_TYPE(state.ptr()) != slots.type) learn_slots(Py_TYPE(state.ptr()));
   codes_.push_back(state.attr("codes"));
   const bool is_signed = flag(("" + Name(list, index, ".signed")).c_str(), state.attr("signed"));
-  tensors_.push_back(codes_view({list, index, ".codes"}, codes_.back(), is_signed));
+  const Name name(list, index, ".codes");
+  if (is_array(codes_.back())) {
+    tensors_.push_back(codes_view(name, codes_.back(), is_signed));
+  } else {
+    views_.push_back(ArrayView::codes(name, codes_.back(), is_signed));
+    tensors_.push_back(*views_.back().tensor());
+  }
   scales_.resize(tensors_.size());
   scales_.back() = *views_.emplace_back(Name(list, index, ".scales"), state.attr("scales")).tensor();
 }

@@ -350,6 +350,14 @@ class Module:
     def empty_like(self, a: ndarray) -> ndarray:
         return self.empty(a.shape, a.dtype)
 
+    def zeros(self, shape: Any, dtype: Any = float) -> ndarray:
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def zeros_like(self, a: ndarray, dtype: Any = None) -> ndarray:
+        return self.zeros(a.shape, a.dtype if dtype is None else dtype)
+
     def copyto(self, dst: ndarray, src: Any, casting: str = "same_kind", where: Any = None) -> None:
         operands = [dst, src, where]
         if any(isinstance(operand, np.ndarray) for operand in operands):

@@ -95,6 +95,66 @@ def test_another_stream_gets_tables_of_its_own(gpu, monkeypatch):
     lists.assert_same()
 
 
+def in_codes(gpu: Simulator, signed: bool) -> tuple[list, list]:
+    """States of zeros in 8 bits, on the CPU and on the device."""
+    cpu = [ops.quantized_state(np.empty(n, np.float32), signed=signed) for n in SIZES]
+    copies = [(gpu.array(s.codes), gpu.array(s.scales)) for s in cpu]
+    return cpu, [ops.QuantizedState(*parts, signed=signed) for parts in copies]
+
+
+def test_states_in_8_bits(gpu):
+    lists = Lists(gpu)
+    first, second = in_codes(gpu, True), in_codes(gpu, False)
+    before = None
+    for t in (1, 2, 3):
+        ops.adam_step(*lists.cpu[:2], first[0], second[0], step=t, lr=0.01)
+        ops.adam_step(*lists.gpu[:2], first[1], second[1], step=t, lr=0.01)
+        launches = gpu.counts.launches
+        assert before is None or launches == before + 1  # a known list: nothing is uploaded
+        before = launches
+    lists.assert_same()
+    for cpu, device in (first, second):
+        for ours, theirs in zip(device, cpu, strict=True):
+            np.testing.assert_array_equal(ours.codes.get(), theirs.codes)
+            np.testing.assert_array_equal(ours.scales.get(), theirs.scales)
+            assert (ours.shape, ours.size, ours.nbytes) == (
+                theirs.shape,
+                theirs.size,
+                theirs.nbytes,
+            )
+
+
+def test_states_in_8_bits_that_are_refused(gpu):
+    lists = Lists(gpu)
+    zeros = [gpu.array(np.zeros(-(-n // 256), np.float32)) for n in SIZES]
+    with pytest.raises(TypeError, match=r"`codes` must be uint8\. Received: dtype=float32"):
+        ops.QuantizedState(lists.gpu[0][3], zeros[3], signed=True)
+    with pytest.raises(ValueError, match=r"`scales` must have shape \(17,\).*Received: .*\(1,\)"):
+        ops.QuantizedState(gpu.empty(4100, np.uint8), zeros[0], signed=True)
+    on_cpu, on_gpu = in_codes(gpu, True)
+    with pytest.raises(ValueError, match=r"`exp_avgs\[0\]` must be on the device of"):
+        ops.adam_step(*lists.gpu[:2], on_cpu, lists.gpu[3], step=1, lr=0.1)
+    with pytest.raises(ValueError, match=r"`exp_avgs\[0\]` must be on the device of"):
+        ops.adam_step(*lists.cpu[:2], on_gpu, lists.cpu[3], step=1, lr=0.1)
+    for decoded in (on_gpu[0].dequantize, lambda: on_gpu[0].assign(np.zeros(5))):
+        with pytest.raises(TypeError, match=r"`codes` must be a NumPy array\. Received: type=Devi"):
+            decoded()
+    on_gpu[0].codes = lists.gpu[0][0]  # past its checks
+    with pytest.raises(TypeError, match=r"`exp_avgs\[0\].codes` must be uint8. Received: dtype=fl"):
+        ops.adam_step(*lists.gpu[:2], on_gpu, lists.gpu[3], step=1, lr=0.1)
+    lists.assert_same()
+
+
+def test_states_in_8_bits_of_cupy(gpu, cupy):
+    param = cupy.empty((300,), np.float32)
+    state = ops.quantized_state(param, signed=False)
+    assert (type(state.codes), type(state.scales)) == (type(param), type(param))
+    np.testing.assert_array_equal(state.codes.get(), np.zeros(300, np.uint8))
+    np.testing.assert_array_equal(state.scales.get(), np.zeros(2, np.float32))
+    with pytest.raises(TypeError, match=r"`like` must be an array of NumPy, PyTorch or CuPy\. Rec"):
+        ops.quantized_state(gpu.empty(3))
+
+
 @pytest.mark.parametrize("name", ["lr", "grad_scale", "step", "found_inf"])
 def test_numbers_on_the_device_are_one_float32(gpu, name):
     lists = Lists(gpu)

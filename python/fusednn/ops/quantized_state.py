@@ -1,5 +1,7 @@
 """Optimizer states in 8 bits."""
 
+import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -51,10 +53,12 @@ class QuantizedState:
 
     Parameters
     ----------
-    codes : ndarray of uint8
-        In the shape and memory layout of the parameter. Not copied.
-    scales : ndarray of float32, shape (ceil(codes.size / 256),)
-        Not copied.
+    codes : array of uint8
+        In the shape and memory layout of the parameter. Not copied. Of NumPy, or on a GPU, beside
+        the other arrays of the step: of PyTorch, CuPy, or anything else with ``__dlpack__``. Only
+        NumPy's are decoded here (`dequantize`, `assign`, ``numpy.asarray``, comparisons).
+    scales : array of float32, shape (ceil(codes.size / 256),)
+        Not copied; where the codes are.
     signed : bool
         Which of the two codes.
 
@@ -81,17 +85,20 @@ class QuantizedState:
     signed: bool
 
     def __init__(self, codes: Array, scales: Array, *, signed: bool) -> None:
-        for name, array, dtype in (("codes", codes, np.uint8), ("scales", scales, np.float32)):
-            require_numpy(name, array)
-            if array.dtype != dtype:
+        for name, array, dtype in (("codes", codes, "uint8"), ("scales", scales, "float32")):
+            if not isinstance(array, np.ndarray) and not hasattr(array, "__dlpack__"):
                 raise TypeError(
-                    f"`{name}` must be {np.dtype(dtype)}. Received: dtype={array.dtype}"
+                    f"`{name}` must be a NumPy array, or one that has `__dlpack__`. "
+                    f"Received: type={type(array).__name__}"
                 )
-        blocks = -(-codes.size // BLOCK)
-        if scales.shape != (blocks,):
+            # PyTorch's names begin with its own.
+            if str(array.dtype).removeprefix("torch.") != dtype:
+                raise TypeError(f"`{name}` must be {dtype}. Received: dtype={array.dtype}")
+        blocks = -(-math.prod(codes.shape) // BLOCK)
+        if tuple(scales.shape) != (blocks,):
             raise ValueError(
                 f"`scales` must have shape ({blocks},), one number per {BLOCK} codes. "
-                f"Received: shape={scales.shape}"
+                f"Received: shape={tuple(scales.shape)}"
             )
         if not isinstance(signed, bool):
             raise TypeError(f"`signed` must be True or False. Received: signed={signed!r}")
@@ -102,20 +109,21 @@ class QuantizedState:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the parameter."""
-        return self.codes.shape
+        return tuple(self.codes.shape)
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self.codes.size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """Bytes of codes and scales."""
-        return self.codes.nbytes + self.scales.nbytes
+        return self.size + 4 * math.prod(self.scales.shape)
 
     def dequantize(self) -> npt.NDArray[np.float32]:
-        """Return the values as a new float32 array, exactly."""
+        """Return the values as a new float32 array, exactly; of NumPy's codes alone."""
+        require_numpy("codes", self.codes)
         values = np.empty_like(self.codes, np.float32)
         _core.codes_to_float(self.codes, self.scales, self.signed, values)
         return values
@@ -132,7 +140,10 @@ class QuantizedState:
         ------
         ValueError
             For another shape, or negative values; the state stays as it was.
+        TypeError
+            If the codes are not NumPy's.
         """
+        require_numpy("codes", self.codes)
         given = np.asarray(values)
         if given.shape != self.shape:
             raise ValueError(
@@ -176,8 +187,9 @@ def quantized_state(like: Array, *, signed: bool = True) -> QuantizedState:
 
     Parameters
     ----------
-    like : ndarray
-        The parameter: it gives shape and memory layout. Its dtype does not matter.
+    like : array
+        The parameter, of NumPy, PyTorch or CuPy: it gives shape and memory layout, and where the
+        state is. Its dtype does not matter.
     signed : bool, default True
         True for averages of gradients (`exp_avgs`, `momentum_buffers`), False for averages and
         sums of squares (`exp_avg_sqs`, `square_avgs`, `sums`).
@@ -202,6 +214,24 @@ def quantized_state(like: Array, *, signed: bool = True) -> QuantizedState:
     >>> m.nbytes + v.nbytes, p[0]
     (2032, np.float32(0.5))
     """
-    require_numpy("like", like)
-    codes = np.zeros_like(like, np.uint8, subok=False)
-    return QuantizedState(codes, np.zeros(-(-codes.size // BLOCK), np.float32), signed=signed)
+    blocks = -(-math.prod(getattr(like, "shape", ())) // BLOCK)
+    if isinstance(like, np.ndarray):
+        codes = np.zeros_like(like, np.uint8, subok=False)
+        return QuantizedState(codes, np.zeros(blocks, np.float32), signed=signed)
+    bases = {base.__module__.partition(".")[0] for base in type(like).__mro__}
+    of_like: Any = like
+    if "torch" in bases:
+        torch: Any = sys.modules["torch"]
+        zeros = torch.zeros_like(of_like, dtype=torch.uint8, requires_grad=False)
+        scales = torch.zeros(blocks, dtype=torch.float32, device=of_like.device)
+    elif "cupy" in bases:
+        cupy: Any = sys.modules["cupy"]
+        with cupy.cuda.Device(of_like.device.id):
+            zeros = cupy.zeros_like(of_like, np.uint8)
+            scales = cupy.zeros(blocks, np.float32)
+    else:
+        raise TypeError(
+            "`like` must be an array of NumPy, PyTorch or CuPy. "
+            f"Received: type={type(like).__name__}"
+        )
+    return QuantizedState(zeros, scales, signed=signed)
