@@ -17,6 +17,7 @@ from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense_transpose import find_shared_kernels
 from fusednn.layers.step import Step
 from fusednn.models.data import as_targets
+from fusednn.models.own_call import refuse_own_call
 from fusednn.models.plan import steps_of
 from fusednn.models.sequential import Sequential
 
@@ -47,6 +48,7 @@ def examine(model: Sequential, x: ArrayLike, y: ArrayLike) -> Signals:
     objective = model._compiled()
     if devices.current() is not devices.CPU:
         raise NotImplementedError("`examine` runs on the CPU alone.")
+    refuse_own_call(model, "`examine`")
     inputs = model._fitting_inputs(x, "x")
     targets = as_targets(y, model.dtype, len(inputs))
     with utils.own_generator(np.random.default_rng(0)), np.errstate(all="ignore"):

@@ -47,7 +47,8 @@ def _clone(model: Sequential, make: Callable[[Layer], Layer], made: dict[int, La
             # One whose kernel is of another model goes on sharing that.
             clone.dense = cast("Dense | str", made.get(id(layer.dense), layer.dense))
         layers.append(clone)
-    whole = Sequential(layers, name=model.name)
+    kind = type(model) if model.has_own_call() else Sequential
+    whole = kind(layers, name=model.name)
     if model.built:
         whole.build(model.input_shape)
     return whole

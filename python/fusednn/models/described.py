@@ -1,10 +1,12 @@
-"""A model as a configuration, and as files."""
+"""A model as a table, as a configuration, and as files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
+
+from fusednn.models.summary import summary_table
 
 if TYPE_CHECKING:
     from fusednn.models.sequential import Sequential
@@ -12,6 +14,38 @@ if TYPE_CHECKING:
 
 class Described:
     """Base of `Sequential`: what is made of it that outlives the process."""
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Print a table of layers, output shapes and numbers of parameters, as Keras does.
+
+        Parameters
+        ----------
+        line_length : int, optional
+            Width of the table; that of the terminal, up to 88, if not given.
+        positions : sequence of float, optional
+            Ends of the columns, as fractions of the line or in characters; 0.45, 0.8 and 1 if not
+            given.
+        print_fn : callable, optional
+            Called once with the whole text, instead of `print`.
+        expand_nested : bool
+            Whether layers of models inside have rows, too.
+        show_trainable : bool
+            Whether a column says which layers train.
+        layer_range : pair of str, optional
+            Names, or regular expressions, of the first and the last layer to show.
+        """
+        table = summary_table(
+            _model(self), line_length, positions, expand_nested, show_trainable, layer_range
+        )
+        (print if print_fn is None else print_fn)(table)
 
     def get_config(self) -> dict[str, Any]:
         """Return name and layers as Keras 3 writes them; `from_config` makes an equal model."""

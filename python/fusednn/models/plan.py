@@ -79,7 +79,7 @@ class Plan:
         self._head = _pop_head(steps, logits_activation)
         self._forward_steps = steps
         first = next((i for i, s in enumerate(steps) if s.has_gradients), len(steps))
-        self._activities = [step for step in steps if isinstance(step, ActivityStep)]
+        self._activities: list[Any] = [step for step in steps if hasattr(step, "penalty")]
         #: Where the loss writes its gradient with respect to what `forward` returned.
         self.grad_output = self._bind(shapes, dtype, training=training, first=first)
         #: Where the loss keeps its intermediate results.
@@ -158,7 +158,7 @@ class Plan:
 
     def activity_penalty(self) -> float:
         """Return what activity regularizers add to the loss of the latest batch."""
-        return sum(step.penalty for step in self._activities)
+        return float(sum(step.penalty for step in self._activities))
 
     def undo(self) -> None:
         """Put back what the latest `forward` changed: a step that fails changes nothing."""

@@ -13,6 +13,7 @@ from fusednn.layers import BatchNormalization, Conv2D, Dense, DenseTranspose, In
 from fusednn.models.clone import clone_model
 from fusednn.models.data import Array, check_count
 from fusednn.models.nesting import distinct_names
+from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential
 from fusednn.models.stack import stack
 
@@ -51,6 +52,7 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
+    refuse_own_call(model, "`recalibrate_batch_norm`")
     size = check_count("batch_size", batch_size)
     shape = model.input_shape
     for i, layer in enumerate(model._leaves):
@@ -113,6 +115,7 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     if not isinstance(model, Sequential):
         raise TypeError(f"`model` must be a Sequential. Received: {model!r}")
     model._check_built()
+    refuse_own_call(model, "`fold_batch_norm`")
     copy = clone_model(model)
     copy.set_weights(model.get_weights())
     # A kernel that another layer uses, too, stays as it is.

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from fusednn._arguments import check_number
 from fusednn.callbacks import History
 from fusednn.layers import Dense, DenseTranspose, Flatten, GaussianNoise, Layer, Reshape
+from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential
 from fusednn.models.stack import stack
 
@@ -67,6 +68,7 @@ def pretrain_autoencoders(
     for name, value in (("optimizer", optimizer), ("loss", loss)):
         if not isinstance(value, (str, dict)):
             raise TypeError(f"`{name}` must be a name or a dictionary. Received: {name}={value!r}")
+    refuse_own_call(model, "`pretrain_autoencoders`")
     spread = check_number("noise", noise, minimum=0)
     shape = model.input_shape
     layers = model._leaves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -18,9 +18,9 @@ from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
 from fusednn.models.described import Described
 from fusednn.models.nesting import check_distinct, contains, leaves_of
+from fusednn.models.own_call import ModelCall, OwnCall, refuse_own_call
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan, new_plan
-from fusednn.models.summary import summary_table
 from fusednn.models.training import Trainer
 from fusednn.models.weighted import Weighted
 from fusednn.variable import Variable
@@ -37,7 +37,7 @@ class _Place(NamedTuple):
     arrays: list[Array]
 
 
-class Sequential(Described, Trainer, Weighted):
+class Sequential(Described, OwnCall, Trainer, Weighted):
     """A stack of layers, each fed with the output of the one before.
 
     Parameters
@@ -62,6 +62,8 @@ class Sequential(Described, Trainer, Weighted):
     Neighbours that one kernel can compute run as one (see `plan.Plan`); layers and weights are
     not affected. All arrays of a training step are allocated once for each batch size; a model is
     hence for one thread at a time. `copy.deepcopy` gives a model with weights of its own.
+
+    A subclass may override `call`, which then is what runs everywhere.
     """
 
     def __init__(
@@ -128,6 +130,8 @@ class Sequential(Described, Trainer, Weighted):
                 f"`layer` must have the dtype of the other layers, {self.dtype}: mixed precision "
                 f"is not supported. Received: {layer!r} of dtype {layer.dtype}"
             )
+        if isinstance(layer, Sequential):
+            refuse_own_call(layer, "A model")
         if contains(layer, self):
             raise ValueError(f"`layer` must not hold the model itself. Received: {layer!r}")
         leaves = leaves_of([*self._layers, layer])
@@ -216,6 +220,8 @@ class Sequential(Described, Trainer, Weighted):
         """Shape of the output with the batch axis; ValueError before it is known."""
         self._follow_layers()
         self._check_built()
+        if self.has_own_call():
+            return (None, *self.own_output_shape(self._sample_shape))
         return self._shapes[-1]
 
     @property
@@ -284,38 +290,6 @@ class Sequential(Described, Trainer, Weighted):
                 "call `build(input_shape)`, or fit it to data."
             )
 
-    def summary(
-        self,
-        line_length: int | None = None,
-        positions: Sequence[float] | None = None,
-        print_fn: Callable[[str], Any] | None = None,
-        expand_nested: bool = False,
-        show_trainable: bool = False,
-        layer_range: Sequence[str] | None = None,
-    ) -> None:
-        """Print a table of layers, output shapes and numbers of parameters, as Keras does.
-
-        Parameters
-        ----------
-        line_length : int, optional
-            Width of the table; that of the terminal, up to 88, if not given.
-        positions : sequence of float, optional
-            Ends of the columns, as fractions of the line or in characters; 0.45, 0.8 and 1 if not
-            given.
-        print_fn : callable, optional
-            Called once with the whole text, instead of `print`.
-        expand_nested : bool
-            Whether layers of models inside have rows, too.
-        show_trainable : bool
-            Whether a column says which layers train.
-        layer_range : pair of str, optional
-            Names, or regular expressions, of the first and the last layer to show.
-        """
-        table = summary_table(
-            self, line_length, positions, expand_nested, show_trainable, layer_range
-        )
-        (print if print_fn is None else print_fn)(table)
-
     # ---- running
 
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
@@ -378,9 +352,12 @@ class Sequential(Described, Trainer, Weighted):
             "_lists": None,
             "_regularized": None,
             "_place": None,
+            "_called": None,
+            "_inner": {},
         }
 
     def _forget_plans(self) -> None:
+        self._forget_calls()
         self._plans.clear()
         self._latest = None
         self._lists = None
@@ -440,8 +417,17 @@ class Sequential(Described, Trainer, Weighted):
             self._plans.move_to_end(key)
             return plan
         self._check_built()
-        arguments = self._leaves, (samples, *self._sample_shape), self.dtype
-        plan = new_plan(*arguments, trained=trained, logits_activation=self._logits_activation())
+        layers, flags = self._leaves, trained
+        if self.has_own_call():
+            layers = [cast("Layer", ModelCall(self, trained))]
+            flags = None if trained is None else (any(trained),)
+        plan = new_plan(
+            layers,
+            (samples, *self._sample_shape),
+            self.dtype,
+            trained=flags,
+            logits_activation=self._logits_activation(),
+        )
         self._plans[key] = plan
         if len(self._plans) > _PLANS_KEPT:
             self._plans.popitem(last=False)

@@ -69,7 +69,7 @@ def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:
         for entry in config["config"]["layers"]
     ]
     return {
-        "class_name": "Sequential",
+        "class_name": config["class_name"],
         "config": {"name": config["config"]["name"], "layers": layers},
     }
 

@@ -30,6 +30,10 @@ def model_config(model: Sequential) -> dict[str, Any]:
         "config": config,
         "registered_name": None,
     }
+    if model.has_own_call():
+        cls = type(model)
+        whole |= {"module": cls.__module__, "class_name": cls.__name__}
+        whole["registered_name"] = cls.__name__
     if model.built:
         shape = list(model.input_shape)
         given = {"batch_shape": shape, "dtype": model.dtype.name, "name": "input_layer"}
@@ -55,9 +59,16 @@ def model_from_config(
     """
     from fusednn.models import Sequential
 
-    if not isinstance(written, Mapping) or written.get("class_name") != "Sequential":
-        kind = written.get("class_name") if isinstance(written, Mapping) else written
-        raise ValueError(f"The file must hold a Sequential model. Received: {kind!r:.200}")
+    kind = written.get("class_name") if isinstance(written, Mapping) else written
+    cls: Any = Sequential
+    if not isinstance(written, Mapping) or kind != "Sequential":
+        cls = (custom_objects or {}).get(str(kind))
+        found = isinstance(cls, type) and issubclass(cls, Sequential)
+        if not (found and isinstance(written, Mapping)):
+            raise ValueError(
+                "The file must hold a Sequential model, or a subclass that is in `custom_objects`. "
+                f"Received: {kind!r:.200}"
+            )
     config = written.get("config")
     entries = config.get("layers") if isinstance(config, Mapping) else config
     if not isinstance(entries, list):
@@ -74,7 +85,7 @@ def model_from_config(
             made.append(layer)
         leaves += leaves_of(made[-1:])
     name = config.get("name") if isinstance(config, Mapping) else None
-    model = Sequential(made, name=name if isinstance(name, str) else None)
+    model: Sequential = cls(made, name=name if isinstance(name, str) else None)
     shape = config.get("build_input_shape") if isinstance(config, Mapping) else None
     if isinstance(shape, list) and not model.built:
         model.build(shape)

@@ -264,6 +264,7 @@ def export_onnx(
     -----
     The input is called "input", the output "output"; the batch axis is open.
     """
+    from fusednn.models.own_call import refuse_own_call
     from fusednn.models.population import fold_batch_norm
 
     try:
@@ -276,6 +277,7 @@ def export_onnx(
     if opset not in _OPSETS:
         raise ValueError(f"`opset` must be from 17 to 21. Received: opset={opset}")
     model._check_built()
+    refuse_own_call(model, "`export_onnx`")
     exported = fold_batch_norm(model) if fold else model
     graph = Graph(exported.dtype, opset)
     name, shape = "input", exported.input_shape
