@@ -16,9 +16,10 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "api_pages",
+    "mathml",
     "page_form",
+    "page_kernel",
 ]
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
@@ -54,6 +55,7 @@ toc_object_entries_show_parents = "hide"
 
 # --- Looks ------------------------------------------------------------------------------------
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"fusednn {release}"
 html_static_path = ["_static"]
