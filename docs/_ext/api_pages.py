@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -49,21 +50,20 @@ MODULES = {
         "fusednn.torch.functional",
         "fusednn.torch.optim",
         "fusednn.jax",
+        "fusednn.jax.optim",
         "fusednn.keras",
+        "fusednn.keras.optimizers",
     ),
 }
-OPTIONAL = {"fusednn.torch": "torch", "fusednn.jax": "jax", "fusednn.keras": "keras"}
+ADAPTERS = ("torch", "jax", "keras")
 
 
 def importable(name: str) -> ModuleType | None:
-    """Return a module, or None where it or the framework that it adapts does not exist."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if missing == name or missing in OPTIONAL.values():
-            return None
-        raise
+    """Return a module, or None where the framework that it adapts is not installed."""
+    adapted = name.split(".")[1] if "." in name else ""
+    if adapted in ADAPTERS and find_spec(adapted) is None:
+        return None
+    return import_module(name)
 
 
 def public_names(module: ModuleType) -> list[str]:
