@@ -352,11 +352,16 @@ def cuda_compile(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, check its size and parts, install it alone, check its import's cost."""
+    """Build the wheel, check its size and parts, install it alone, check room, import and start."""
     session.run("python", "dev/check_wheel.py", str(build_wheel(session)))
     install_package(session)
+    session.run("python", "dev/check_installed_size.py")
     session.run("python", "dev/check_import.py")
     session.run("python", "dev/smoke.py")
+    session.install(
+        "--no-deps", "scikit-learn>=1.4"
+    )  # its file of digits, which is all that is read
+    session.run("python", "dev/check_start.py")
 
 
 @nox.session

@@ -29,6 +29,7 @@ def load(name: str) -> ModuleType:
 check_abi = load("check_abi")
 check_symbols = load("check_symbols")
 check_wheel = load("check_wheel")
+check_installed_size = load("check_installed_size")
 check_cuda_library = load("check_cuda_library")
 
 needs_compiler = pytest.mark.skipif(
@@ -231,6 +232,16 @@ def test_wheel_with_a_large_cuda_library_is_refused(tmp_path: Path) -> None:
     rest = wheel.stat().st_size - 7
     assert check_wheel.check_wheel(wheel, max_bytes=rest + 1) == []
     assert "without its CUDA kernels, must be" in check_wheel.check_wheel(wheel, max_bytes=rest)[0]
+
+
+def test_installed_sizes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_installed_size.needed("pytest") >= {"pytest", "pluggy", "packaging"}
+    for limit, status in ((10**9, 0), (100_000, 1)):
+        monkeypatch.setattr(sys, "argv", ["check", "pytest", "--max-bytes", str(limit)])
+        assert check_installed_size.main() == status
+    assert re.search(r"pluggy +[\d,]+ bytes\n", capsys.readouterr().out)
 
 
 @needs_compiler
