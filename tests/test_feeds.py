@@ -362,8 +362,30 @@ def test_training_goes_on_with_the_same_orders(tmp_path: Path, seed: int | None)
     resumed = model_with_dropout()
     utils.set_random_seed(1234)
     history = resumed.fit(shuffled(seed), epochs=4, verbose=0, callbacks=[backup])
-    assert history.epoch == [1, 2, 3]
+    assert history.epoch == [0, 1, 2, 3]
     assert same_bits(resumed.get_weights(), whole.get_weights())
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.parametrize("save_freq", ["epoch", 1])
+@pytest.mark.parametrize("steps", [2, 3, 4])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_training_goes_on_within_a_pass(
+    tmp_path: Path, seed: int | None, steps: int, save_freq: Any
+) -> None:
+    """Epochs that are no passes, which have seven batches each."""
+
+    def fit(callback: list[callbacks.Callback]) -> Sequential:
+        model = regressor()
+        data = Dataset.from_tensor_slices((X, Y)).shuffle(20, seed=seed).repeat(2).batch(SIZE)
+        model.fit(data, epochs=4, steps_per_epoch=steps, verbose=0, callbacks=callback)
+        return model
+
+    whole = fit([])
+    backup = callbacks.BackupAndRestore(tmp_path, save_freq=save_freq)
+    with pytest.raises(KilledError):
+        fit([backup, Kill()])
+    assert same_bits(fit([backup]).get_weights(), whole.get_weights())
 
 
 def test_threads_end_with_fit() -> None:

@@ -92,6 +92,7 @@ class Feed:
         self.ended = False
         self._warned = False
         self._at: dict[str, Any] = {}  # of the generator, as the pass began
+        self._passes = 0  # begun so far
         self._of_pass = 0  # batches since then
         self._of_all = 0
         if isinstance(source, Dataset) and source._stage.holds_rows:
@@ -127,6 +128,7 @@ class Feed:
         source = self._source
         self._at = dict(random_generator().bit_generator.state)
         self._of_pass = 0
+        self._passes += 1
         if isinstance(source, (Batches, Dataset)) or not _is_sequence(source):
             return iter(source)
         return _in_turn(source, self._length(), shuffle=self._shuffle)
@@ -205,23 +207,17 @@ class Feed:
         if stream is not None and stream is not self._source and hasattr(stream, "close"):
             stream.close()
 
-    def pass_epochs(self, epochs: int) -> None:
-        """Count epochs that another process made."""
-        if not isinstance(self._source, Dataset):
-            return
-        if self._given_steps is None:
-            self._source._pass_iterations(epochs)
-            return
-        for _ in range(epochs):
-            for _ in self.epoch():
-                pass
-
     def place(self) -> dict[str, Any]:
         """Return where the feed is in its data, for `go_to` in another process."""
-        return {"generator": self._at, "of pass": self._of_pass, "of all": self._of_all}
+        return {
+            "generator": self._at,
+            "passes": self._passes,
+            "of pass": self._of_pass,
+            "of all": self._of_all,
+        }
 
     def go_to(self, place: dict[str, Any], done: int) -> None:
-        """Go on where another process was, after `pass_epochs`.
+        """Go on where another process was.
 
         Parameters
         ----------
@@ -234,11 +230,14 @@ class Feed:
         -----
         The random generator is left as it was when that process began to read the data.
         """
-        if isinstance(self._source, Dataset) and self._given_steps is not None:
-            batches = done  # the epochs before were passed
-        elif not self._restartable:
+        within = bool(done or self._given_steps is not None)
+        if isinstance(self._source, Dataset):
+            # The order of a pass follows from its number, or from the generator as it began.
+            self._source._pass_iterations(place["passes"] - within)
+        self._passes = place["passes"] - within
+        if not self._restartable:
             batches = place["of all"]
-        elif done or self._given_steps is not None:
+        elif within:
             random_generator().bit_generator.state = place["generator"]
             batches = place["of pass"]
         else:

@@ -350,7 +350,6 @@ class Trainer(Evaluator):
         if resumed.epoch < initial_epoch:
             resumed.restore()
             return initial_epoch, 0
-        feed.pass_epochs(resumed.epoch - initial_epoch)
         feed.go_to(resumed.place, resumed.batch)
         resumed.restore()
         if resumed.stopped:
