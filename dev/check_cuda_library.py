@@ -1,11 +1,13 @@
 """Build libfusednn_cuda.so for all its architectures: its size, warnings, register spills.
 
 ``python dev/check_cuda_library.py [LIBRARY]``: builds with CMake and Ninja, as ``FUSEDNN_CUDA=ON``
-does, unless a library is given, of which only the size is checked. Needs no GPU.
+does, unless a library is given, of which only the size is checked. Tells what the build takes.
+Needs no GPU.
 """
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -63,7 +65,11 @@ def main() -> None:
     try:
         if library is None:
             library, said = build(folder)
-            print(f"built in {time.monotonic() - start:.0f} s")
+            # Of the processes that it started: what others do on the machine does not count.
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = used.ru_utime + used.ru_stime
+            elapsed = time.monotonic() - start
+            print(f"built in {elapsed:.0f} s, {cpu:.0f} s of CPU: {cpu / 2:.0f} s on two cores")
             spills = find_spills(said)
             names = demangled([kernel for kernel, _ in spills])
             problems = [f"{names[k]} for {arch}: {s}" for (k, arch), s in spills.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -376,10 +377,32 @@ def test_what_has_no_form_for_gpus_is_refused(cupy):
     check(lambda: [Dense(4), Own(name="mine"), end()], "layer 'mine', whose CallStep")
 
 
-def test_quantized_states_are_refused(cupy):
-    message = "`quantized_states` must be False on a GPU. Received: .*/kernel` on cuda:0"
-    with pytest.raises(NotImplementedError, match=message):
-        fitted("cuda", optimizer=lambda: optimizers.Adam(quantized_states=True))
+def test_states_in_8_bits(cupy):
+    def make() -> optimizers.Optimizer:
+        return optimizers.Adam(0.01, quantized_states=True)
+
+    theirs, _ = fitted("cpu", optimizer=make)
+    ours, _ = fitted("cuda", optimizer=make)
+    # A gradient's last bit may change a code.
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02)
+    for states in ours.optimizer.states.values():
+        assert all(type(state.codes).__module__ == "cupy" for state in states)
+    values = [v.numpy() for v in ours.optimizer.variables]
+    copy = pickle.loads(pickle.dumps(ours.optimizer))
+    ours.optimizer.variables[3].assign(values[3] * 2)
+    np.testing.assert_array_equal(ours.optimizer.variables[3].numpy(), values[3] * 2)
+    ours.optimizer.variables[3].assign(values[3])
+    with fusednn.device("cpu"):
+        ours.fit(X, LABELS, epochs=1, verbose=0)
+    assert all(
+        isinstance(part, np.ndarray)
+        for states in ours.optimizer.states.values()
+        for state in states
+        for part in (state.codes, state.scales)
+    )
+    for ours_then, copied in zip(values, copy.variables, strict=True):
+        np.testing.assert_array_equal(copied.numpy(), ours_then)
 
 
 def test_what_cannot_be_captured_is_done_step_by_step(cupy):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fusednn import ops
-from fusednn.devices import CPU, device_of, moves
+from fusednn.devices import CPU, Device, device_of, moves
 from fusednn.optimizers.options import Array, State
 
 if TYPE_CHECKING:
@@ -85,13 +85,11 @@ class Slots:
                     "`quantized_states` must be False for float64 variables. "
                     f"Received: quantized_states=True, `{variable.path}` of dtype float64"
                 )
-        if codes is not None:
-            self._require_cpu()
         self.states: dict[str, list[State]] = {
             name: [
                 _full(variable, value)
                 if codes is None
-                else _quantized(variable.value, value, signed=codes[name])
+                else _quantized(variable, value, signed=codes[name])
                 for variable in self.variables
             ]
             for name, value in initial_states.items()
@@ -101,7 +99,6 @@ class Slots:
             if use_ema
             else None
         )
-        self._quantized = codes is not None
         self._arrange()
 
     def _arrange(self) -> None:
@@ -116,14 +113,6 @@ class Slots:
         #: The groups of a step of all variables.
         self.groups = self.grouped(range(len(self.variables)))
 
-    def _require_cpu(self) -> None:
-        for variable in self.variables:
-            if variable.device is not CPU:
-                raise NotImplementedError(
-                    "`quantized_states` must be False on a GPU. Received: quantized_states=True, "
-                    f"`{variable.path}` on {variable.device.name}"
-                )
-
     def follow_variables(self) -> bool:
         """Bring states and averages to where their variables are, and these to their rates.
 
@@ -131,8 +120,6 @@ class Slots:
         """
         if self._moves == moves():
             return False
-        if self._quantized:
-            self._require_cpu()
         if all(
             group.params[place] is self.variables[i].value
             and group.rate == self.variables[i].learning_rate_multiplier
@@ -142,10 +129,10 @@ class Slots:
             self._moves = moves()
             return False
         for arrays in self.states.values():
-            if not self._quantized:
-                arrays[:] = map(_beside, arrays, self.variables)
+            arrays[:] = [moved(a, v.device) for a, v in zip(arrays, self.variables, strict=True)]
         if self.averages is not None:
-            self.averages[:] = map(_beside, self.averages, self.variables)
+            pairs = zip(self.averages, self.variables, strict=True)
+            self.averages[:] = [_array_moved(a, v.device) for a, v in pairs]
         self._arrange()
         return True
 
@@ -153,12 +140,11 @@ class Slots:
         state = self.__dict__.copy()
         del state["groups"], state["_work"], state["_positions"], state["_moves"]
         # As with the variables, a copy of what is on a GPU is the CPU's.
-        if not self._quantized:
-            state["states"] = {
-                name: list(map(_on_host, arrays)) for name, arrays in self.states.items()
-            }
+        state["states"] = {
+            name: [moved(array, CPU) for array in arrays] for name, arrays in self.states.items()
+        }
         if self.averages is not None:
-            state["averages"] = list(map(_on_host, self.averages))
+            state["averages"] = [_array_moved(array, CPU) for array in self.averages]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -213,19 +199,30 @@ def _full(variable: Variable, value: float) -> Array:
     return variable.device.full(variable.shape, value, _dtype(variable.dtype))
 
 
-def _on_host(array: Any) -> Any:
+def moved(state: State, to: Device) -> State:
+    """Return the state, or a copy of it where it is on another device."""
+    if not isinstance(state, ops.QuantizedState):
+        array: Array = _array_moved(state, to)
+        return array
+    if device_of(state.codes) is to:
+        return state
+    if not state.codes.flags.c_contiguous:  # elements share scales in the order of memory
+        laid_out = ops.quantized_state(np.empty(state.shape, np.float32), signed=state.signed)
+        laid_out.assign(state.dequantize())
+        state = laid_out
+    codes, scales = (_array_moved(part, to) for part in (state.codes, state.scales))
+    return ops.QuantizedState(codes, scales, signed=state.signed)
+
+
+def _array_moved(array: Any, to: Device) -> Any:
     device = device_of(array)
-    return array if device is CPU else device.read(array)
+    return array if device is to else to.array(device.read(array))
 
 
-def _beside(array: Any, variable: Variable) -> Any:
-    """Return the array, or a copy of it where the variable is on another device."""
-    device = device_of(array)
-    return array if device is variable.device else variable.device.array(device.read(array))
-
-
-def _quantized(param: Array, value: float, *, signed: bool) -> State:
-    state = ops.quantized_state(param, signed=signed)
+def _quantized(variable: Variable, value: float, *, signed: bool) -> State:
+    on_host = variable.device is CPU
+    like = variable.value if on_host else np.empty(variable.shape, np.float32)
+    state = ops.quantized_state(like, signed=signed)
     if value:
-        state.assign(np.full(param.shape, value))
-    return state
+        state.assign(np.full(variable.shape, value))
+    return moved(state, variable.device)

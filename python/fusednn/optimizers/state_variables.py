@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fusednn.devices import device_of
+from fusednn.devices import CPU, device_of
 from fusednn.ops import QuantizedState
 from fusednn.optimizers.options import Array, State
+from fusednn.optimizers.slots import moved
 
 if TYPE_CHECKING:
     from fusednn.optimizers.base import Optimizer
@@ -122,10 +123,32 @@ def _states(optimizer: Optimizer) -> Iterator[tuple[str, State]]:
 
 def _of_state(path: str, state: State) -> StateVariable:
     if isinstance(state, QuantizedState):
-        return StateVariable(path, state.shape, np.float32, state.dequantize, state.assign)
+        return _of_codes(path, state)
     device = device_of(state)
 
     def write(value: Any) -> None:
         device.write(state, np.asarray(value))
 
     return StateVariable(path, state.shape, state.dtype, lambda: device.read(state), write)
+
+
+def _of_codes(path: str, state: QuantizedState) -> StateVariable:
+    """As numbers: codes are decoded on the CPU, wherever they are."""
+
+    def read() -> Any:
+        on_host = moved(state, CPU)
+        assert isinstance(on_host, QuantizedState)
+        return on_host.dequantize()
+
+    def write(value: Any) -> None:
+        device = device_of(state.codes)
+        if device is CPU:
+            state.assign(value)
+            return
+        on_host = moved(state, CPU)
+        assert isinstance(on_host, QuantizedState)
+        on_host.assign(value)
+        device.write(state.codes, on_host.codes)
+        device.write(state.scales, on_host.scales)
+
+    return StateVariable(path, state.shape, np.float32, read, write)
