@@ -67,6 +67,29 @@ def test_a_captured_step_is_replayed_with_other_numbers(gpu):
     lists.assert_same()
 
 
+def test_a_graph_outlives_what_the_package_remembers(gpu):
+    """More lists than are remembered take the place of the captured one, not its memory."""
+    lists = Lists(gpu)
+    step, lr = scalar(gpu, 0), scalar(gpu, 0.01)
+    ops.adam_step(*lists.gpu, step=step, lr=lr)
+    with gpu.capture():
+        ops.adam_step(*lists.gpu, step=step, lr=lr)
+    graph = gpu.keep_graph()
+    for _ in range(130):
+        others = [[gpu.array(np.ones(1, np.float32))] for _ in range(4)]
+        ops.adam_step(*others, step=1, lr=0.1)
+    gpu.launch(graph)
+    for t in (1, 2):
+        ops.adam_step(*lists.cpu, step=t, lr=float(np.float32(0.01)))
+    lists.assert_same()
+    # The list is another one by now, beside the graph's.
+    ops.adam_step(*lists.gpu, step=step, lr=lr)
+    gpu.launch(graph)
+    for t in (3, 4):
+        ops.adam_step(*lists.cpu, step=t, lr=float(np.float32(0.01)))
+    lists.assert_same()
+
+
 def test_the_tables_of_known_lists_stay_on_the_device(gpu):
     lists = Lists(gpu)
     ops.adam_step(*lists.gpu, step=1, lr=0.01)
