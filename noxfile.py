@@ -322,7 +322,10 @@ def cuda_sim(session: nox.Session, kind: str) -> None:
             f"log_path={Path(session.create_tmp()).absolute() / 'races'}",
         )
         env = sanitizer_environment(session, "libtsan.so", TSAN_OPTIONS=":".join(options), **env)
-    run_pytest(session, "tests/cuda_sim", **env)
+    # Whether threads wait for each other hardly depends on the type of numbers, and the sanitizer
+    # is slow: float32, and of one device bfloat16, whose vectors have twice as many elements.
+    choice = "(not float64 and not float16) or (bfloat16 and three)"
+    run_pytest(session, "tests/cuda_sim", *(("-k", choice) if kind == "thread" else ()), **env)
 
 
 @nox.session
