@@ -64,10 +64,10 @@ def go_on(ours: Any, theirs: Any) -> None:
     """The same predictions, and after the same further training still the same."""
     for _ in range(2):
         np.testing.assert_allclose(
-            ours.predict(X, verbose=0), theirs.predict(X, verbose=0), rtol=1e-4, atol=1e-5
+            ours.predict(X, verbose=0), theirs.predict(X, verbose=0), rtol=1e-5, atol=1e-5
         )
         own, their = (model.fit(X, Y, **SETTINGS).history["loss"] for model in (ours, theirs))
-        np.testing.assert_allclose(own, their, rtol=1e-4)
+        np.testing.assert_allclose(own, their, rtol=1e-5)
     assert ours.optimizer.iterations == int(theirs.optimizer.iterations.value)
 
 

@@ -67,7 +67,7 @@ def test_inference(
         (v.name, tuple(v.shape)) for v in theirs.weights
     ]
     x = rng.standard_normal(shape).astype(np.float32)
-    np.testing.assert_allclose(ours(x), numpy(theirs(x)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours(x), numpy(theirs(x)), rtol=1e-5, atol=1e-5)
     assert ours.compute_output_shape(open_shape) == theirs.compute_output_shape(open_shape)
     assert ours.count_params() == theirs.count_params()
     config = theirs.get_config()
@@ -103,7 +103,7 @@ def test_training(pool: str) -> None:
     settings = {"batch_size": 8, "shuffle": False, "verbose": 0}
     own = ours.fit(x, y, **settings).history["loss"]
     their = theirs.fit(x, y, **settings).history["loss"]
-    np.testing.assert_allclose(own, their, rtol=1e-4)
+    np.testing.assert_allclose(own, their, rtol=1e-5)
     np.testing.assert_allclose(
-        ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-3, atol=1e-3
+        ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-5
     )

@@ -177,13 +177,13 @@ def train(ours: Any, theirs: Any, optimizer: str, options: dict[str, Any]) -> No
     # Rounding decides on which side of a tie a sample falls: accuracies may differ by two samples.
     two_samples = 2 / half
     for name, values in their.items():
-        tolerance = {"atol": two_samples} if "accuracy" in name else {"rtol": 1e-4}
+        tolerance = {"atol": two_samples} if "accuracy" in name else {"rtol": 1e-5}
         np.testing.assert_allclose(own[name], values, **tolerance, err_msg=name)
     own_results = ours.evaluate(x, y, return_dict=True)
     their_results = theirs.evaluate(x, y, verbose=0, return_dict=True)
-    assert own_results["loss"] == pytest.approx(their_results["loss"], rel=1e-4)
+    assert own_results["loss"] == pytest.approx(their_results["loss"], rel=1e-5)
     assert own_results["accuracy"] == pytest.approx(their_results["accuracy"], abs=two_samples / 2)
-    np.testing.assert_allclose(ours.predict(x), theirs.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ours.predict(x), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("optimizer", "options"), OPTIMIZERS)

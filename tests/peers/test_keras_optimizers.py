@@ -77,7 +77,7 @@ class Twins:
         tensors = [keras.ops.convert_to_tensor(g) for g in grads]
         self.peer.apply(tensors, [self.theirs[i] for i in indices])
 
-    def check(self, tolerance=2e-5):
+    def check(self, tolerance=1e-5):
         for mine, theirs in zip(self.mine, self.theirs, strict=True):
             want = keras.ops.convert_to_numpy(theirs.value)
             np.testing.assert_allclose(mine.value, want, rtol=tolerance, atol=tolerance)

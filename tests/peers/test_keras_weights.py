@@ -53,7 +53,7 @@ def test_training(how: dict[str, Any]) -> None:
     their = theirs.fit(X, LABELS, **settings, **how).history
     assert own.keys() == their.keys()
     for name, values in their.items():
-        tolerance = {"rtol": 1e-4} if "loss" in name else {"atol": 0.01}
+        tolerance = {"rtol": 1e-5} if "loss" in name else {"atol": 0.01}
         np.testing.assert_allclose(own[name], values, **tolerance, err_msg=name)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
