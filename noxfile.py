@@ -135,6 +135,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def learning(session: nox.Session) -> None:
+    """Whole trainings on real data with five seeds, of which the tests have one or two."""
+    install_package(session, *groups("test"))
+    run_pytest(session, "tests/test_training.py", "--learning")
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of the tests for GPUs."""
     install_package(session, *groups("peers"), jax=True)

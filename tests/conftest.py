@@ -14,6 +14,20 @@ import pytest
 import fusednn
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--learning", action="store_true", help="run the whole trainings with many seeds, too"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--learning"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("learning")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_report_header() -> list[str]:
     packages = ("numpy", "ml_dtypes", "threadpoolctl", "torch", "keras", "jax", "optax", "onnx")
     installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from sklearn.model_selection import train_test_split
 
 from fusednn import utils
 from fusednn.layers import Activation, BatchNormalization, Dense, Input, Layer, LeakyReLU
-from fusednn.models import Sequential
+from fusednn.models import Sequential, pretrain_autoencoders, recalibrate_batch_norm
 from fusednn.optimizers import SGD, Adam, Optimizer, RMSprop
 
-SEEDS = range(5)
+SEEDS = [pytest.param((0,), id="seed 0")]
+SEEDS += [pytest.param(range(5), id="five seeds", marks=pytest.mark.learning)]
 
 TRAINED_ON = 1437  # of the 1797 digits
 BATCH_SIZE = 32
@@ -53,13 +55,19 @@ def sigmoid() -> Layer:
 
 
 def deep_network(
-    depth: int, width: int, activation: Callable[[], Layer], *, normalize: bool, initializer: str
+    depth: int,
+    width: int,
+    activation: Callable[[], Layer],
+    *,
+    normalize: bool,
+    initializer: str,
+    momentum: float = 0.9,
 ) -> Sequential:
     model = Sequential([Input((64,))])
     for _ in range(depth):
         model.add(Dense(width, kernel_initializer=initializer))
         if normalize:
-            model.add(BatchNormalization(momentum=0.9))
+            model.add(BatchNormalization(momentum=momentum))
         model.add(activation())
     model.add(Dense(10, activation="softmax"))
     return model
@@ -87,33 +95,86 @@ def accuracy_after(
     return model.evaluate(test_x, test_y, return_dict=True)["accuracy"]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_four_layers_with_batch_normalization(optimizer: str) -> None:
-    accuracies = [accuracy_after(seed, optimizer, 40, 4, 128) for seed in SEEDS]
-    assert np.mean(accuracies) >= 0.98, accuracies
+def test_four_layers_with_batch_normalization(optimizer: str, seeds: Sequence[int]) -> None:
+    accuracies = [accuracy_after(seed, optimizer, 40, 4, 128) for seed in seeds]
     assert min(accuracies) >= 0.97, accuracies
+    if len(accuracies) > 1:
+        assert np.mean(accuracies) >= 0.98, accuracies
 
 
-def test_twenty_layers_with_batch_normalization() -> None:
-    accuracies = [accuracy_after(seed, "Nesterov", 40, 20, 100) for seed in SEEDS]
-    assert np.mean(accuracies) >= 0.96, accuracies
+@pytest.mark.learning
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_twenty_layers_with_batch_normalization(optimizer: str) -> None:
+    accuracies = [accuracy_after(seed, optimizer, 40, 20, 100) for seed in range(5)]
+    assert np.mean(accuracies) >= 0.97, accuracies
+    assert min(accuracies) >= 0.95, accuracies
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_twenty_sigmoid_layers_learn_nothing_without_batch_normalization(seed: int) -> None:
+def test_twenty_layers_with_batch_normalization_soon() -> None:
+    assert accuracy_after(0, "Nesterov", 15, 20, 100) >= 0.94
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_twenty_sigmoid_layers_learn_nothing_without_batch_normalization(
+    seeds: Sequence[int],
+) -> None:
     """The gradient shrinks in every layer: the last layer learns the classes' frequencies only."""
-    accuracy = accuracy_after(
-        seed, "Adam", 10, 20, 100, sigmoid, normalize=False, initializer="glorot_uniform"
-    )
-    assert accuracy <= 0.2
+    epochs = 10 if len(seeds) > 1 else 4
+    how = {"normalize": False, "initializer": "glorot_uniform"}
+    accuracies = [accuracy_after(seed, "Adam", epochs, 20, 100, sigmoid, **how) for seed in seeds]
+    assert max(accuracies) <= 0.2, accuracies
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_twenty_sigmoid_layers_learn_with_batch_normalization(seed: int) -> None:
-    accuracy = accuracy_after(
-        seed, "Adam", 20, 20, 100, sigmoid, normalize=True, initializer="glorot_uniform"
-    )
-    assert accuracy >= 0.8
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_twenty_sigmoid_layers_learn_with_batch_normalization(seeds: Sequence[int]) -> None:
+    epochs = 20 if len(seeds) > 1 else 10
+    how = {"normalize": True, "initializer": "glorot_uniform"}
+    accuracies = [accuracy_after(seed, "Adam", epochs, 20, 100, sigmoid, **how) for seed in seeds]
+    assert min(accuracies) >= 0.8, accuracies
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_population_statistics_after_few_steps(seeds: Sequence[int]) -> None:
+    """At momentum 0.99 moving averages still hold four fifths of what they began with."""
+    for seed in seeds:
+        train_x, test_x, train_y, test_y = digits(seed)
+        utils.set_random_seed(seed)
+        model = deep_network(
+            4, 128, leaky_relu, normalize=True, initializer="he_normal", momentum=0.99
+        )
+        model.compile(Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(train_x, train_y, batch_size=64, steps_per_epoch=20, verbose=0)
+
+        def accuracy(model: Sequential = model, x: Any = test_x, y: Any = test_y) -> float:
+            return model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"]  # type: ignore[index]
+
+        moving = accuracy()
+        recalibrate_batch_norm(model, train_x)
+        assert accuracy() > moving + 0.05, (seed, moving, accuracy())
+        assert accuracy() > 0.85
+
+
+@pytest.mark.learning
+def test_pretraining_gains_a_little_with_few_labels() -> None:
+    """Denoising autoencoders on all samples, then fifty labels; the mean of eight seeds."""
+    gains = []
+    for seed in range(8):
+        train_x, test_x, train_y, test_y = digits(seed)
+        chosen = np.concatenate([np.flatnonzero(train_y == c)[:5] for c in range(10)])
+        accuracies = []
+        for pretrained in (True, False):
+            utils.set_random_seed(seed)
+            model = deep_network(4, 128, leaky_relu, normalize=True, initializer="he_normal")
+            if pretrained:
+                pretrain_autoencoders(model, train_x, epochs=20, verbose=0)
+            utils.set_random_seed(seed)
+            model.compile(Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+            model.fit(train_x[chosen], train_y[chosen], epochs=40, verbose=0)
+            accuracies.append(model.evaluate(test_x, test_y, verbose=0)[1])  # type: ignore[index]
+        gains.append(accuracies[0] - accuracies[1])
+    assert np.mean(gains) > 0, gains
 
 
 def test_gradient_vanishes_in_sigmoid_layers_and_not_behind_batch_normalization() -> None:

@@ -19,7 +19,7 @@ keras = pytest.importorskip("keras", reason="compares with Keras")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 STEPS, BATCH, FEATURES, CLASSES = 50, 32, 20, 5
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -154,7 +154,9 @@ def model_pair(architecture: Sequence[tuple[str, dict[str, Any]]]) -> tuple[Any,
     return ours, theirs
 
 
-def train(ours: Any, theirs: Any, optimizer: str, options: dict[str, Any]) -> None:
+def train(
+    ours: Any, theirs: Any, optimizer: str, options: dict[str, Any], tolerance: float = 1e-5
+) -> None:
     """Make the same 50 steps in both, and compare each loss."""
     ours.compile(
         getattr(optimizers, optimizer)(**options),
@@ -177,13 +179,15 @@ def train(ours: Any, theirs: Any, optimizer: str, options: dict[str, Any]) -> No
     # Rounding decides on which side of a tie a sample falls: accuracies may differ by two samples.
     two_samples = 2 / half
     for name, values in their.items():
-        tolerance = {"atol": two_samples} if "accuracy" in name else {"rtol": 1e-5}
-        np.testing.assert_allclose(own[name], values, **tolerance, err_msg=name)
+        allowed = {"atol": two_samples} if "accuracy" in name else {"rtol": tolerance}
+        np.testing.assert_allclose(own[name], values, **allowed, err_msg=name)
     own_results = ours.evaluate(x, y, return_dict=True)
     their_results = theirs.evaluate(x, y, verbose=0, return_dict=True)
-    assert own_results["loss"] == pytest.approx(their_results["loss"], rel=1e-5)
+    assert own_results["loss"] == pytest.approx(their_results["loss"], rel=tolerance)
     assert own_results["accuracy"] == pytest.approx(their_results["accuracy"], abs=two_samples / 2)
-    np.testing.assert_allclose(ours.predict(x), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        ours.predict(x), theirs.predict(x, verbose=0), rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize(("optimizer", "options"), OPTIMIZERS)
@@ -201,7 +205,8 @@ def test_training_with_a_bias_before_batch_normalization(
 ) -> None:
     """Their gradient is rounding noise, which Adam scales up: it shifts bias and mean alike."""
     ours, theirs = model_pair(BIASED)
-    train(ours, theirs, optimizer, options)
+    # Theirs wanders, and what is left after subtracting its mean has lost digits.
+    train(ours, theirs, optimizer, options, tolerance=2e-4)
     for i, (own, their) in enumerate(zip(ours.weights, theirs.weights, strict=True)):
         if own.name == "bias" and i < 10:
             np.testing.assert_allclose(own, numpy(their.value), atol=0.02, err_msg=own.path)
