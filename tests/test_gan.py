@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from fusednn import utils
@@ -51,7 +52,9 @@ def train(generator: Sequential, discriminator: Sequential, both: Sequential, st
         real = X[rng.integers(0, len(X), BATCH)]
         made = generator.predict_on_batch(rng.standard_normal((BATCH, CODE)))
         labels = np.repeat([0.0, 1.0], BATCH)[:, np.newaxis]
+        discriminator.trainable = True  # as it was compiled; else a warning would say so
         discriminator.train_on_batch(np.concatenate([made, real]), labels)
+        discriminator.trainable = False
         codes = rng.standard_normal((BATCH, CODE))
         both.train_on_batch(codes, np.ones((BATCH, 1)))
 
@@ -67,7 +70,8 @@ def test_each_step_trains_its_own_half() -> None:
             np.testing.assert_array_equal(a, b)
         assert not np.array_equal(generator.get_weights()[0], before[0][0])
         before = generator.get_weights(), discriminator.get_weights()
-        discriminator.train_on_batch(X[:BATCH], np.ones((BATCH, 1)))
+        with pytest.warns(UserWarning, match="was changed after the model was compiled"):
+            discriminator.train_on_batch(X[:BATCH], np.ones((BATCH, 1)))
         for a, b in zip(generator.get_weights(), before[0], strict=True):
             np.testing.assert_array_equal(a, b)
         assert not np.array_equal(discriminator.get_weights()[0], before[1][0])
