@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fusednn
-from fusednn import _core, blas_threads, ops
+from fusednn import _core, blas_threads, openblas, ops
 from fusednn.utils import share_blas_threads
 
 needs_openblas = pytest.mark.skipif(
@@ -398,7 +398,7 @@ def test_another_blas_is_told(functions, reason, monkeypatch):
     if "openblas_get_parallel64_" in functions:
         for name in ("set_threads_callback_function", "set_num_threads", "get_num_threads"):
             functions = functions | {f"openblas_{name}64_": function(1)}
-    monkeypatch.setattr(blas_threads.ctypes, "CDLL", lambda _: SimpleNamespace(**functions))
+    monkeypatch.setattr(openblas, "library", lambda: SimpleNamespace(**functions))
     assert not blas_threads.can_share_blas_threads()
     with pytest.warns(RuntimeWarning, match=rf"OpenBLAS 0\.3\.28 or later.*{reason}"):
         assert not share_blas_threads()

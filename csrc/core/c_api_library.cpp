@@ -1,4 +1,5 @@
 // The C API's functions about the library itself.
+#include "core/float_mode.h"
 #include "core/status.h"
 #include "cpu/dispatch.h"
 #include "cpu/thread_pool.h"
@@ -37,6 +38,13 @@ const char* fnn_num_threads_source(void) { return num_threads_source(); }
 
 fnn_status fnn_follow_num_threads(void (*follower)(int n)) {
   return guarded([follower] { follow_num_threads(follower); });
+}
+
+void fnn_run_tasks(void (*task)(int index, void* data), int count, void* data) {
+  const FloatMode mode;
+  const auto run_one = [&](int64_t index) { task(static_cast<int>(index), data); };
+  using One = decltype(run_one);
+  run_parallel(count, [](const void* work, int64_t index) { (*static_cast<const One*>(work))(index); }, &run_one);
 }
 
 void fnn_run_jobs(int wait, void (*job)(int index, void* data, int context), int count, size_t size, void* jobs,

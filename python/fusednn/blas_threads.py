@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fusednn import _core
+from fusednn import _core, openblas
 
 _lock = threading.Lock()
 #: What is shared now; None: nothing.
@@ -114,12 +114,14 @@ class _OpenBLAS:
 
     def take(self) -> None:
         self.set_callback(ctypes.c_void_p(_core.run_jobs_address()))
+        _core.share_products(True)
         # OpenBLAS' own function is told of changes, by C: whoever makes them, threadpoolctl too.
         address = ctypes.cast(self.set_num_threads, ctypes.c_void_p).value
         assert address is not None
         _core.follow_num_threads(address)
 
     def release(self) -> None:
+        _core.share_products(False)
         _core.follow_num_threads(0)
         self.set_callback(None)
         self.set_num_threads(self.num_threads)
@@ -127,12 +129,8 @@ class _OpenBLAS:
 
 def _find_openblas() -> _OpenBLAS | str:
     """Return NumPy's OpenBLAS, or what it has whose jobs cannot be run by others."""
-    # A lookup in this library goes through those that it is linked to, and no others: a second
-    # OpenBLAS, such as SciPy's, is not met.
-    from numpy.linalg import _umath_linalg
-
-    library = ctypes.CDLL(_umath_linalg.__file__)
-    for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+    library = openblas.library()
+    for prefix, suffix in openblas.SPELLINGS:
         names = [
             f"{prefix}openblas_{name}{suffix}"
             for name in (

@@ -76,6 +76,9 @@ FNN_API fnn_status fnn_follow_num_threads(void (*follower)(int n));
  * signature is that of OpenBLAS' openblas_set_threads_callback_function, with which its products run on our threads. */
 FNN_API void fnn_run_jobs(int wait, void (*job)(int index, void* data, int context), int count, size_t size, void* jobs,
                           int context);
+/* Runs task(0, data), task(1, data), ... of `count` tasks, which must not wait for one another, and returns when all are
+ * done: on as many of the kernels' threads as are free, else one after the other. */
+FNN_API void fnn_run_tasks(void (*task)(int index, void* data), int count, void* data);
 
 /* ---- NVIDIA GPUs ----
  * Arrays whose device_type is FNN_CUDA are computed on their device, all of one call on the same. The kernels are in

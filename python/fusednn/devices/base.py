@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+from fusednn.devices.products import bound_product
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,6 +57,10 @@ class Device:
     def matmul(self, a: Array, b: Array, out: Array) -> None:
         """Write ``a @ b`` of two matrices, each in C order or the transpose of one that is."""
         np.matmul(a, b, out)
+
+    def product(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
+        """Return a function that does `matmul` with these arrays, each time that it is called."""
+        return bound_product(a, b, out)
 
     def sum_rows(self, matrix: Array, ones: Array, out: Array) -> None:
         """Write the sum of a matrix's rows, as a product with `ones`: BLAS is 4 times as fast."""

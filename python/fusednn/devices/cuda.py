@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,10 @@ class Cuda(Device):
     def matmul(self, a: Array, b: Array, out: Array) -> None:
         """See `Device.matmul`."""
         self._blas.matmul(a, b, out)
+
+    def product(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
+        """See `Device.product`."""
+        return partial(self._blas.matmul, a, b, out)
 
     def sum_rows(self, matrix: Array, ones: Array, out: Array) -> None:
         """See `Device.sum_rows`."""

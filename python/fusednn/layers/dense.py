@@ -165,8 +165,9 @@ class DenseStep(Step):
         self._add = None if self.bias is None or self._skip_bias else self.bias.value
         self._y = buffers.output(self.output_shape(input_shape))
         self._y_matrix = self._y.reshape(-1, units)
-        self._matmul = buffers.device.matmul
+        self._product = buffers.device.product
         self._x: Array | None = None
+        self._grad: Array | None = None
         if self.has_gradients:
             self._grad_kernel = self.kernel.grad
             self._grad_bias = None if self.bias is None else self.bias.grad
@@ -183,62 +184,74 @@ class DenseStep(Step):
     def forward(self, x: Array) -> Array:
         """Return x @ kernel, plus the bias."""
         if x is not self._x:  # only the first layer's ever is another array
-            self._x = x
-            self._x_matrix = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-            self._x_transposed = self._x_matrix.T
-        self._matmul(self._x_matrix, self._kernel, self._y_matrix)
+            x_matrix = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+            self._write_y = self._product(x_matrix, self._kernel, self._y_matrix)
+            self._x, self._x_transposed, self._grad = x, x_matrix.T, None
+        self._write_y()
         if self._add is not None:
             np.add(self._y_matrix, self._add, self._y_matrix)
         return self._y
 
     def backward(self, grad: Array) -> Array:
         """Write the gradients of kernel and bias; return grad @ kernel.T."""
-        grad_matrix = grad if grad.ndim == 2 else grad.reshape(self._y_matrix.shape)
+        if grad is not self._grad:
+            self._grad = grad
+            self._grad_matrix = grad if grad.ndim == 2 else grad.reshape(self._y_matrix.shape)
+            if self.has_gradients:
+                self._write_grad_kernel = self._product(
+                    self._x_transposed, self._grad_matrix, self._grad_kernel
+                )
         if self.has_gradients:
-            self._matmul(self._x_transposed, grad_matrix, self._grad_kernel)
+            self._write_grad_kernel()
             if self._grad_bias is not None:
                 if self._add is not None:
-                    self._sum_rows(grad_matrix, self._ones, self._grad_bias)
+                    self._sum_rows(self._grad_matrix, self._ones, self._grad_bias)
                 else:
                     self._grad_bias.fill(0)
         if self._grad_x is None:
             return grad
-        self._multiply(grad_matrix)
+        self._multiply(self._grad_matrix)
         return self._grad_x
 
 
-#: Up to this many rows BLAS spends more time on packing a transposed kernel than on the product.
-_FEW_ROWS = 32
-#: From this many units on it is worth two small transpositions to avoid that.
-_MANY_UNITS = 64
+#: Up to this many rows BLAS spends more time on reading a transposed kernel than on the product.
+_FEW_ROWS = 16
+#: From so many elements of the kernel on, and so many a row, that is worth two transpositions.
+_LARGE_KERNEL = 1 << 16
+_LARGE_KERNEL_PER_ROW = 1 << 14
 
 
 class InputGradient:
     """grad_x = grad @ kernel.T, written in the form that BLAS computes fastest.
 
-    OpenBLAS reads a matrix row by row; of a transposed one it makes a copy first, which few rows
-    of `grad` do not pay for. Then ``grad_x.T = kernel @ grad.T`` with two transposed copies of the
-    small matrices takes 0.5 to 0.8 of the time (up to 32 rows, from 64 units on).
+    OpenBLAS reads a matrix row by row; of a large transposed one it makes a copy first, which few
+    rows of `grad` do not pay for. Then ``grad_x.T = kernel @ grad.T`` with two transposed copies of
+    the small matrices takes 0.5 to 0.95 of the time; of a kernel of 128 x 128 1.2 times as long.
     """
 
     def __init__(self, kernel: Array, grad_x: Array, buffers: Buffers) -> None:
         rows, (features, units) = len(grad_x), kernel.shape
-        self._kernel = kernel
         self._kernel_transposed = kernel.T
+        self._grad: Array | None = None
         self._grad_x = grad_x
-        self._matmul = buffers.device.matmul
+        self._product = buffers.device.product
         # cuBLAS reads a transposed matrix as fast as another one.
-        self._turned = buffers.device is CPU and 1 < rows <= _FEW_ROWS and units >= _MANY_UNITS
+        large = kernel.size >= max(_LARGE_KERNEL, rows * _LARGE_KERNEL_PER_ROW)
+        self._turned = buffers.device is CPU and 1 < rows <= _FEW_ROWS and large
         if self._turned:
             self._grad_turned = buffers.temporary((units, rows))
             self._grad_x_turned = buffers.temporary((features, rows))
             self._grad_x_back = self._grad_x_turned.T
+            self._write = self._product(kernel, self._grad_turned, self._grad_x_turned)
 
     def __call__(self, grad: Array) -> None:
         """Write grad_x."""
         if self._turned:
             np.copyto(self._grad_turned, grad.T)
-            self._matmul(self._kernel, self._grad_turned, self._grad_x_turned)
+            self._write()
             np.copyto(self._grad_x, self._grad_x_back)
-        else:
-            self._matmul(grad, self._kernel_transposed, self._grad_x)
+            return
+        if grad is not self._grad:
+            self._grad = grad
+            self._write = self._product(grad, self._kernel_transposed, self._grad_x)
+        self._write()
