@@ -219,6 +219,15 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="`every` must be"):
         DiagnosticsCallback(every=0)
 
+    class Doubled(Sequential):
+        def call(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+            return 2 * super().call(x, training)
+
+    model = Doubled([Input((12,)), Dense(3, "softmax")])
+    model.compile("sgd", "mse")
+    with pytest.raises(NotImplementedError, match="without a `call` of its own"):
+        model.fit(X, X[:, :3], callbacks=[DiagnosticsCallback()], verbose=0)
+
 
 def test_gradients_that_are_not_known_have_no_point_and_no_number() -> None:
     mpl.use("Agg")

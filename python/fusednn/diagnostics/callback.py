@@ -12,6 +12,7 @@ from fusednn.diagnostics.examination import examine
 from fusednn.diagnostics.recording import Recording
 from fusednn.diagnostics.signals import Signals
 from fusednn.models.data import check_count
+from fusednn.models.own_call import refuse_own_call
 
 
 class DiagnosticsCallback(Callback):
@@ -69,6 +70,8 @@ class DiagnosticsCallback(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Begin with the first batch."""
+        if self.x is None:
+            refuse_own_call(self.model, "`DiagnosticsCallback` without `x`")
         self._recording = Recording()
         self._batches = 0
 
