@@ -43,18 +43,41 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     fk.optimizers.Adam()
     fk.BatchNormalizationLeakyReLU()
+    fk.optimizers.SGD()
+    fk.BatchNormalizationLeakyReLU()
 print(fk.kernels_are_used(), [str(w.message).split(":")[0] for w in caught])
-print([Path(w.filename).name for w in caught])
+print(fk.kernels_are_used("layers"), fk.kernels_are_used("optimizers"))
+try:
+    fk.kernels_are_used("losses")
+except ValueError as error:
+    print(error)
 """
 
 
 def test_where_keras_computes_it_is_said_once() -> None:
-    program = "from pathlib import Path\n" + ANNOUNCED
-    done = run("-c", program, backend="numpy")
-    told = "\"fusednn.keras has no kernels for Keras' backend 'numpy'\""
-    assert done.stdout.splitlines()[0] == f"False [{told}]", done.stderr
-    done = run("-c", program, backend="torch")
-    assert done.stdout.splitlines()[0] == "True []", done.stderr
+    told = [
+        f"\"fusednn.keras has no kernels for {part} on Keras' backend '{{}}'\""
+        for part in ("optimizers", "layers")
+    ]
+    expected = {
+        "numpy": ("False [" + ", ".join(told) + "]", "False False"),
+        "torch": ("True []", "True True"),
+    }
+    for backend, lines in expected.items():
+        done = run("-c", ANNOUNCED, backend=backend)
+        assert done.returncode == 0, done.stderr
+        *printed, refused = done.stdout.splitlines()
+        assert printed == [line.format(backend, backend) for line in lines]
+        assert refused == (
+            "`part` must be in ['layers', 'optimizers'], or None. Received: part='losses'"
+        )
+
+
+def test_a_build_without_handlers_for_jax_computes_as_keras() -> None:
+    program = f"import sys\nsys.modules['fusednn.jax'] = None\n{ANNOUNCED}"
+    done = run("-c", program, backend="jax")
+    assert "on Keras' backend 'jax'" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[1].startswith("False")
 
 
 TENSORFLOW = """

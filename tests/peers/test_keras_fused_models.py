@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:fusednn.keras has no kernels:UserWarning"),
 ]
 needs_kernels = pytest.mark.skipif(
-    not fk.kernels_are_used(), reason="Keras itself computes on this backend"
+    not fk.kernels_are_used("optimizers"), reason="Keras itself computes on this backend"
 )
 needs_fit = pytest.mark.skipif(BACKEND == "numpy", reason="this backend has no gradients")
 

@@ -255,7 +255,7 @@ def test_wrong_inputs_are_refused():
     with pytest.raises(ValueError, match=r"more than one value per channel.*shape=\(1, 3\)"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(1, 3))
     assert ft.BatchNormLeakyReLU1d(3).eval()(torch.ones(1, 3)).shape == (1, 3)
-    with pytest.raises(ValueError, match=r"`gamma` must have shape \(4,\)"):
+    with pytest.raises(ValueError, match="`input` must have `num_features`=3 channels"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(2, 4))
     with pytest.raises(TypeError, match="`x` must be float32"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(2, 3, dtype=torch.int64))
@@ -374,3 +374,17 @@ def test_checkpoints():
 
     for a, b in zip(step(checkpointed(own), x, grad), step(theirs, x, grad), strict=True):
         torch.testing.assert_close(a, b, rtol=3e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])
+def test_other_numbers_of_channels_are_refused_by_name(options):
+    module = ft.BatchNormLeakyReLU1d(3, **options)
+    match = r"`input` must have `num_features`=3 channels.*Received: shape=\(4, 5\)"
+    for training in (True, False):
+        module.train(training)
+        with pytest.raises(ValueError, match=match):
+            module(torch.ones(4, 5))
+    if module.num_batches_tracked is not None:
+        assert module.num_batches_tracked == 0
+    free = ft.BatchNormLeakyReLU1d(3, affine=False, track_running_stats=False)
+    assert free(torch.randn(4, 5)).shape == (4, 5)  # as in PyTorch

@@ -118,3 +118,17 @@ def test_a_step_that_python_counts_is_not_captured(name, monkeypatch):
     if name == "SGD":  # which counts nothing but its first step
         monkeypatch.setattr(new_lists, "is_capturing", lambda _: True)
         ours.step()
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_capturable_on_the_cpu_is_refused_as_by_torch(name):
+    if name == "Adagrad":
+        pytest.skip("has no such option")
+    for package, error in ((torch.optim, AssertionError), (optim, RuntimeError)):
+        parameter = torch.nn.Parameter(torch.ones(3))
+        parameter.grad = torch.ones(3)
+        optimizer = getattr(package, name)([parameter], lr=0.1, capturable=True)
+        with pytest.raises(error, match="capturable"):
+            optimizer.step()
+        assert torch.equal(parameter.data, torch.ones(3))
+    assert not optimizer.state[parameter]

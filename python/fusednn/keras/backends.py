@@ -8,41 +8,54 @@ from types import ModuleType
 
 import keras
 
-#: Of each backend that has kernels, the modules that call them: of the layer, of optimizers.
-_LAYERS = {"torch": "fusednn.keras.torch_layer"}
-_STEPS = {"torch": "fusednn.keras.torch_step"}
-_announced = False
+#: The modules that call the kernels, by what they compute and by backend.
+_MODULES = {
+    "layers": {"torch": "fusednn.keras.torch_layer", "jax": "fusednn.keras.jax_layer"},
+    "optimizers": {"torch": "fusednn.keras.torch_step"},
+}
+_announced: set[str] = set()
 
 
-def kernels_are_used() -> bool:
+def kernels_are_used(part: str | None = None) -> bool:
     """Return whether the kernels compute on the backend that Keras runs on.
 
-    Where they do not, the layer and the optimizers compute as Keras' own, and a UserWarning says so
+    Where they do not, the layer or the optimizers compute as Keras' own, and a UserWarning says so
     when the first one is made.
+
+    Parameters
+    ----------
+    part : {"layers", "optimizers"}, optional
+        What is asked for; both if None.
+
+    Raises
+    ------
+    ValueError
+        For another `part`.
     """
-    return keras.backend.backend() in _LAYERS
+    if part is not None and part not in _MODULES:
+        raise ValueError(f"`part` must be in {sorted(_MODULES)}, or None. Received: part={part!r}")
+    return all(_found(one)[0] is not None for one in ([part] if part else _MODULES))
 
 
-def layer_kernels() -> ModuleType | None:
-    """Return what computes the layer; None where that is Keras itself."""
-    return _module(_LAYERS)
-
-
-def step_kernels() -> ModuleType | None:
-    """Return what makes the optimizers' steps; None where that is Keras itself."""
-    return _module(_STEPS)
-
-
-def _module(modules: dict[str, str]) -> ModuleType | None:
-    global _announced
-    backend = keras.backend.backend()
-    if backend in modules:
-        return import_module(modules[backend])
-    if not _announced:
-        _announced = True
+def kernels_of(part: str) -> ModuleType | None:
+    """Return the module that calls the kernels; None, with a warning, where Keras computes."""
+    module, reason = _found(part)
+    if module is None and part not in _announced:
+        _announced.add(part)
         warnings.warn(
-            f"fusednn.keras has no kernels for Keras' backend {backend!r}: its layers and "
-            f"optimizers compute as Keras' own there. Backends with kernels: {', '.join(modules)}.",
-            stacklevel=5,
+            f"fusednn.keras has no kernels for {part} on Keras' backend "
+            f"{keras.backend.backend()!r}: they compute as Keras' own there. {reason}",
+            stacklevel=4,
         )
-    return None
+    return module
+
+
+def _found(part: str) -> tuple[ModuleType | None, str]:
+    modules = _MODULES[part]
+    backend = keras.backend.backend()
+    if backend not in modules:
+        return None, f"Backends with kernels: {', '.join(modules)}."
+    try:
+        return import_module(modules[backend]), ""
+    except ImportError as error:  # a build without the library that XLA calls
+        return None, str(error)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from fusednn._arguments import check_number
-from fusednn.keras.backends import layer_kernels
+from fusednn.keras.backends import kernels_of
 
 #: Of Keras' batch renormalisation, which releases before 3.12 do not know.
 _RENORM = ("renorm", "renorm_clipping", "renorm_momentum")
@@ -101,7 +101,7 @@ class BatchNormalizationLeakyReLU(keras.layers.BatchNormalization):
             **kwargs,
         )
         self.negative_slope = slope
-        self._kernels = layer_kernels()
+        self._kernels = kernels_of("layers")
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise, scale, shift and activate `inputs`, without those that `mask` leaves out."""

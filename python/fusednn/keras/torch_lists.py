@@ -83,7 +83,7 @@ class StepLists:
         return (
             len(variables) == len(self._variables)
             and all(map(is_, variables, self._variables))
-            and all(map(is_, (v.value for v in variables), self._params))
+            and all(map(is_, (v._value for v in variables), self._params))
         )
 
     def update(
@@ -140,6 +140,6 @@ class StepLists:
 
 def _readable(grad: torch.Tensor, param: torch.Tensor) -> torch.Tensor:
     """Return a gradient that the kernel takes for `param`."""
-    if (grad.dtype is torch.float64) != (param.dtype is torch.float64):
+    if grad.dtype is not param.dtype and torch.float64 in (grad.dtype, param.dtype):
         grad = grad.to(param.dtype)
-    return laid_out_as(param, grad)
+    return grad if grad.stride() == param.stride() else laid_out_as(param, grad)

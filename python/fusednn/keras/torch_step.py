@@ -11,17 +11,21 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from fusednn.keras.torch_lists import StepLists
 from fusednn.torch.optim.tensors import DTYPES
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
 
 def can_step(grads: Sequence[Any], variables: Sequence[Any]) -> bool:
     """Return whether these are variables and gradients with memory that the kernels can read."""
-    return not in_stateless_scope() and all(
-        type(grad) in (torch.Tensor, torch.nn.Parameter)
-        and grad.layout is torch.strided
-        and type(variable.value) is torch.nn.Parameter
-        and variable.value.dtype in DTYPES
-        and grad.dtype in DTYPES
-        for grad, variable in zip(grads, variables, strict=True)
-    )
+    if in_stateless_scope():
+        return False
+    for grad, variable in zip(grads, variables, strict=True):
+        # The attribute: its property asks for scopes that are not there now.
+        param = variable._value
+        if type(param) is not torch.nn.Parameter or param.dtype not in DTYPES:
+            return False
+        if type(grad) not in _PLAIN or grad.dtype not in DTYPES or grad.layout != torch.strided:
+            return False
+    return True
 
 
 # torch.compile has nothing to gain here, and warns of calls of C.

@@ -46,6 +46,12 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
         else:  # parametrized
             weight, bias = self.weight, self.bias
         running_mean, running_var = buffers["running_mean"], buffers["running_var"]
+        if input.shape[1] != self.num_features and not (weight is None and running_mean is None):
+            # Before anything is counted; the kernel would name its own arguments.
+            raise ValueError(
+                f"`input` must have `num_features`={self.num_features} channels, its second axis. "
+                f"Received: shape={tuple(input.shape)}"
+            )
         training = self.training
         tracking, num_batches_tracked = training and self.track_running_stats, None
         if tracking and buffers["num_batches_tracked"] is not None:
@@ -107,7 +113,8 @@ class BatchNormLeakyReLU1d(BatchNormLeakyReLU, nn.BatchNorm1d):
     ------
     ValueError
         For a `negative_slope` that is not finite, or not positive where `inplace` is true; when
-        called, for an input of another rank, or in training with one value per channel.
+        called, for an input of another rank or with other than `num_features` channels, or in
+        training with one value per channel.
     """
 
 

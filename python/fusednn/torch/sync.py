@@ -152,6 +152,11 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
         if self._is_alone():
             return super().forward(input)
         self._check_input_dim(input)
+        if input.shape[1] != self.num_features:
+            raise ValueError(
+                f"`input` must have `num_features`={self.num_features} channels, its second axis. "
+                f"Received: shape={tuple(input.shape)}"
+            )
         running = None
         if self.track_running_stats:
             self.num_batches_tracked.add_(1)

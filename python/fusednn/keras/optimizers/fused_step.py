@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from fusednn.keras.backends import step_kernels
+from fusednn.keras.backends import kernels_of
 
 
 class FusedStep:
@@ -25,7 +25,7 @@ class FusedStep:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._kernels = step_kernels()
+        self._kernels = kernels_of("optimizers")
         self._latest: Any = None
 
     # ---- What the optimizers say of themselves ----

@@ -88,6 +88,11 @@ class NewLists:
             if owner.grad is None:
                 idle.append(self._optimizer.state.get(owner, {}))
                 continue
+            if group.get("capturable") and owner.device.type == "cpu":
+                raise RuntimeError(
+                    f"`capturable` must be False for parameters on the CPU, as in PyTorch. "
+                    f"Received: capturable=True, `{name}` on {owner.device}"
+                )
             grad = gradient_of(name, owner)
             param = memory_of(name, owner)
             key: Any = (index, param.device, param.dtype == torch.float64)
