@@ -39,7 +39,7 @@ _OTHER_DTYPES = {
 _ONE_THREAD = {
     "batch_norm": {"forward", "backward"},
     "leaky_relu": {"forward"},
-    "optimizer": {"adam"},
+    "optimizer": {"adam", "rmsprop"},
     "step": {"adam"},
     "neighbour": set[str](),
 }
