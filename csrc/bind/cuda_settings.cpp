@@ -1,6 +1,7 @@
 #include "bind/cuda_settings.h"
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "bind/array_view.h"
@@ -15,6 +16,9 @@ namespace {
 // returns None or the pair of functions that allocate and release workspaces.
 PyObject* variable = nullptr;
 
+// As CUDA's own allocators; kernels read and write workspaces 16 bytes at a time.
+constexpr uintptr_t kAlignment = 256;
+
 // The allocator of a thread's calls. What it holds goes with the next one; at the thread's end Python may be gone.
 struct Lent {
   PyObject* allocate = nullptr;
@@ -28,8 +32,16 @@ void* allocate(void* of_thread, size_t bytes, int32_t device_id, void* stream) {
   auto& from = *static_cast<Lent*>(of_thread);
   try {
     const auto function = py::reinterpret_borrow<py::function>(from.allocate);
-    const py::object address = function(bytes, device_id, reinterpret_cast<uintptr_t>(stream));
-    return PyLong_AsVoidPtr(py::int_(address).ptr());
+    const auto number = reinterpret_cast<uintptr_t>(stream);
+    const py::int_ address(function(bytes, device_id, number));
+    void* const memory = PyLong_AsVoidPtr(address.ptr());
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    if (reinterpret_cast<uintptr_t>(memory) % kAlignment == 0) return memory;
+    py::reinterpret_borrow<py::function>(from.release)(address, bytes, device_id, number);
+    py::set_error(PyExc_ValueError, ("`allocate` must return a multiple of " + std::to_string(kAlignment) +
+                                     ". Received: " + std::to_string(reinterpret_cast<uintptr_t>(memory)))
+                                        .c_str());
+    throw py::error_already_set();
   } catch (py::error_already_set& error) {
     Py_XSETREF(from.error, error.value().inc_ref().ptr());
     return nullptr;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from types import SimpleNamespace
@@ -106,25 +107,34 @@ def test_merged_statistics_have_the_allocators_memory(gpu):
     assert len(lender.calls) == 2
 
 
-def test_an_allocation_that_fails(gpu):
-    layer, lender = Layer(gpu), Lender(gpu)
-    error = ValueError("nothing left")
+def fails(*_: object) -> int:
+    raise ValueError("nothing left")
 
-    def fail(*_: object) -> int:
-        raise error
 
-    lender.allocate = fail
-    with fusednn.cuda_settings(workspace=lender):
-        with pytest.raises(MemoryError, match=r"^batch_norm: out of memory") as raised:
-            layer.forward()
-        assert raised.value.__cause__ is error
-        lender.allocate = lambda *_: 0
-        with pytest.raises(MemoryError, match=r"^batch_norm: out of memory"):
-            layer.forward()
-        lender.allocate = lambda *_: "no address"
-        with pytest.raises(MemoryError) as raised:
-            layer.forward()
-        assert isinstance(raised.value.__cause__, (TypeError, ValueError))
+@pytest.mark.parametrize(
+    ("allocate", "cause"),
+    [
+        (fails, "nothing left"),
+        (lambda *_: 0, None),
+        (lambda *_: "no address", "invalid literal for int"),
+        (lambda *_: 4104, r"`allocate` must return a multiple of 256\. Received: 4104"),
+    ],
+)
+def test_an_allocation_that_fails(gpu, allocate, cause):
+    layer = Layer(gpu)
+    given_back = []
+    lender = SimpleNamespace(allocate=allocate, release=lambda *given: given_back.append(given[0]))
+    with (
+        fusednn.cuda_settings(workspace=lender),
+        pytest.raises(MemoryError, match=r"^batch_norm: out of memory") as raised,
+    ):
+        layer.forward()
+    if cause is None:
+        assert raised.value.__cause__ is None
+    else:
+        assert isinstance(raised.value.__cause__, ValueError)
+        assert re.match(cause, str(raised.value.__cause__))
+    assert given_back == ([4104] if "256" in str(cause) else [])
     assert all(np.isnan(array.get()).all() for array in layer.out)
 
 
