@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn.callbacks import Callback, CallbackList
 from fusednn.metrics import Metric
-from fusednn.models.data import Array, Batches, as_targets, batches_of, check_count
-from fusednn.models.feed import Batch, Feed, kind_of, makes_batches, parts_of
+from fusednn.models.data import Array
+from fusednn.models.feed import Feed
+from fusednn.models.feeder import Feeder
 from fusednn.models.objective import Objective
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan
@@ -24,13 +25,8 @@ if TYPE_CHECKING:
 Results = float | list[float] | dict[str, float]
 Callbacks = Callback | Sequence[Callback] | None
 
-_BATCHES_HAVE_A_SIZE = (
-    "`batch_size` must not be given where `x` is a {kind}: its batches have a size already. "
-    "Received: batch_size={size!r}"
-)
 
-
-class Evaluator:
+class Evaluator(Feeder):
     """Base of `Trainer`: the loops that leave the weights alone.
 
     A subclass has layers, and makes the plans that run them.
@@ -40,15 +36,6 @@ class Evaluator:
         self._objective: Objective | None = None
 
     # ---- what a subclass provides
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the activations."""
-        raise NotImplementedError
-
-    def _fitting_inputs(self, x: ArrayLike, name: str) -> Array:
-        """Return `x` as an array that the layers accept; build the model if it is not yet."""
-        raise NotImplementedError
 
     def _penalties(self) -> Penalties:
         """Return the penalties on the weights that train."""
@@ -180,17 +167,7 @@ class Evaluator:
         steps : int, optional
             Stop after so many batches.
         """
-        size = 32 if batch_size is None else check_count("batch_size", batch_size)
-        steps = None if steps is None else check_count("steps", steps)
-        rows: int | None = None
-        if makes_batches(x):
-            if batch_size is not None:
-                raise ValueError(_BATCHES_HAVE_A_SIZE.format(kind=kind_of(x), size=batch_size))
-            feed = Feed(x, self._predicted_batch, steps=steps, steps_name="steps")
-        else:
-            inputs = self._fitting_inputs(x, "x")
-            rows = len(inputs) if steps is None else min(len(inputs), steps * size)
-            feed = Feed(Batches(inputs, inputs, size, shuffle=False), steps=steps)
+        feed, rows = self._inputs_alone(x, batch_size, steps)
         with closing(feed):
             events = self._events(callbacks, verbose, epochs=1, steps=feed.steps)
             return self._predict(feed, events, rows)
@@ -215,10 +192,6 @@ class Evaluator:
         events.on_predict_end()
         return np.concatenate(parts) if outputs is None else outputs
 
-    def _predicted_batch(self, batch: Any, number: int) -> Batch:
-        x = parts_of(batch, "x", number)[0]
-        return (self._fitting_inputs(x, f"x of batch {number}"),)
-
     def test_on_batch(
         self,
         x: ArrayLike,
@@ -240,97 +213,6 @@ class Evaluator:
         return self._plan(len(inputs), training=False).output(inputs).copy()
 
     # ---- arguments
-
-    def _feed(
-        self,
-        x: Any,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None = None,
-        *,
-        batch_size: int | None = None,
-        steps: int | None = None,
-        steps_name: str = "steps_per_epoch",
-        shuffle: bool | Literal["batch"] = False,
-        class_weight: Mapping[int, float] | None = None,
-        prefix: str = "",
-    ) -> Feed:
-        """Return batches that fit the model, of whatever `fit` and `evaluate` accept."""
-        name = f"{prefix}x"
-        if not makes_batches(x):
-            arrays = self._weighted_arrays(x, y, sample_weight, class_weight, prefix)
-            return self._feed_of(arrays, batch_size, steps, steps_name, shuffle)
-        kind = kind_of(x)
-        for given, value in ((f"{prefix}y", y), (f"{prefix}sample_weight", sample_weight)):
-            if value is not None:
-                raise ValueError(
-                    f"`{given}` must not be given where `{name}` is a {kind}: it belongs to the "
-                    f"batches. Received: {given}={type(value).__name__}"
-                )
-        if batch_size is not None:
-            raise ValueError(_BATCHES_HAVE_A_SIZE.format(kind=kind, size=batch_size))
-
-        def fitting(batch: Any, number: int) -> Batch:
-            return self._batch(parts_of(batch, name, number), name, number, class_weight)
-
-        steps = None if steps is None else check_count(steps_name, steps)
-        return Feed(
-            x, fitting, steps=steps, name=name, shuffle=bool(shuffle), steps_name=steps_name
-        )
-
-    def _feed_of(
-        self,
-        arrays: Batch,
-        batch_size: int | None,
-        steps: int | None,
-        steps_name: str = "steps_per_epoch",
-        shuffle: bool | Literal["batch"] = False,
-    ) -> Feed:
-        size = 32 if batch_size is None else check_count("batch_size", batch_size)
-        steps = None if steps is None else check_count(steps_name, steps)
-        return Feed(batches_of(arrays, size, shuffle=shuffle), steps=steps)
-
-    def _batch(
-        self,
-        parts: tuple[Any, ...],
-        name: str,
-        number: int,
-        class_weight: Mapping[int, float] | None,
-    ) -> Batch:
-        x, y, weights = (*parts, None, None)[:3]
-        where = f" of batch {number}"
-        if y is None:
-            raise ValueError(
-                f"Batch {number} of `{name}` must be (x, y) or (x, y, sample_weight): the loss "
-                "needs targets. Received: no targets"
-            )
-        inputs = self._fitting_inputs(x, f"{name}{where}")
-        if not len(inputs):
-            raise ValueError(f"Batch {number} of `{name}` must hold a sample. Received: none")
-        targets = as_targets(y, self.dtype, len(inputs), f"{name.removesuffix('x')}y{where}")
-        label = f"{name.removesuffix('x')}sample_weight{where}"
-        rows = weights_of(targets, self.dtype, weights, class_weight, label)
-        return (inputs, targets) if rows is None else (inputs, targets, rows)
-
-    def _weighted_arrays(
-        self,
-        x: ArrayLike,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        class_weight: Mapping[int, float] | None = None,
-        prefix: str = "",
-    ) -> Batch:
-        if y is None:
-            raise ValueError(
-                f"`{prefix}y` must be given where `{prefix}x` is an array. Received: None"
-            )
-        inputs, targets = self._arrays(x, y, prefix)
-        name = f"{prefix}sample_weight"
-        weights = weights_of(targets, self.dtype, sample_weight, class_weight, name)
-        return (inputs, targets) if weights is None else (inputs, targets, weights)
-
-    def _arrays(self, x: ArrayLike, y: ArrayLike, prefix: str = "") -> tuple[Array, Array]:
-        inputs = self._fitting_inputs(x, f"{prefix}x")
-        return inputs, as_targets(y, self.dtype, len(inputs), f"{prefix}y")
 
     def _events(
         self, callbacks: Callbacks, verbose: int | str, *, add_history: bool = False, **params: Any

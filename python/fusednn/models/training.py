@@ -15,9 +15,9 @@ from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
 from fusednn.callbacks.resumed import Resumed
 from fusednn.metrics import Metric
-from fusednn.models.data import Array, check_count, split_at_end
+from fusednn.models.data import Array, check_count
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
-from fusednn.models.feed import Feed, kind_of, makes_batches
+from fusednn.models.feed import Feed
 from fusednn.models.objective import Objective
 from fusednn.models.watch import Watch
 from fusednn.models.weights import weights_of
@@ -295,48 +295,6 @@ class Trainer(Evaluator):
             events.on_train_end(logs)
         return history
 
-    def _training_feeds(
-        self,
-        x: Any,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        class_weight: Mapping[int, float] | None,
-        *,
-        batch_size: int | None,
-        steps: int | None,
-        shuffle: bool | Literal["batch"],
-        validation_split: float,
-        validation_data: Any,
-        validation_options: dict[str, Any],
-    ) -> tuple[Feed, Feed | None]:
-        """Return what is trained on, and what is evaluated after each epoch."""
-        own_size = validation_options["batch_size"]
-        if own_size is not None:
-            check_count("validation_batch_size", own_size)
-        elif validation_data is None or not makes_batches(validation_data):
-            validation_options["batch_size"] = batch_size
-        options: dict[str, Any] = {"batch_size": batch_size, "steps": steps, "shuffle": shuffle}
-        if validation_data is not None or not validation_split:
-            feed = self._feed(x, y, sample_weight, class_weight=class_weight, **options)
-            if validation_data is None:
-                return feed, None
-            parts = (validation_data, None)
-            if not makes_batches(validation_data):
-                parts = _parts(validation_data)
-            return feed, self._feed(*parts, prefix="validation_", **validation_options)
-        if makes_batches(x):
-            raise ValueError(
-                "`validation_split` must be 0 where `x` is no array: give `validation_data`. "
-                f"Received: validation_split={validation_split}, x={kind_of(x)}"
-            )
-        arrays = self._weighted_arrays(x, y, sample_weight, class_weight)
-        cut = split_at_end(len(arrays[0]), validation_split)
-        train, test = tuple(a[:cut] for a in arrays), tuple(a[cut:] for a in arrays)
-        if class_weight is not None:
-            # Classes weigh in training alone.
-            test = test[:2]
-        return self._feed_of(train, **options), self._feed_of(test, **validation_options)
-
     @property
     def feed_place(self) -> dict[str, Any]:
         """Where the latest `fit` is in its data; see `Feed.place`."""
@@ -432,15 +390,6 @@ def _holds_metrics(given: Any) -> bool:
     return isinstance(given, (list, tuple)) and any(
         isinstance(item, (str, Metric)) or callable(item) for item in given
     )
-
-
-def _parts(validation_data: Any) -> Any:
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-        raise ValueError(
-            "`validation_data` must be a pair (x, y), or (x, y, sample_weight), or give such "
-            f"batches. Received: {type(validation_data).__name__}"
-        )
-    return validation_data
 
 
 def _evaluation_epochs(frequency: Any) -> Callable[[int], bool]:
