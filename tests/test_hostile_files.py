@@ -96,7 +96,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     "a list": (lambda e: e | {"config.json": b"[]"}, "must hold a Sequential model"),
     "functional": (
         lambda e: with_config(e, lambda c: c.update(class_name="Functional")),
-        "must hold a Sequential model. Received: 'Functional'",
+        "must hold a Sequential model, or a subclass .* Received: 'Functional'",
     ),
     "no layers": (
         lambda e: with_config(e, lambda c: c["config"].pop("layers")),

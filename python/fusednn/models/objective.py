@@ -161,3 +161,24 @@ class Objective:
                 f"`metrics` must have names that differ from each other. Received: {names}"
             )
         self.metrics = resolved
+
+
+def sole_loss(loss_weights: Any, metrics_given: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Return the metrics of `compile`, after its third argument was found to be of one loss.
+
+    Keras 2's third argument is `metrics`: a list of such is taken for them.
+
+    Raises
+    ------
+    ValueError
+        There are weights of losses.
+    """
+    listed = loss_weights if isinstance(loss_weights, (list, tuple)) else ()
+    if metrics_given is None and any(isinstance(m, (str, Metric)) or callable(m) for m in listed):
+        return listed
+    if loss_weights not in (None, 1, [1], (1,)):
+        raise ValueError(
+            "`loss_weights` must be None: a model has one loss. "
+            f"Received: loss_weights={loss_weights!r}"
+        )
+    return metrics_given

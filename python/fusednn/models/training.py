@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike
 from fusednn import optimizers
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
 from fusednn.callbacks.resumed import Resumed
-from fusednn.metrics import Metric
 from fusednn.models.data import Array, check_count
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed
-from fusednn.models.objective import Objective
+from fusednn.models.objective import Objective, sole_loss
 from fusednn.models.watch import Watch
 from fusednn.models.weights import weights_of
 from fusednn.optimizers import Optimizer
@@ -110,13 +109,7 @@ class Trainer(Evaluator):
                 "`steps_per_execution` must be 1: callbacks are called after each batch. "
                 f"Received: steps_per_execution={steps_per_execution!r}"
             )
-        if metrics is None and _holds_metrics(loss_weights):
-            metrics, loss_weights = loss_weights, None
-        if loss_weights not in (None, 1, [1], (1,)):
-            raise ValueError(
-                "`loss_weights` must be None: a model has one loss. "
-                f"Received: loss_weights={loss_weights!r}"
-            )
+        metrics = sole_loss(loss_weights, metrics)
         if loss is None:
             raise ValueError(
                 "`loss` must be a loss, or the name of one, such as 'mean_squared_error'. "
@@ -384,12 +377,6 @@ class Trainer(Evaluator):
         objective.reset()
         self._train_step(inputs, targets, weights)
         return results_of(objective.means(), return_dict)
-
-
-def _holds_metrics(given: Any) -> bool:
-    return isinstance(given, (list, tuple)) and any(
-        isinstance(item, (str, Metric)) or callable(item) for item in given
-    )
 
 
 def _evaluation_epochs(frequency: Any) -> Callable[[int], bool]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fusednn._serialization import snake_case
 from fusednn.layers import Layer
 from fusednn.optimizers import Optimizer
 from fusednn.saving.arrays_in_hdf5 import Array, child, h5py, read_array
+from fusednn.saving.hdf5_heaps import check_heaps
 from fusednn.saving.optimizer_state import restore_state, written_state
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
 
 def open_bytes(data: Any) -> Any:
     """Open an HDF5 file, given by its path or as a file object, for reading."""
+    if isinstance(data, Path):
+        check_heaps(data)
     try:
         return h5py().File(data, "r")
     except OSError as error:
