@@ -353,7 +353,13 @@ NEIGHBOUR = """
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 @pytest.mark.parametrize("step", ["leaky_relu", "adam_step"])
 def test_a_neighbour_that_takes_a_core_slows_nobody(step):
-    """Two threads, of which one may not get to run: as fast as one, for as much processor time."""
+    """Two threads, of which one may not get to run: as fast as one, for as much processor time.
+
+    A call takes 0.1 ms, and a thread without a CPU gets one after some milliseconds: whoever waited
+    for it would take ten times as long. What is lost otherwise, by waking threads and handing over
+    tasks, is less than a third. Other work on the machine can only make that more: the best of
+    several tries counts.
+    """
     program = f"""
         import time
         import fusednn, numpy as np
@@ -366,7 +372,7 @@ def test_a_neighbour_that_takes_a_core_slows_nobody(step):
         }}
         call = calls["{step}"]
         times, used = ([], []), [0.0, 0.0]
-        for _ in range(15):
+        for _ in range(10):
             for i, threads in enumerate((1, 2)):
                 fusednn.set_num_threads(threads)
                 call()  # starts them
@@ -383,10 +389,13 @@ def test_a_neighbour_that_takes_a_core_slows_nobody(step):
     )
     try:
         assert neighbour.stdout.readline() == "busy\n"
-        slower, costlier = map(float, printed(program).split())
-        assert neighbour.poll() is None
+        for _ in range(5):
+            slower, costlier = map(float, printed(program).split())
+            assert neighbour.poll() is None
+            if slower < 1.3 and costlier < 1.3:
+                break
     finally:
         neighbour.kill()
         neighbour.communicate()
-    assert slower < 2
-    assert costlier < 2
+    assert slower < 1.3
+    assert costlier < 1.3
