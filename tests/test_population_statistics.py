@@ -7,6 +7,7 @@ import pytest
 
 import fusednn
 from fusednn import backend, utils
+from fusednn.data import Dataset, PyDataset
 from fusednn.layers import (
     Activation,
     BatchNormalization,
@@ -30,6 +31,16 @@ def deep() -> Sequential:
             model.add(layer)
     model.add(Dense(3, "softmax"))
     return model
+
+
+class Batched(PyDataset):
+    """Batches of samples without targets."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return X[50 * index : 50 * (index + 1)]
 
 
 X = (2 + 3 * normal(230, 6)).astype(np.float32)
@@ -77,6 +88,21 @@ def test_streams_of_batches() -> None:
     recalibrate_batch_norm(streamed, lambda: ((X[i : i + 50], None) for i in range(0, len(X), 50)))
     for a, b in zip(whole.get_weights(), streamed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_data_sets_and_other_sources_of_batches() -> None:
+    expected, model = deep(), deep()
+    recalibrate_batch_norm(expected, X, batch_size=50)
+    data = Dataset.from_tensor_slices((X, np.zeros(len(X)))).batch(50)
+    for source in (data, data.prefetch(2), Batched()):
+        model.set_weights(deep().get_weights())
+        recalibrate_batch_norm(model, source)
+        for own, wanted in zip(model.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_array_equal(own, wanted)
+    with pytest.raises(TypeError, match=r"`data` must be readable again.*Received: generator"):
+        recalibrate_batch_norm(model, (X for _ in range(2)))
+    with pytest.raises(ValueError, match="`data` must be a Dataset of batches"):
+        recalibrate_batch_norm(model, Dataset.from_tensor_slices(X))
 
 
 def test_it_helps_after_a_short_training() -> None:

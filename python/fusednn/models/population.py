@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import ops
+from fusednn.data import Dataset
 from fusednn.layers import BatchNormalization, Conv2D, Dense, DenseTranspose, Input, Layer
 from fusednn.models.clone import clone_model
 from fusednn.models.data import Array, check_count
+from fusednn.models.feed import Feed, makes_batches, parts_of
 from fusednn.models.nesting import distinct_names
 from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential
 from fusednn.models.stack import stack
 
-Data = ArrayLike | Callable[[], Iterable[ArrayLike]]
+Data = ArrayLike | Dataset | Iterable[Any] | Callable[[], Iterable[ArrayLike]]
 
 
 def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256) -> None:
@@ -31,9 +34,11 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
     ----------
     model : Sequential
         Built. Only moving means and variances change; frozen layers keep theirs.
-    data : array_like or callable
-        Samples, or a function that returns an iterable of batches of samples (of pairs the first),
-        anew at each call: they need not fit in memory.
+    data : array_like, source of batches or callable
+        Samples; or a `fusednn.data.Dataset` or anything else that `Sequential.fit` takes batches
+        of, a generator excepted, which can be read only once; or a function that returns an
+        iterable of batches of samples, anew at each call. Of batches with targets the first part
+        is taken. Data need not fit in memory.
     batch_size : int
         How many samples of an array go through the model at once. The result does not depend on
         it, but for rounding.
@@ -82,6 +87,18 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
 
 
 def _batches(model: Sequential, data: Data, size: int) -> Iterator[Array]:
+    if makes_batches(data):
+        if hasattr(data, "__next__"):
+            raise TypeError(
+                "`data` must be readable again for each layer: give a function that returns a "
+                f"new generator. Received: {type(data).__name__}"
+            )
+        with closing(Feed(data, name="data")) as feed:
+            for number, given in enumerate(feed.epoch(), 1):
+                inputs = model._fitting_inputs(parts_of(given, "data", number)[0], "data")
+                if len(inputs):
+                    yield inputs
+        return
     if callable(data):
         for batch in data():
             x = batch[0] if isinstance(batch, tuple) else batch
@@ -89,7 +106,7 @@ def _batches(model: Sequential, data: Data, size: int) -> Iterator[Array]:
             if len(inputs):
                 yield inputs
         return
-    inputs = model._fitting_inputs(data, "data")
+    inputs = model._fitting_inputs(cast(ArrayLike, data), "data")
     for start in range(0, len(inputs), size):
         yield inputs[start : start + size]
 
