@@ -38,6 +38,7 @@ struct Block {
   unsigned long long capture_id = 0;  // of the graph that uses it; 0: none
 };
 
+// CUDA is not called with the lock held: it may be what another thread waits for that a graph's end has called.
 class KeptBlocks {
  public:
   // Streams that are gone leave blocks that nobody will ever take: the oldest beyond so many are freed.
@@ -67,18 +68,7 @@ class KeptBlocks {
   cudaError_t take(size_t bytes, const StreamPlace& place, Block& taken) {
     int device = 0;
     if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return e;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    auto best = idle_.end();
-    for (auto b = idle_.begin(); b != idle_.end(); ++b) {
-      if (b->device != device || b->stream_id != place.id || b->bytes < bytes) continue;
-      if (b->capture_id != 0 && b->capture_id != place.capture_id) continue;
-      if (best == idle_.end() || b->bytes < best->bytes) best = b;
-    }
-    if (best != idle_.end()) {
-      taken = *best;
-      idle_.erase(best);
-      return cudaSuccess;
-    }
+    if (take_idle(bytes, device, place, taken)) return cudaSuccess;
     if (place.capture_id != 0) return cudaErrorStreamCaptureUnsupported;
     if (const cudaError_t e = free_idle(kMostIdle, nullptr); e != cudaSuccess) return e;
     // Powers of two, so that what is given back fits others.
@@ -114,10 +104,7 @@ class KeptBlocks {
   }
 
   // Frees all that nobody has, and adds up its bytes.
-  cudaError_t release(int64_t* bytes) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return free_idle(0, bytes);
-  }
+  cudaError_t release(int64_t* bytes) { return free_idle(0, bytes); }
 
  private:
   struct Use {
@@ -148,19 +135,44 @@ class KeptBlocks {
     return use;
   }
 
+  bool take_idle(size_t bytes, int device, const StreamPlace& place, Block& taken) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto best = idle_.end();
+    for (auto b = idle_.begin(); b != idle_.end(); ++b) {
+      if (b->device != device || b->stream_id != place.id || b->bytes < bytes) continue;
+      if (b->capture_id != 0 && b->capture_id != place.capture_id) continue;
+      if (best == idle_.end() || b->bytes < best->bytes) best = b;
+    }
+    if (best == idle_.end()) return false;
+    taken = *best;
+    idle_.erase(best);
+    return true;
+  }
+
+  // The oldest block that no graph uses, where there are more than `most`.
+  bool take_oldest(size_t most, Block& taken) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    size_t idle = 0;
+    auto oldest = idle_.end();
+    for (auto b = idle_.begin(); b != idle_.end(); ++b) {
+      if (b->capture_id != 0) continue;
+      if (idle++ == 0) oldest = b;
+    }
+    if (idle <= most) return false;
+    taken = *oldest;
+    idle_.erase(oldest);
+    return true;
+  }
+
   // Frees the oldest blocks that no graph uses until `most` are left.
   cudaError_t free_idle(size_t most, int64_t* bytes) {
-    size_t idle = 0;
-    for (const Block& block : idle_) idle += block.capture_id == 0 ? 1 : 0;
-    for (auto b = idle_.begin(); b != idle_.end() && idle > most;) {
-      if (b->capture_id != 0) {
-        ++b;
-        continue;
+    Block block;
+    while (take_oldest(most, block)) {
+      if (const cudaError_t e = cudaFree(block.data); e != cudaSuccess) {
+        give_back(block, false);
+        return e;
       }
-      if (const cudaError_t e = cudaFree(b->data); e != cudaSuccess) return e;
-      if (bytes != nullptr) *bytes += static_cast<int64_t>(b->bytes);
-      b = idle_.erase(b);
-      --idle;
+      if (bytes != nullptr) *bytes += static_cast<int64_t>(block.bytes);
     }
     return cudaSuccess;
   }

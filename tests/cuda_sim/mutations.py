@@ -26,8 +26,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-#: A mutation that makes threads wait for ever is noticed by this, in seconds.
+#: A mutation that makes threads wait for ever is noticed by this, in seconds; or by five times what
+#: its tests take without it, on a machine that is slow or has other work.
 LIMIT = 120
+PATIENCE = 5
+#: Of tests without a bug.
+LONGEST = 900
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def plant(mutation: Mutation, copy: Path) -> str:
     return ""
 
 
-def run_tests(tests: list[str], libraries: Path) -> subprocess.CompletedProcess[str]:
+def run_tests(tests: list[str], libraries: Path, limit: float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
     paths = [str(HERE / test) if test.endswith(".py") else test for test in tests]
     env = {**os.environ, "FUSEDNN_CUDA_SIM": str(libraries)}
@@ -178,12 +182,12 @@ def run_tests(tests: list[str], libraries: Path) -> subprocess.CompletedProcess[
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=LIMIT,
+        timeout=limit,
         check=False,
     )
 
 
-def try_mutation(mutation: Mutation, builder: Builder) -> Result:
+def try_mutation(mutation: Mutation, builder: Builder, limit: float = LIMIT) -> Result:
     result, start = Result(mutation), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -193,7 +197,7 @@ def try_mutation(mutation: Mutation, builder: Builder) -> Result:
             result.error = builder.build(target, folder, mutation.units, folder)
         if not result.error:
             try:
-                done = run_tests(mutation.tests, folder)
+                done = run_tests(mutation.tests, folder, limit)
             except subprocess.TimeoutExpired:
                 result.noticed = True
             else:
@@ -230,13 +234,21 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         # Tests that fail without a bug would notice everything.
         choices = sorted({tuple(m.tests) for m in mutations})
-        for chosen, done in zip(
-            choices, pool.map(lambda c: run_tests([*c], libraries), choices), strict=True
-        ):
+        limits: dict[tuple[str, ...], float] = {}
+
+        def without_bug(chosen: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+            start = time.monotonic()
+            done = run_tests([*chosen], libraries, LONGEST)
+            limits[chosen] = max(LIMIT, PATIENCE * (time.monotonic() - start))
+            return done
+
+        for chosen, done in zip(choices, pool.map(without_bug, choices), strict=True):
             if done.returncode != 0:
                 sys.exit(f"{chosen} fails without a bug:\n{done.stdout}")
         results = []
-        for result in pool.map(lambda m: try_mutation(m, builder), mutations):
+        for result in pool.map(
+            lambda m: try_mutation(m, builder, limits[tuple(m.tests)]), mutations
+        ):
             print(result, flush=True)
             results.append(result)
     bad = sum(not result.is_good for result in results)
