@@ -55,6 +55,10 @@ def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
     folder = build_dir(session) / ("plain" if jax_include == "OFF" else "jax")
     stamp = folder / "sources.sha256"
     digest = f"{digest_of_sources()} {jax_include}"
+    if jax_include != "OFF":
+        # Another release of jaxlib in the same environment has its headers in the same place.
+        header = Path(jax_include) / "xla/ffi/api/c_api.h"
+        digest += hashlib.sha256(header.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
         for old in [stamp, *folder.glob("*.whl")]:
             old.unlink(missing_ok=True)
@@ -67,12 +71,17 @@ def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
 
 
 def install_package(session: nox.Session, *requirements: str, jax: bool = False) -> None:
-    """Install this checkout, and `requirements`; with `jax`, which they bring, its handlers."""
+    """Install this checkout, and `requirements`; with `jax`, which they bring, its handlers.
+
+    They are built with the headers of the jaxlib that is installed, or of the folder that the
+    environment variable FUSEDNN_JAX_INCLUDE names.
+    """
     include = "OFF"
     if jax:
         session.install(*requirements)
         ask = "import jax.ffi; print(jax.ffi.include_dir())"
-        include = str(session.run("python", "-c", ask, silent=True)).strip()
+        installed = str(session.run("python", "-c", ask, silent=True)).strip()
+        include = os.environ.get("FUSEDNN_JAX_INCLUDE", installed)
     wheel = str(build_wheel(session, include))
     session.install("--force-reinstall", "--no-deps", wheel)
     session.install(wheel, *requirements)
@@ -154,6 +163,37 @@ def peers(session: nox.Session) -> None:
         *(session, "tests/peers", "tests/gpu"), FUSEDNN_GPU_STAND_IN="1", FUSEDNN_CUDA_SIM=simulator
     )
     session.run("python", "benchmarks/gpu", "--dry-run")
+
+
+#: What the tests of a framework need besides it, whichever release it is.
+FRAMEWORKS = {
+    "jax": ("optax>=0.2.8",),
+    "keras": ("torch==2.13.0", "jax>=0.8"),
+    "torch": (),
+}
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """Test the adapters with given releases, one after the other: ``-- jax==0.9.2 keras==3.10``.
+
+    Their tests in tests/peers run; those that need more packages are skipped. FUSEDNN_JAX_INCLUDE
+    names the folder of another jaxlib's headers to build with.
+    """
+    if not session.posargs:
+        session.error("name releases: nox -s frameworks -- jax==0.9.2")
+    releases = list(session.posargs)
+    session.posargs.clear()  # run_pytest would hand them on
+    for release in releases:
+        name = release.partition("==")[0]
+        if name not in FRAMEWORKS or "==" not in release:
+            session.error(f"must be NAME==VERSION of {', '.join(FRAMEWORKS)}. Received: {release}")
+        with_jax = name in {"jax", "keras"}
+        install_package(session, *groups("test"), release, *FRAMEWORKS[name], jax=with_jax)
+        imports = f"import {name}" + (", fusednn.jax" if with_jax else "")
+        session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
+        tests = sorted(str(path) for path in Path("tests/peers").glob(f"test_{name}_*.py"))
+        run_pytest(session, *tests)
 
 
 @nox.session

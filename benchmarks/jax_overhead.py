@@ -21,7 +21,7 @@ import optax
 import fusednn.jax as fj
 from fusednn.jax import optim
 
-SLOPE, SECONDS = 0.01, 0.02  # of a turn
+SLOPE, SECONDS = 0.01, 0.002  # of a turn
 SHAPES = ((64, 32), (32, 100), (256, 1024), (32, 28, 28, 64))
 Forms = dict[str, Callable[[], Any]]
 
@@ -43,7 +43,7 @@ def least(forms: Forms, rounds: int) -> dict[str, float]:
     return best
 
 
-def report(name: str, forms: Forms, rounds: int = 40) -> None:
+def report(name: str, forms: Forms, rounds: int) -> None:
     times = least(forms, rounds)
     ratio = times["fusednn"] / times["XLA"]
     print(f"| {name} | {times['fusednn']:.1f} | {times['XLA']:.1f} | {ratio:.2f} |", flush=True)
@@ -109,7 +109,7 @@ def layers() -> None:
                 "fusednn": lambda f=own, a=arrays: f(*a),
                 "XLA": lambda f=peer, a=arrays: f(*a),
             }
-            report(f"{shape}, {kind}", bound, 25 if x.size < 1e6 else 8)
+            report(f"{shape}, {kind}", bound, 100 if x.size < 1e6 else 10)
 
 
 def steps() -> None:
@@ -148,7 +148,7 @@ def steps() -> None:
                 forms[form] = run
             for a, b in zip(*results, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5)
-            report(f"{name}, {list_name}", forms, 8 if "million" in list_name else 25)
+            report(f"{name}, {list_name}", forms, 10 if "million" in list_name else 100)
 
 
 if __name__ == "__main__":
