@@ -11,7 +11,7 @@ import keras
 #: The modules that call the kernels, by what they compute and by backend.
 _MODULES = {
     "layers": {"torch": "fusednn.keras.torch_layer", "jax": "fusednn.keras.jax_layer"},
-    "optimizers": {"torch": "fusednn.keras.torch_step"},
+    "optimizers": {"torch": "fusednn.keras.torch_step", "jax": "fusednn.keras.jax_step"},
 }
 _announced: set[str] = set()
 

@@ -28,6 +28,14 @@ def can_step(grads: Sequence[Any], variables: Sequence[Any]) -> bool:
     return True
 
 
+def divides(optimizer: Any) -> bool:
+    """Return whether the step divides gradients by the loss' scale; else Keras does, before.
+
+    Sums of gradients are saved, and so are divided as Keras divides them.
+    """
+    return not optimizer.gradient_accumulation_steps
+
+
 # torch.compile has nothing to gain here, and warns of calls of C.
 @torch._disable_dynamo  # type: ignore[untyped-decorator]
 def step(optimizer: Any, grads: Sequence[torch.Tensor], variables: Sequence[Any]) -> None:

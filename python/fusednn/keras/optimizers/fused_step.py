@@ -19,9 +19,12 @@ class FusedStep:
     kind: ClassVar[str]
     #: What the gradients of the step under way are still to be divided by.
     _undivided: float = 1.0
+    #: Whether the kernel clips and decays in the step of Keras' that is under way.
+    _fuses: bool = False
 
     gradient_accumulation_steps: int | None
     loss_scale_factor: float | None
+    global_clipnorm: float | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,8 +54,7 @@ class FusedStep:
             The variables; None means those that the optimizer was built with.
         """
         scale = self.loss_scale_factor
-        # Accumulated gradients are divided before, so that what is saved is what Keras saves.
-        if scale is None or self._kernels is None or self.gradient_accumulation_steps:
+        if scale is None or self._kernels is None or not self._kernels.divides(self):
             super().apply(grads, trainable_variables)  # type: ignore[misc]
             return
         self._undivided, self.loss_scale_factor = float(scale), None
@@ -62,9 +64,36 @@ class FusedStep:
             self._undivided, self.loss_scale_factor = 1.0, scale
 
     def _backend_apply_gradients(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
-        if self._kernels is not None and self._kernels.can_step(grads, variables):
-            self._kernels.step(self, grads, variables)
-            return
-        if self._undivided != 1.0:
-            grads = [grad / self._undivided for grad in grads]
-        super()._backend_apply_gradients(grads, variables)  # type: ignore[misc]
+        kernels = self._kernels
+        if kernels is None or not kernels.can_step(grads, variables):
+            if self._undivided != 1.0:
+                grads = [grad / self._undivided for grad in grads]
+            super()._backend_apply_gradients(grads, variables)  # type: ignore[misc]
+        elif hasattr(kernels, "step"):
+            kernels.step(self, grads, variables)
+        else:
+            self._fuses = True
+            try:
+                super()._backend_apply_gradients(grads, variables)  # type: ignore[misc]
+            finally:
+                self._fuses = False
+
+    # What follows are parts of Keras' step, for backends whose module does them in one `update`.
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if self._fuses and not self.global_clipnorm:
+            return grads
+        clipped: Sequence[Any] = super()._clip_gradients(grads)  # type: ignore[misc]
+        return clipped
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        if not self._fuses:
+            super()._apply_weight_decay(variables)  # type: ignore[misc]
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        if self._fuses and self._kernels is not None:
+            self._kernels.update(self, grads, variables, learning_rate)
+        else:
+            super()._backend_update_step(grads, variables, learning_rate)  # type: ignore[misc]
