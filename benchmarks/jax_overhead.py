@@ -22,7 +22,7 @@ import fusednn.jax as fj
 from fusednn.jax import optim
 
 SLOPE, SECONDS = 0.01, 0.002  # of a turn
-SHAPES = ((64, 32), (32, 100), (256, 1024), (32, 28, 28, 64))
+SHAPES = ((64, 32), (32, 100), (256, 1024), (32, 28, 28, 64), (8192, 512))
 Forms = dict[str, Callable[[], Any]]
 
 
@@ -109,7 +109,7 @@ def layers() -> None:
                 "fusednn": lambda f=own, a=arrays: f(*a),
                 "XLA": lambda f=peer, a=arrays: f(*a),
             }
-            report(f"{shape}, {kind}", bound, 100 if x.size < 1e6 else 10)
+            report(f"{shape}, {kind}", bound, 100 if x.size < 1e6 else 60)
 
 
 def steps() -> None:
@@ -148,7 +148,7 @@ def steps() -> None:
                 forms[form] = run
             for a, b in zip(*results, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5)
-            report(f"{name}, {list_name}", forms, 10 if "million" in list_name else 100)
+            report(f"{name}, {list_name}", forms, 60 if "million" in list_name else 100)
 
 
 if __name__ == "__main__":
