@@ -96,4 +96,4 @@ class FunctionInitializer(Initializer, OfFunction):
                 f"The initializer {function_name(self.fn)} must return an array of the shape that "
                 f"it is given, {shape}. Received: shape {values.shape}"
             )
-        return np.ascontiguousarray(values, dtype)
+        return np.asarray(values, dtype, order="C")  # ascontiguousarray makes () of shape (1,)
