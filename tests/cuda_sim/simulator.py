@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -46,6 +46,9 @@ class Counts(NamedTuple):
 class Simulator:
     """A library with the simulator in it."""
 
+    #: How far the sanitizer's log, which is the process', was read, whichever library it tells of.
+    _race_log_read: ClassVar[int] = 0
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.functions = functions = ctypes.CDLL(str(path))
@@ -65,7 +68,6 @@ class Simulator:
         functions.gpusim_report.restype = ctypes.c_char_p
         functions.gpusim_sanitizer.restype = ctypes.c_char_p
         self._race_log: Path | None = None
-        self._race_log_read = 0
         if self.sanitizer == "thread":
             found = re.search(r"log_path=([^:]+)", os.environ.get("TSAN_OPTIONS", ""))
             assert found, "TSAN_OPTIONS must have log_path: races are read from there"
@@ -92,7 +94,7 @@ class Simulator:
         if self._race_log is None or not self._race_log.exists():
             return ""
         text = self._race_log.read_text(errors="replace")
-        new, self._race_log_read = text[self._race_log_read :], len(text)
+        new, Simulator._race_log_read = text[Simulator._race_log_read :], len(text)
         return new
 
     def reset(self) -> None:
