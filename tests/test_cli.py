@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fusednn
-from fusednn import blas_threads
+from fusednn import blas_threads, openblas
 from fusednn.cli import main, plot, train
 from fusednn.cli.threads import training_threads
 from fusednn.cli.values import column, layer_widths
@@ -125,6 +125,7 @@ class TestInfo:
         assert facts["CUDA"].endswith(build["cuda_reason"])
         assert facts["CUDA"].startswith("built" if build["cuda"] == "ON" else "not built")
         assert facts["NumPy"] == np.__version__
+        assert facts["BLAS of NumPy"] == openblas.description()
 
     @pytest.mark.parametrize(
         ("environment", "threads"),

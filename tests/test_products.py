@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -201,3 +205,17 @@ def test_blas_with_integers_of_32_bits() -> None:
     out = np.empty((7, 5))
     _core.matrix_product(a, b, out, gemm, 8, False)()
     np.testing.assert_allclose(out, a @ b, rtol=1e-12)
+
+
+@needs_openblas
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of kernels for other processors")
+@pytest.mark.parametrize("forced", ["Haswell", None])
+def test_whose_kernels_openblas_uses_is_told(forced: str | None) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+    if forced:
+        env["OPENBLAS_CORETYPE"] = forced
+    program = "from fusednn import openblas; print(openblas.description())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env)
+    name, kernels = done.stdout.strip().split(", kernels for ")
+    assert "openblas" in name.lower()
+    assert kernels.isalnum() if forced is None else kernels == f"{forced} (OPENBLAS_CORETYPE)"

@@ -151,14 +151,4 @@ def _find_openblas() -> _OpenBLAS | str:
             set_num_threads.argtypes = [ctypes.c_int]
             set_callback.restype = set_num_threads.restype = None
             return _OpenBLAS(set_callback, set_num_threads, get_num_threads())
-    return _name_of_blas()
-
-
-def _name_of_blas() -> str:
-    import numpy as np
-
-    try:
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return f"{blas['name']} {blas['version']}"
-    except (KeyError, TypeError):
-        return "one that is not known"
+    return openblas.description()

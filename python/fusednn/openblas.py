@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -53,3 +54,25 @@ def products() -> Products | None:
             )
             return Products(gemm, wide=b"USE64BITINT" in get_config())
     return None
+
+
+def description() -> str:
+    """Return the name and version of NumPy's BLAS, and of OpenBLAS whose machine's kernels it uses.
+
+    OpenBLAS chooses its kernels when it is loaded, ``OPENBLAS_CORETYPE`` overrides it: a variable
+    that was set for another machine can make products take twice as long.
+    """
+    import numpy as np
+
+    try:
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        name = f"{blas['name']} {blas['version']}"
+    except (KeyError, TypeError):
+        name = "one that is not known"
+    for prefix, suffix in SPELLINGS:
+        get_name = getattr(library(), f"{prefix}openblas_get_corename{suffix}", None)
+        if get_name is not None:
+            get_name.restype = ctypes.c_char_p
+            told = " (OPENBLAS_CORETYPE)" if os.environ.get("OPENBLAS_CORETYPE") else ""
+            return f"{name}, kernels for {get_name().decode()}{told}"
+    return name

@@ -44,8 +44,9 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict
 
 
 def own_versions() -> dict[str, str]:
-    """Return the versions of fusednn, its instruction set and compiler, and Python."""
+    """Return the versions of fusednn, its instruction set and compiler, Python and NumPy's BLAS."""
     import fusednn
+    from fusednn import openblas
 
     build = fusednn.build_info()
     return {
@@ -53,6 +54,7 @@ def own_versions() -> dict[str, str]:
         "instruction set": fusednn.instruction_set(),
         "compiler": build["compiler"],
         "python": build["python"],
+        "BLAS of NumPy": openblas.description(),
     }
 
 

@@ -51,6 +51,7 @@ def _release(version: int) -> str:
 def facts() -> dict[str, str]:
     """Return what the report says: names and values, in its order."""
     import fusednn
+    from fusednn import openblas
 
     build = fusednn.build_info()
     forced = " (FUSEDNN_FORCE_ISA)" if os.environ.get("FUSEDNN_FORCE_ISA") else ""
@@ -66,5 +67,6 @@ def facts() -> dict[str, str]:
         "compiler": build["compiler"],
         "Python": build["python"],
         "NumPy": build["numpy"],
+        "BLAS of NumPy": openblas.description(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
