@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import fusednn
 from fusednn import ops
+from loaded_library import loaded_library
 
 TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, TASK, ctypes.c_void_p)
@@ -49,10 +47,7 @@ class Settings(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
-    """The library that `fusednn.ops` calls, by the path that it was loaded from."""
-    fusednn.get_num_threads()
-    loaded = re.findall(r"/\S+/libfusednn\.so", Path("/proc/self/maps").read_text())
-    found = ctypes.CDLL(loaded[0])
+    found = loaded_library()
     found.fnn_last_error.restype = ctypes.c_char_p
     found.fnn_context_use.argtypes = [ctypes.c_void_p]
     found.fnn_context_destroy.argtypes = [ctypes.c_void_p]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusednn import backend
 from fusednn.models import Sequential, load_model
 from trained_model import X, trained
 
@@ -20,6 +21,7 @@ ENDINGS = [".keras", ".h5", ".weights.h5", ".safetensors"]
 
 @pytest.fixture(scope="module")
 def model() -> Sequential:
+    backend.clear_session()  # as in a process of its own: files of weights have the layers' names
     return trained()
 
 

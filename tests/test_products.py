@@ -19,6 +19,7 @@ import pytest
 import fusednn
 from fusednn import _core, blas_threads, openblas
 from fusednn.devices.products import bound_product
+from loaded_library import loaded_library
 
 needs_openblas = pytest.mark.skipif(
     openblas.products() is None, reason="NumPy's BLAS is no OpenBLAS"
@@ -182,7 +183,7 @@ def test_read_only_output() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7, 97])
 def test_tasks_of_c_run_once_each(count: int) -> None:
-    library = ctypes.CDLL(str(Path(_core.__file__).with_name("libfusednn.so")))
+    library = loaded_library()
     task_type = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(ctypes.c_int))
     done = (ctypes.c_int * max(count, 1))()
 
