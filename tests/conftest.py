@@ -1,10 +1,11 @@
-"""Fixtures of all tests: arrays of every kind, numbers of threads, a header that says what runs."""
+"""Fixtures of all tests: arrays of every kind, threads, commands; a header that says what runs."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401  registers the name "bfloat16" with NumPy
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import fusednn
+from fusednn.cli import main
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,3 +128,32 @@ AWKWARD = {
 def awkward(request: pytest.FixtureRequest) -> Callable[[np.ndarray], np.ndarray]:
     """Puts a copy of an array where alignment, strides or permission are not the usual ones."""
     return request.param
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Path:
+    """A .csv file of three well separated classes, labels strings, with a header."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(300) % 3
+    x = rng.normal(size=(300, 4)) + 4.0 * np.eye(3, 4)[labels]
+    rows = [
+        ",".join([*(f"{v:.5f}" for v in row), "abc"[k]]) for row, k in zip(x, labels, strict=True)
+    ]
+    path = tmp_path / "blobs.csv"
+    path.write_text("\n".join(["w,x,y,z,kind", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail as promised; returns what it says was wrong."""
+
+    def run(*argv: str | Path) -> str:
+        assert main([str(argument) for argument in argv]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("fusednn: error: ")
+        assert error.count("\n") == 1
+        assert error.endswith("\n")
+        return error.removeprefix("fusednn: error: ").strip()
+
+    return run
