@@ -388,8 +388,34 @@ def test_config_makes_an_equal_loss(case):
     assert again.get_config() == loss.get_config()
     sparse = {"from_logits": True, "ignore_class": None, "reduction": "sum", "name": "mine"}
     assert SparseCategoricalCrossentropy.from_config(sparse).from_logits
-    with pytest.raises(ValueError, match="`ignore_class` must be None"):
-        SparseCategoricalCrossentropy.from_config(sparse | {"ignore_class": 255})
+    assert (
+        SparseCategoricalCrossentropy.from_config(sparse | {"ignore_class": 255}).ignore_class
+        == 255
+    )
+    with pytest.raises(ValueError, match="`ignore_class` must be an integer or None"):
+        SparseCategoricalCrossentropy.from_config(sparse | {"ignore_class": 2.5})
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float32"])
+@pytest.mark.parametrize("logits", [False, True])
+def test_an_ignored_class_leaves_the_others_as_they_are(rng, dtype, logits):
+    labels = np.array([3, 255, 0, 255, 255, 2, 1]).astype(dtype)
+    y = rng.uniform(0.1, 0.9, (7, 5)).astype(np.float32)
+    kept = labels != 255
+    plain = SparseCategoricalCrossentropy(logits)
+    want, want_grad = plain.value_and_gradient(labels[kept], y[kept])
+    y[1] = np.nan
+    loss = SparseCategoricalCrossentropy(logits, ignore_class=255)
+    value, grad = loss.value_and_gradient(labels, y)
+    assert value == pytest.approx(want, rel=1e-6)
+    np.testing.assert_allclose(grad[kept], want_grad, rtol=1e-6)
+    assert np.all(grad[~kept] == 0)
+    np.testing.assert_array_equal(loss.call(labels, y)[~kept], 0)
+    nothing, grad = loss.value_and_gradient(labels[~kept], y[~kept])
+    assert nothing == 0
+    assert np.all(grad == 0)
+    with pytest.raises(ValueError, match=r"Labels must be in \[0, 5\)"):
+        loss([7], y[:1])
 
 
 def test_a_new_loss_is_one_method(rng):

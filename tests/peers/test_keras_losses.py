@@ -70,6 +70,9 @@ LOSSES = [
     ("SparseCategoricalCrossentropy", {}, "label", "probability"),
     ("SparseCategoricalCrossentropy", {}, "label", "fraction"),
     ("SparseCategoricalCrossentropy", LOGITS | {"reduction": "sum"}, "label", "real"),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 2}, "label", "fraction"),
+    ("SparseCategoricalCrossentropy", LOGITS | {"ignore_class": 0}, "label", "real"),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 1, "reduction": "sum"}, "label", "fraction"),
 ]
 
 
@@ -85,9 +88,32 @@ def test_loss(rng, name, options, of_targets, of_predictions, shape):
     np.testing.assert_allclose(mine(t, y), want, **TOLERANCE)
     np.testing.assert_allclose(grad, want_grad, **TOLERANCE)
     config = {k: v for k, v in mine.get_config().items() if k in peer.get_config()}
-    assert config == {k: v for k, v in peer.get_config().items() if k != "ignore_class"} | {
-        "name": mine.name
-    }
+    assert config == peer.get_config() | {"name": mine.name}
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (4, 3, 6)], ids=str)
+@pytest.mark.parametrize("ignored", [-1, 255, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+def test_ignored_class(rng, shape, ignored, weighted, reduction):
+    """As a loss and as a metric, over two batches; the second one has nothing else."""
+    options = {"from_logits": True, "ignore_class": ignored}
+    mine, peer = (
+        library.SparseCategoricalCrossentropy(reduction=reduction, **options)
+        for library in (losses, keras.losses)
+    )
+    means = [
+        library.SparseCategoricalCrossentropy(**options) for library in (metrics, keras.metrics)
+    ]
+    for share in (0.4, 1.0):
+        y = draw(rng, "real", shape)
+        t = np.where(rng.random(shape[:-1]) < share, ignored, draw(rng, "label", shape))
+        w = rng.random((shape[0], *[1] * (len(shape) - 2))) if weighted else None
+        own = mine(t, y, sample_weight=w)
+        np.testing.assert_allclose(own, float(peer(t, y, sample_weight=w)), **TOLERANCE)
+        for metric in means:
+            metric.update_state(t, y, sample_weight=w)
+        np.testing.assert_allclose(means[0].result(), float(means[1].result()), **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["CategoricalCrossentropy", "BinaryCrossentropy"])

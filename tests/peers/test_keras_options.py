@@ -201,6 +201,7 @@ LOSSES: list[tuple[str, Options, Any]] = [
     ("Poisson", {}, ONE_HOT),
     ("SparseCategoricalCrossentropy", {}, LABELS),
     ("SparseCategoricalCrossentropy", {"from_logits": True}, LABELS),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 1}, LABELS),
     ("SquaredHinge", {}, ONE_HOT),
 ]
 METRICS: list[tuple[str, Options, Any]] = [
@@ -229,6 +230,7 @@ METRICS: list[tuple[str, Options, Any]] = [
     ("RootMeanSquaredError", {}, ONE_HOT),
     ("SparseCategoricalAccuracy", {}, LABELS),
     ("SparseCategoricalCrossentropy", {}, LABELS),
+    ("SparseCategoricalCrossentropy", {"ignore_class": 2, "name": "others"}, LABELS),
     ("SparseTopKCategoricalAccuracy", {"k": 2}, LABELS),
     ("SquaredHinge", {}, ONE_HOT),
     ("TopKCategoricalAccuracy", {"k": 2}, ONE_HOT),

@@ -123,8 +123,9 @@ class SparseCategoricalCrossentropy(Loss):
     ----------
     from_logits
         Predictions are logits, not probabilities.
-    ignore_class
-        Must be None: give samples that do not count the weight 0.
+    ignore_class : int, optional
+        Rows with this label, often -1 or 255, do not count: their loss and gradient are 0, and a
+        mean is over the others alone (PyTorch's `ignore_index`), or 0 where there is none.
     axis
         Must be -1.
     reduction, name
@@ -137,24 +138,26 @@ class SparseCategoricalCrossentropy(Loss):
         whole number, or the shape does not fit.
     """
 
-    config_names = ("from_logits", "axis")
+    config_names = ("from_logits", "ignore_class", "axis")
     link = "softmax"
 
     def __init__(
         self,
         from_logits: bool = False,
-        ignore_class: None = None,
+        ignore_class: int | None = None,
         reduction: str = "sum_over_batch_size",
         axis: int = -1,
         name: str | None = None,
     ) -> None:
         super().__init__(reduction, name)
-        if ignore_class is not None:
+        whole = isinstance(ignore_class, (int, np.integer)) and not isinstance(ignore_class, bool)
+        if ignore_class is not None and not whole:
             raise ValueError(
-                "`ignore_class` must be None: give samples that do not count the weight 0. "
+                "`ignore_class` must be an integer or None. "
                 f"Received: ignore_class={ignore_class!r}"
             )
         self.from_logits = bool(from_logits)
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
         self.axis = check_axis(axis)
 
     def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
@@ -166,7 +169,20 @@ class SparseCategoricalCrossentropy(Loss):
                 f"{one_hot if y_true.shape == shape else ''} "
                 f"Received: y_true of shape {y_true.shape}"
             )
-        return integer_labels(y_true.reshape(-1), shape[-1], scratch)
+        labels = y_true.reshape(-1)
+        if self.ignore_class is not None:
+            ignored = np.equal(labels, self.ignore_class, out=scratch.vector("ignored", np.bool_))
+            if labels.dtype.kind in "biuf":
+                labels = np.where(ignored, labels.dtype.type(0), labels)
+        return integer_labels(labels, shape[-1], scratch)
+
+    def _divisor(self, scratch: Scratch, weights: Array | None) -> float:
+        if self.ignore_class is None or self.reduction == "sum":
+            return super()._divisor(scratch, weights)
+        counted = ~scratch.vector("ignored", np.bool_)
+        if self.reduction == "mean_with_sample_weight" and weights is not None:
+            return float(weights[counted].sum()) or 1.0
+        return float(np.count_nonzero(counted)) or 1.0
 
     def per_row(
         self,
@@ -179,6 +195,23 @@ class SparseCategoricalCrossentropy(Loss):
         scratch: Scratch,
     ) -> Array:
         """See `Loss.per_row`."""
+        losses = self._per_label(y_true, y_pred, from_logits, work, scale, scratch)
+        if self.ignore_class is not None:
+            ignored = scratch.vector("ignored", np.bool_)
+            losses[ignored] = 0.0
+            if scale is not None:
+                work[ignored] = 0.0
+        return losses
+
+    @staticmethod
+    def _per_label(
+        y_true: Array,
+        y_pred: Array,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
+    ) -> Array:
         flat = work.reshape(-1)
         picked, sums = scratch.vector("picked"), scratch.vector("sums")
         losses = scratch.vector("losses")
@@ -266,7 +299,12 @@ def categorical_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    y_true: ArrayLike, y_pred: ArrayLike, from_logits: bool = False
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
 ) -> Array:
     """Return the cross-entropy of each sample; see `SparseCategoricalCrossentropy`."""
-    return SparseCategoricalCrossentropy(from_logits).call(y_true, y_pred)
+    loss = SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
+    return loss.call(y_true, y_pred)

@@ -225,3 +225,24 @@ def aligned(y_true: Array, y_pred: Array) -> Array:
         f"`y_true` must have the shape of `y_pred`, {y_pred.shape}. "
         f"Received: y_true of shape {y_true.shape}"
     )
+
+
+def element_weights(sample_weight: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """Return a weight for each element of `shape`, from one for all, each sample or each element.
+
+    Raises
+    ------
+    ValueError
+        There are neither one nor as many as samples or elements.
+    """
+    if sample_weight is None:
+        return np.ones(shape)
+    weights = np.asarray(sample_weight, np.float64)
+    if weights.shape != shape and weights.size not in (1, shape[0]):
+        raise ValueError(
+            f"`sample_weight` must hold one weight for each of {shape[0]} samples. "
+            f"Received: shape {weights.shape}"
+        )
+    if weights.shape != shape and weights.size != 1:
+        weights = weights.reshape(-1, *[1] * (len(shape) - 1))
+    return np.broadcast_to(weights, shape)

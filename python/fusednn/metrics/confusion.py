@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
-from fusednn.metrics.base import Array, Metric, aligned
+from fusednn.metrics.base import Array, Metric, aligned, element_weights
 
 #: Added to both ends of the thresholds of `AUC`, as in Keras.
 _EPSILON = 1e-7
@@ -74,7 +74,7 @@ class ConfusionMetric(Metric):
                 f"`y_pred` must be in [0, 1] for {type(self).__name__}. "
                 f"Received: values from {y_pred.min()} to {y_pred.max()}"
             )
-        weights = _weights(sample_weight, y_pred.shape)
+        weights = element_weights(sample_weight, y_pred.shape)
         if self.class_id is not None:
             y_pred, y_true = y_pred[..., self.class_id], y_true[..., self.class_id]
             weights = weights[..., self.class_id]
@@ -234,17 +234,3 @@ class AUC(ConfusionMetric):
 
 def _share(part: Array, whole: Array) -> Array:
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole != 0)
-
-
-def _weights(sample_weight: ArrayLike | None, shape: tuple[int, ...]) -> Array:
-    if sample_weight is None:
-        return np.ones(shape)
-    weights = np.asarray(sample_weight, np.float64)
-    if weights.shape != shape and weights.size not in (1, shape[0]):
-        raise ValueError(
-            f"`sample_weight` must hold one weight for each of {shape[0]} samples. "
-            f"Received: shape {weights.shape}"
-        )
-    if weights.shape != shape and weights.size != 1:
-        weights = weights.reshape(-1, *[1] * (len(shape) - 1))
-    return np.broadcast_to(weights, shape)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fusednn import losses
 from fusednn.losses import Loss
-from fusednn.metrics.base import Array, MeanOverSamples, aligned
+from fusednn.metrics.base import Array, MeanOverSamples, aligned, element_weights
 
 
 class MeanSquaredError(MeanOverSamples):
@@ -123,9 +125,27 @@ class CategoricalCrossentropy(LossMean):
 
 
 class SparseCategoricalCrossentropy(LossMean):
-    """Mean of `losses.SparseCategoricalCrossentropy`, whose options it takes."""
+    """Mean of `losses.SparseCategoricalCrossentropy`, whose options it takes.
+
+    With `ignore_class`, as in Keras: what is ignored adds nothing to a mean with weights, and
+    counts as a loss of 0 where there are none (the loss leaves it out in either case).
+    """
 
     loss_class = losses.SparseCategoricalCrossentropy
+
+    def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """See `MeanOverSamples.update_state`."""
+        ignored = self.loss.get_config()["ignore_class"]
+        if ignored is None or sample_weight is None or len(values) != 2:
+            super().update_state(*values, sample_weight=sample_weight)
+            return
+        labels = np.asarray(values[0])
+        found = self.per_sample(labels, np.asarray(values[1]))
+        weights = element_weights(sample_weight, found.shape)
+        weights = weights * (labels.reshape(found.shape) != ignored)
+        places = math.prod(found.shape[1:]) or 1
+        self.total += float((found * weights).sum(dtype=np.float64)) / places
+        self.count += float(weights.sum()) / places
 
 
 class CosineSimilarity(LossMean):
