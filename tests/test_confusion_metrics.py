@@ -83,6 +83,46 @@ def test_areas() -> None:
     assert AUC()([1, 1], [0.5, 0.6]) == 0
 
 
+def test_areas_of_labels() -> None:
+    t = RNG.integers(0, 2, (97, 3))
+    p = np.clip(0.2 * t + 0.8 * RNG.random((97, 3)), 0, 1)
+    each = [AUC()(t[:, i], p[:, i]) for i in range(3)]
+    metric = AUC(multi_label=True, label_weights=[0, 1, 3])
+    assert metric.result() == 0
+    for part in (slice(0, 40), slice(40, 97)):
+        metric.update_state(t[part], p[part])
+    assert metric.result() == pytest.approx((each[1] + 3 * each[2]) / 4)
+    assert AUC(multi_label=True, num_labels=3)(t, p) == pytest.approx(np.mean(each))
+    logits = np.log(p) - np.log1p(-p)
+    assert AUC(from_logits=True)(t, logits) == pytest.approx(AUC()(t, p), abs=1e-4)
+    assert AUC(label_weights=[0, 1, 0])(t, p) == pytest.approx(each[1])
+    again = AUC(multi_label=True, label_weights=[0, 1, 3])
+    again.set_state(metric.get_state())
+    again.update_state(t, p)
+    metric.update_state(t, p)
+    assert again.result() == pytest.approx(metric.result())
+    before = metric.result()
+    with pytest.raises(ValueError, match=r"must have shape \(batch, 3\) for an AUC with"):
+        metric.update_state(t[:, :2], p[:, :2])
+    with pytest.raises(ValueError, match=r"must have shape \(batch, labels\)"):
+        AUC(multi_label=True).update_state(t[:, 0], p[:, 0])
+    with pytest.raises(ValueError, match="`y_pred` must have 2 places in its last axis"):
+        AUC(label_weights=[1, 2]).update_state(t, p)
+    assert metric.result() == before
+
+
+def test_thresholds_of_areas() -> None:
+    metric = AUC(thresholds=[0.7, 0.2])
+    assert metric.num_thresholds == 4
+    assert metric.get_config()["thresholds"] == [0.2, 0.7]
+    bounds = [
+        AUC(summation_method=method, thresholds=[0.5], curve="roc")(LABELS, SCORES)
+        for method in ("minoring", "interpolation", "majoring")
+    ]
+    assert bounds == sorted(bounds)
+    assert AUC(thresholds=[])([0, 1], [0.2, 0.8]) == 0.5
+
+
 def test_top_k() -> None:
     y_pred = normal(97, 10)
     labels = RNG.integers(0, 10, 97)
@@ -139,12 +179,18 @@ def test_refusals() -> None:
         Recall()([0, 1], [0.5, 1.5])
     with pytest.raises(ValueError, match="`y_true` must have the shape"):
         Recall()([0, 1, 1], [0.5, 0.5])
-    with pytest.raises(ValueError, match="`curve` must be 'ROC' or 'PR'"):
-        AUC(curve="PRGAIN")
-    with pytest.raises(ValueError, match="`summation_method` must be 'interpolation'"):
-        AUC(summation_method="minoring")
+    with pytest.raises(ValueError, match="`curve` must be one of 'ROC', 'PR', 'PRGAIN'"):
+        AUC(curve="DET")
+    with pytest.raises(ValueError, match="`summation_method` must be one of 'interpolation', 'm"):
+        AUC(summation_method="simpson")
     with pytest.raises(ValueError, match="`num_thresholds` must be a finite number >= 2"):
         AUC(1)
+    with pytest.raises(ValueError, match="`num_labels` must be None unless `multi_label` is True"):
+        AUC(num_labels=2)
+    with pytest.raises(ValueError, match="`label_weights` must be numbers of at least 0"):
+        AUC(label_weights=[1, -1])
+    with pytest.raises(ValueError, match="one weight for each of 3 labels"):
+        AUC(multi_label=True, num_labels=3, label_weights=[1, 1])
     with pytest.raises(ValueError, match="`k` must be a finite number >= 1"):
         TopKCategoricalAccuracy(0)
     with pytest.raises(ValueError, match="one weight for each of 2 samples"):

@@ -142,9 +142,9 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     ),
     "an option of a metric": (
         lambda e: with_config(
-            e, lambda c: c["compile_config"].update(metrics=[auc(multi_label=True)])
+            e, lambda c: c["compile_config"].update(metrics=[auc(top_k=3)])
         ),
-        "`multi_label` of AUC must be off",
+        "`top_k` of AUC must be off",
     ),
     "an option": (lambda e: with_config(e, set_option(1, lora_rank=3)), "`lora_rank` of layer"),
     "absurd units": (

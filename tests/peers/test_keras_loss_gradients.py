@@ -82,6 +82,17 @@ METRICS: list[tuple[str, dict[str, Any]]] = [
     ("AUC", {}),
     ("AUC", {"curve": "PR"}),
     ("AUC", {"num_thresholds": 20}),
+    ("AUC", {"thresholds": [0.7, 0.11, 0.5]}),
+    ("AUC", {"from_logits": True}),
+    ("AUC", {"label_weights": [0.5, 0.0, 2.0, 1.0]}),
+    ("AUC", {"multi_label": True, "label_weights": [0.5, 0.0, 2.0, 1.0]}),
+    ("AUC", {"multi_label": True, "num_labels": 4, "thresholds": [0.25, 0.35, 0.9]}),
+    *(
+        ("AUC", {"curve": curve, "summation_method": method, "multi_label": labels})
+        for curve in ("ROC", "PR", "PRGAIN")
+        for method in ("interpolation", "minoring", "majoring")
+        for labels in (False, True)
+    ),
 ]
 
 

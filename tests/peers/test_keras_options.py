@@ -207,6 +207,9 @@ LOSSES: list[tuple[str, Options, Any]] = [
 METRICS: list[tuple[str, Options, Any]] = [
     ("AUC", {}, ONE_HOT),
     ("AUC", {"num_thresholds": 50, "curve": "PR", "name": "area"}, ONE_HOT),
+    ("AUC", {"multi_label": True, "num_labels": 3, "name": "each"}, ONE_HOT),
+    ("AUC", {"thresholds": [0.2, 0.4], "curve": "PRGAIN", "name": "gain"}, ONE_HOT),
+    ("AUC", {"summation_method": "minoring", "from_logits": True, "name": "below"}, ONE_HOT),
     ("Accuracy", {}, ONE_HOT),
     ("BinaryAccuracy", {"threshold": 0.3}, ONE_HOT),
     ("BinaryCrossentropy", {"label_smoothing": 0.1}, ONE_HOT),
@@ -283,6 +286,22 @@ def test_metrics(tmp_path: Path, labels: np.ndarray, ending: str) -> None:
     again = keras.models.load_model(tmp_path / f"o{ending}")
     found = again.evaluate(VECTORS, labels, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_weights_of_labels(tmp_path: Path) -> None:
+    """Apart, because Keras cannot write them in HDF5."""
+    theirs = softmax_model()
+    made = keras.metrics.AUC(label_weights=[1.0, 0.5, 0.0], multi_label=True)
+    theirs.compile("sgd", "mse", metrics=[made])
+    expected = theirs.evaluate(VECTORS, ONE_HOT, verbose=0)
+    theirs.save(tmp_path / "k.keras")
+    ours = models.load_model(tmp_path / "k.keras")
+    np.testing.assert_allclose(ours.evaluate(VECTORS, ONE_HOT, verbose=0), expected, rtol=2e-5)
+    for ending in (".keras", ".h5"):
+        ours.save(tmp_path / f"o{ending}")
+        again = keras.models.load_model(tmp_path / f"o{ending}")
+        found = again.evaluate(VECTORS, ONE_HOT, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
 OPTIMIZERS: list[tuple[str, Options]] = [

@@ -15,9 +15,9 @@ from fusednn.metrics.accuracy import (
     TopKCategoricalAccuracy,
     resolve_accuracy,
 )
+from fusednn.metrics.area import AUC
 from fusednn.metrics.base import Mean, MeanOverSamples, Metric
 from fusednn.metrics.confusion import (
-    AUC,
     FalseNegatives,
     FalsePositives,
     Precision,

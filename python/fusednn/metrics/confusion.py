@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,9 +11,6 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.metrics.base import Array, Metric, aligned, element_weights
-
-#: Added to both ends of the thresholds of `AUC`, as in Keras.
-_EPSILON = 1e-7
 
 
 class ConfusionMetric(Metric):
@@ -27,9 +25,12 @@ class ConfusionMetric(Metric):
         In [0, 1]; 0.5 if not given. With several, `result` is an array.
     class_id : int, optional
         Only this index of the last axis counts.
-    name
+    name, dtype
         See `Metric`.
     """
+
+    #: Whether every place of the last axis is counted for itself.
+    multi_label: bool = False
 
     config_names: ClassVar[tuple[str, ...]] = ("thresholds", "class_id")
 
@@ -38,8 +39,9 @@ class ConfusionMetric(Metric):
         thresholds: float | Sequence[float] | None = None,
         class_id: int | None = None,
         name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, dtype)
         self.thresholds = thresholds
         self.class_id = class_id
         single = thresholds is None or isinstance(thresholds, (int, float))
@@ -48,6 +50,8 @@ class ConfusionMetric(Metric):
         self._limits = np.array(
             [check_number("thresholds", t, minimum=0, maximum=1) for t in given]
         )
+        self._positives: Array
+        self._negatives: Array
         self.reset_state()
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
@@ -82,18 +86,28 @@ class ConfusionMetric(Metric):
         below = np.searchsorted(self._limits[self._order], y_pred.reshape(-1), side="left")
         positive = y_true.reshape(-1) != 0
         flat = weights.reshape(-1)
-        size = len(self._limits) + 1
-        for counts, chosen in ((self._positives, positive), (self._negatives, ~positive)):
-            counts += np.bincount(below[chosen], flat[chosen], minlength=size)
+        shape: tuple[int, ...] = (len(self._limits) + 1,)
+        if self.multi_label:
+            labels = y_pred.shape[-1]
+            shape = (*shape, labels)
+            below = below * labels + np.tile(np.arange(labels), len(y_pred))
+        new: list[Array] = [
+            np.bincount(below[chosen], flat[chosen], minlength=math.prod(shape)).reshape(shape)
+            for chosen in (positive, ~positive)
+        ]
+        # The first batch says how many labels there are.
+        kept = self._positives.shape == shape
+        self._positives = self._positives + new[0] if kept else new[0]
+        self._negatives = self._negatives + new[1] if kept else new[1]
 
     def counts(self) -> tuple[Array, Array, Array, Array]:
         """Return the true and false positives and negatives, each at every threshold."""
         result = []
         for counts in (self._positives, self._negatives):
             # Above the i-th threshold in order is what has more than i below it.
-            above, below = np.empty(len(self._limits)), np.empty(len(self._limits))
-            above[self._order] = counts[::-1].cumsum()[::-1][1:]
-            below[self._order] = counts.cumsum()[:-1]
+            above, below = np.empty_like(counts[1:]), np.empty_like(counts[1:])
+            above[self._order] = counts[::-1].cumsum(axis=0)[::-1][1:]
+            below[self._order] = counts.cumsum(axis=0)[:-1]
             result.append((above, below))
         (tp, fn), (fp, tn) = result
         return tp, fp, tn, fn
@@ -106,8 +120,8 @@ class ConfusionMetric(Metric):
     def reset_state(self) -> None:
         """See `Metric.reset_state`."""
         self._order: Array = np.argsort(self._limits, kind="stable")
-        self._positives: Array = np.zeros(len(self._limits) + 1)
-        self._negatives: Array = np.zeros(len(self._limits) + 1)
+        self._positives = np.zeros(len(self._limits) + 1)
+        self._negatives = np.zeros(len(self._limits) + 1)
 
 
 class TruePositives(ConfusionMetric):
@@ -153,7 +167,7 @@ class Precision(ConfusionMetric):
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
         """See `ConfusionMetric.of_counts`."""
-        return _share(tp, tp + fp)
+        return share(tp, tp + fp)
 
 
 class Recall(ConfusionMetric):
@@ -167,70 +181,9 @@ class Recall(ConfusionMetric):
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
         """See `ConfusionMetric.of_counts`."""
-        return _share(tp, tp + fn)
+        return share(tp, tp + fn)
 
 
-class AUC(ConfusionMetric):
-    """The area under the ROC curve, or under that of precision and recall.
-
-    Counted at evenly spaced thresholds, as in Keras: scikit-learn's `roc_auc_score` has a threshold
-    at every prediction. Trapezoids under the ROC curve; precision is interpolated as Davis and
-    Goadrich (2006) do.
-
-    Parameters
-    ----------
-    num_thresholds : int
-        At least 2.
-    curve : {"ROC", "PR"}
-    summation_method : {"interpolation"}
-    name
-        See `Metric`.
-    """
-
-    config_names = ("num_thresholds", "curve", "summation_method")
-
-    def __init__(
-        self,
-        num_thresholds: int = 200,
-        curve: str = "ROC",
-        summation_method: str = "interpolation",
-        name: str | None = None,
-    ) -> None:
-        self.num_thresholds = int(check_number("num_thresholds", num_thresholds, minimum=2))
-        if curve not in ("ROC", "PR"):
-            raise ValueError(f"`curve` must be 'ROC' or 'PR'. Received: curve={curve!r}")
-        if summation_method != "interpolation":
-            raise ValueError(
-                "`summation_method` must be 'interpolation': others are not supported. "
-                f"Received: summation_method={summation_method!r}"
-            )
-        self.curve = curve
-        self.summation_method = summation_method
-        super().__init__(name=name or "auc")
-        last = self.num_thresholds - 1
-        inner = np.arange(1, last) / last
-        self._limits = np.array([-_EPSILON, *inner, 1 + _EPSILON])
-        self.reset_state()
-
-    def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
-        """See `ConfusionMetric.of_counts`: one number."""
-        recall = _share(tp, tp + fn)
-        if self.curve == "ROC":
-            rate = _share(fp, fp + tn)
-            return np.array([((rate[:-1] - rate[1:]) * (recall[:-1] + recall[1:]) / 2).sum()])
-        found = tp + fp
-        slope = _share(tp[:-1] - tp[1:], np.maximum(found[:-1] - found[1:], 0))
-        intercept = tp[1:] - slope * found[1:]
-        both = (found[:-1] > 0) & (found[1:] > 0)
-        ratio = np.where(both, _share(found[:-1], found[1:]), 1)
-        parts = slope * (tp[:-1] - tp[1:] + intercept * np.log(ratio))
-        return np.array([_share(parts, (tp + fn)[1:]).sum()])
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments."""
-        config = super().get_config()
-        return {n: v for n, v in config.items() if n not in ("thresholds", "class_id")}
-
-
-def _share(part: Array, whole: Array) -> Array:
+def share(part: Array, whole: Array) -> Array:
+    """Return ``part / whole``, and 0 where `whole` is 0."""
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole != 0)
