@@ -12,6 +12,7 @@ import pytest
 from fusednn.layers import (
     Activation,
     AveragePooling2D,
+    BatchNormalization,
     Conv2D,
     Dense,
     Flatten,
@@ -173,6 +174,75 @@ def test_a_small_network_learns_where_a_bright_pixel_is() -> None:
     assert model.evaluate(x, labels, verbose=0)[1] > 0.95
 
 
+def image_model(data_format: str) -> Sequential:
+    axis = 1 if data_format == "channels_first" else -1
+    return Sequential(
+        [
+            Input((2, 9, 7) if axis == 1 else (9, 7, 2)),
+            Conv2D(4, 3, padding="same", activation="tanh", data_format=data_format),
+            BatchNormalization(axis=axis),
+            MaxPooling2D((3, 2), 2, "same", data_format=data_format),
+            Conv2D(3, 2, strides=(1, 2), data_format=data_format),
+            AveragePooling2D(2, 1, "same", data_format=data_format),
+            Flatten(data_format),
+            Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def test_channels_first_is_channels_last_turned_around() -> None:
+    """In training and after it."""
+    x = normal(97, 9, 7, 2).astype(np.float32)
+    labels = np.arange(97) % 3
+    last, first = image_model("channels_last"), image_model("channels_first")
+    first.set_weights(last.get_weights())
+    turned = np.moveaxis(x, -1, 1)
+    for model, data in ((last, x), (first, turned)):
+        model.compile(SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
+        model.fit(data, labels, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(first.predict(turned, verbose=0), last.predict(x, verbose=0), 1e-5)
+    for one, other in zip(first.get_weights(), last.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Conv2D(3, 2, padding="same", data_format="channels_first"),
+        lambda: MaxPooling2D(2, 1, data_format="channels_first"),
+        lambda: AveragePooling2D(2, 1, "same", data_format="channels_first"),
+        lambda: GlobalAveragePooling2D("channels_first"),
+        lambda: GlobalAveragePooling2D("channels_first", keepdims=True),
+        lambda: Flatten("channels_first"),
+    ],
+)
+def test_layers_with_channels_first(make: Callable[[], Layer]) -> None:
+    layer = make()
+    model = Sequential([Input((2, 4, 3)), Conv2D(3, 1, data_format="channels_first"), layer])
+    assert layer.compute_output_shape((None, 3, 4, 3)) == model.output_shape
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config()["data_format"] == "channels_first"
+    x = normal(2, 3, 4, 3)
+    turned = type(layer).from_config(layer.get_config() | {"data_format": "channels_last"})
+    want = turned(np.moveaxis(x, 1, -1))
+    if layer.weights:
+        turned.set_weights(layer.get_weights())
+        want = turned(np.moveaxis(x, 1, -1))
+    want = np.moveaxis(want, -1, 1) if want.ndim == 4 else want
+    np.testing.assert_allclose(layer(x), want, rtol=1e-6, atol=1e-6)
+    parts = [Conv2D(3, 1, data_format="channels_first"), layer, Flatten(), Dense(2)]
+    wide = [type(part).from_config(part.get_config() | {"dtype": "float64"}) for part in parts]
+    model = Sequential([Input((2, 4, 3)), *wide])
+    model.compile(SGD(0.0), "mse")
+    check_gradients(model, normal(3, 2, 4, 3), normal(3, 2, seed=1))
+
+
+def test_flattened_vectors_stay_as_they_are() -> None:
+    np.testing.assert_array_equal(Flatten("channels_first")(np.eye(3)), np.eye(3))
+    assert Flatten("channels_first")(np.ones(3)).shape == (3, 1)
+    assert Flatten("channels_first")(np.ones((0, 2, 3))).shape == (0, 6)
+
+
 def test_configurations() -> None:
     for layer in (
         Conv2D(3, (2, 3), 2, "same", dilation_rate=1, activation="relu", kernel_regularizer="l2"),
@@ -191,7 +261,16 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: Conv2D(2, 3, strides=0), "`strides` must be one or two"),
     (lambda: Conv2D(2, 3, padding="full"), "`padding` must be 'valid' or 'same'"),
     (lambda: Conv2D(2, 3, groups=2), "`groups` must be 1"),
-    (lambda: Conv2D(2, 3, data_format="channels_first"), "`data_format` must be 'channels_last'"),
+    (lambda: Conv2D(2, 3, data_format="NCHW"), "`data_format` must be 'channels_last' or 'ch"),
+    (lambda: AveragePooling2D(data_format=1), "`data_format` must be .* Received: data_format=1"),
+    (
+        lambda: Conv2D(2, 3, data_format="channels_first")(np.ones((2, 3))),
+        r"must have the axes \(batch, channels, rows, columns\)",
+    ),
+    (
+        lambda: MaxPooling2D(4, data_format="channels_first")(np.ones((2, 9, 3, 5))),
+        r"windows of layer .* must fit in its input. Received: input_shape=\(.*, 9, 3, 5\)",
+    ),
     (lambda: Conv2D(2, 3)(np.ones((2, 3))), r"must have the axes \(batch, rows"),
     (lambda: Conv2D(2, 3)(np.ones((2, 2, 5, 1))), "windows of layer .* must fit"),
     (lambda: MaxPooling2D(4)(np.ones((2, 3, 5, 1))), "windows of layer .* 4 x 4, must fit"),

@@ -371,9 +371,9 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         r"`noise_shape` of layer",
     ),
     (
-        lambda: Flatten("channels_first"),
+        lambda: Flatten("first"),
         ValueError,
-        r"`data_format` must be None or 'channels_last'",
+        r"`data_format` must be 'channels_last' or 'channels_first'",
     ),
     (lambda: Input((None, 3)), ValueError, r"`shape` must hold positive integers.*None"),
     (lambda: Input(), ValueError, r"Exactly one of `shape` and `batch_shape`"),

@@ -16,6 +16,7 @@ keras = pytest.importorskip("keras", reason="compares with Keras")
 # Keras' own tensors do not know NumPy 2's `copy` yet.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+FIRST = {"data_format": "channels_first"}
 LAYERS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("Conv2D", (2, 7, 6, 3), {"filters": 4, "kernel_size": 3}),
     ("Conv2D", (2, 7, 6, 3), {"filters": 4, "kernel_size": (2, 3), "padding": "same"}),
@@ -29,6 +30,14 @@ LAYERS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("AveragePooling2D", (2, 7, 6, 3), {"pool_size": 3, "strides": 2, "padding": "same"}),
     ("GlobalAveragePooling2D", (2, 7, 6, 3), {}),
     ("GlobalAveragePooling2D", (2, 7, 6, 3), {"keepdims": True}),
+    ("Conv2D", (2, 3, 7, 6), FIRST | {"filters": 4, "kernel_size": 3, "activation": "softmax"}),
+    ("Conv2D", (2, 3, 7, 6), FIRST | {"filters": 4, "kernel_size": 4, "strides": 2}),
+    ("MaxPooling2D", (2, 3, 7, 6), FIRST | {"pool_size": 3, "strides": 2, "padding": "same"}),
+    ("AveragePooling2D", (2, 3, 7, 6), FIRST | {"pool_size": (2, 3), "padding": "same"}),
+    ("GlobalAveragePooling2D", (2, 3, 7, 6), FIRST),
+    ("GlobalAveragePooling2D", (2, 3, 7, 6), FIRST | {"keepdims": True}),
+    ("Flatten", (2, 3, 7, 6), FIRST),
+    ("Flatten", (2, 3), FIRST),
     ("Reshape", (2, 6, 4), {"target_shape": (3, -1)}),
     ("Rescaling", (2, 6, 4), {"scale": 0.5, "offset": -1.0}),
     ("Normalization", (2, 6, 4), {"mean": 1.5, "variance": 4.0}),

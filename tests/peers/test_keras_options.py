@@ -35,6 +35,7 @@ VECTORS = RNG.standard_normal((9, 6)).astype(np.float32)
 IMAGES = RNG.standard_normal((9, 7, 5, 2)).astype(np.float32)
 
 #: Layers of vectors, then those of images.
+FIRST: Options = {"data_format": "channels_first"}
 LAYERS: list[tuple[str, Options]] = [
     ("Activation", {"activation": "selu"}),
     ("Activation", {"activation": "leaky_relu"}),
@@ -82,6 +83,11 @@ LAYERS: list[tuple[str, Options]] = [
     ("BatchNormalization", {"axis": -1}),
     ("BatchNormalization", {"axis": 1}),
     ("PReLU", {"shared_axes": [1, 2]}),
+    ("AveragePooling2D", {"pool_size": 2, "padding": "same"} | FIRST),
+    ("Conv2D", {"filters": 3, "kernel_size": (3, 2), "padding": "same"} | FIRST),
+    ("Flatten", FIRST),
+    ("GlobalAveragePooling2D", {"keepdims": True} | FIRST),
+    ("MaxPooling2D", {"pool_size": (3, 2)} | FIRST),
 ]  # fmt: skip
 IMAGE_LAYERS = 33
 

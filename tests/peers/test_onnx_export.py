@@ -68,6 +68,22 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[layers.Layer]]]] = {
             layers.GlobalAveragePooling2D(),
         ],
     ),
+    "channels first": (
+        (2, 9, 8),
+        lambda: [
+            layers.Conv2D(4, 3, padding="same", data_format="channels_first"),
+            layers.BatchNormalization(axis=1),
+            layers.MaxPooling2D((3, 2), 2, "same", data_format="channels_first"),
+            layers.Conv2D(3, (2, 3), strides=(1, 2), data_format="channels_first"),
+            layers.AveragePooling2D(2, 1, "same", data_format="channels_first"),
+            layers.GlobalAveragePooling2D("channels_first", keepdims=True),
+            layers.Flatten("channels_first"),
+        ],
+    ),
+    "channels first, flattened": (
+        (3, 5, 4),
+        lambda: [layers.Flatten("channels_first"), layers.Dense(3)],
+    ),
 }
 
 

@@ -12,16 +12,24 @@ from fusednn import activations, constraints, initializers, regularizers
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.image_axes import (
+    channel_axis,
+    check_data_format,
+    check_image,
+    from_channels_last,
+    to_channels_last,
+)
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
-from fusednn.layers.windows import Windows, check_data_format, check_padding, pair
+from fusednn.layers.windows import Windows, check_padding, pair
 from fusednn.variable import Variable
 
 
 class Conv2D(Layer):
     """``y[n, i, j] = activation(sum(window(x[n], i, j) * kernel) + bias)``, as one matrix product.
 
-    x has shape ``(batch, rows, columns, channels)``, the kernel ``(height, width, channels,
+    x has shape ``(batch, rows, columns, channels)``, or ``(batch, channels, rows, columns)`` with
+    `data_format` "channels_first", the kernel always ``(height, width, channels,
     filters)``, bias ``(filters,)``. (PyTorch: channels before rows, and filters first.)
 
     Parameters
@@ -33,7 +41,9 @@ class Conv2D(Layer):
     padding : {"valid", "same"}
         Whether windows stay within the image, or zeros surround it so that strides of 1 keep its
         size; with larger strides the margin is TensorFlow's, not PyTorch's.
-    data_format : {None, "channels_last"}
+    data_format : {None, "channels_last", "channels_first"}
+        Where the channels of x and y lie; None: in the last axis. "channels_first" costs a copy of
+        x and one of y.
     dilation_rate : int or (int, int)
         Distance of a window's elements.
     groups : int
@@ -97,14 +107,16 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
 
     def build(self, input_shape: BatchShape) -> None:
         """Create `kernel` and `bias`."""
-        if len(input_shape) != 4 or input_shape[-1] is None:
+        check_image(self.name, input_shape, self.data_format)
+        channels = input_shape[channel_axis(self.data_format)]
+        if channels is None:
             raise ValueError(
-                f"The input of layer '{self.name}' must have the axes (batch, rows, columns, "
-                f"channels), the last of known length. Received: input_shape={input_shape}"
+                f"The input of layer '{self.name}' must have a known number of channels. "
+                f"Received: input_shape={input_shape}"
             )
         self.kernel = self.add_weight(
             "kernel",
-            (*self.kernel_size, input_shape[-1], self.filters),
+            (*self.kernel_size, channels, self.filters),
             self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -121,17 +133,24 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output."""
-        shape = self.windows.output_shape(self.name, input_shape, self.filters)
-        if self.kernel is not None and input_shape[-1] != self.kernel.shape[2]:
+        shape = self.windows.output_shape(self.name, input_shape, self.filters, self.data_format)
+        axis = channel_axis(self.data_format)
+        if self.kernel is not None and input_shape[axis] != self.kernel.shape[2]:
             raise ValueError(
                 f"The input of layer '{self.name}' must have {self.kernel.shape[2]} channels in "
-                f"its last axis. Received: input_shape={input_shape}"
+                f"its {'last' if axis == -1 else 'second'} axis. "
+                f"Received: input_shape={input_shape}"
             )
         return shape
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One convolution, and one activation if there is any."""
-        return [Conv2DStep(self, trainable), *activation_steps(self.activation)]
+        return [
+            *to_channels_last(self.data_format),
+            Conv2DStep(self, trainable),
+            *from_channels_last(self.data_format),
+            *activation_steps(self.activation),
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal, unbuilt layer."""
@@ -168,7 +187,9 @@ class Conv2DStep(Step):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape with a place for each window."""
-        return tuple(n for n in self._layer.compute_output_shape(input_shape) if n is not None)
+        filters = self._kernel.shape[3]
+        shape = self._layer.windows.output_shape(self._layer.name, input_shape, filters)
+        return tuple(n for n in shape if n is not None)
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the windows, and the gradients."""

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.image_axes import check_data_format, to_channels_last
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
 
@@ -15,19 +16,16 @@ class Flatten(Layer):
 
     Parameters
     ----------
-    data_format : {None, "channels_last"}
-        Accepted for Keras' sake; axes keep their order, so "channels_first" is refused.
+    data_format : {None, "channels_last", "channels_first"}
+        "channels_first": the second axis is the last one in the order of the result, so that it is
+        that of images with their channels in the last axis. Else axes keep their order.
     **kwargs
         Of `Layer`.
     """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
-        if data_format not in (None, "channels_last"):
-            raise ValueError(
-                "`data_format` must be None or 'channels_last'. "
-                f"Received: data_format={data_format!r}"
-            )
         super().__init__(**kwargs)
+        self.data_format = check_data_format(data_format)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output: the batch axis, and the product of the others."""
@@ -36,8 +34,12 @@ class Flatten(Layer):
         return (batch, math.prod(known) if len(known) == len(dims) else None)
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
-        """One step: a view, no data moves."""
-        return [FlattenStep()]
+        """One step: a view, no data moves; before it a copy with the channels in the last axis."""
+        return [*to_channels_last(self.data_format), FlattenStep()]
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal layer."""
+        return super().get_config() | {"data_format": self.data_format}
 
 
 class FlattenStep(Step):

@@ -9,9 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.image_axes import (
+    channel_axis,
+    channels_last,
+    check_data_format,
+    check_image,
+    from_channels_last,
+    in_format,
+    to_channels_last,
+)
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
-from fusednn.layers.windows import Windows, check_data_format, check_padding, pair
+from fusednn.layers.windows import Windows, check_padding, pair
 
 
 class Pooling2D(Layer):
@@ -24,7 +33,8 @@ class Pooling2D(Layer):
         None: `pool_size`.
     padding : {"valid", "same"}
         As of `Conv2D`; what lies outside of the image has no influence.
-    data_format : {None, "channels_last"}
+    data_format : {None, "channels_last", "channels_first"}
+        As of `Conv2D`.
     **kwargs
         Of `Layer`.
     """
@@ -48,11 +58,17 @@ class Pooling2D(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output."""
-        return self.windows.output_shape(self.name, input_shape, input_shape[-1])
+        check_image(self.name, input_shape, self.data_format)
+        channels = input_shape[channel_axis(self.data_format)]
+        return self.windows.output_shape(self.name, input_shape, channels, self.data_format)
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
-        return [self._step(self)]
+        return [
+            *to_channels_last(self.data_format),
+            self._step(self),
+            *from_channels_last(self.data_format),
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
@@ -77,7 +93,9 @@ class PoolStep(Step):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape with a place for each window."""
-        return tuple(n for n in self._layer.compute_output_shape(input_shape) if n is not None)
+        name, channels = self._layer.name, input_shape[-1]
+        shape = self._layer.windows.output_shape(name, input_shape, channels)
+        return tuple(n for n in shape if n is not None)
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y and grad_x."""
@@ -202,11 +220,13 @@ AvgPool2D = AveragePooling2D
 class GlobalAveragePooling2D(Layer):
     """The mean over rows and columns of images, channel by channel.
 
-    ``(batch, rows, columns, channels)`` becomes ``(batch, channels)``.
+    ``(batch, rows, columns, channels)`` becomes ``(batch, channels)``, and so does ``(batch,
+    channels, rows, columns)`` with `data_format` "channels_first".
 
     Parameters
     ----------
-    data_format : {None, "channels_last"}
+    data_format : {None, "channels_last", "channels_first"}
+        As of `Conv2D`.
     keepdims : bool
         Keep both axes, of length 1.
     **kwargs
@@ -222,17 +242,18 @@ class GlobalAveragePooling2D(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the output."""
-        if len(input_shape) != 4:
-            raise ValueError(
-                f"The input of layer '{self.name}' must have the axes (batch, rows, columns, "
-                f"channels). Received: input_shape={input_shape}"
-            )
-        batch, *_, channels = input_shape
-        return (batch, 1, 1, channels) if self.keepdims else (batch, channels)
+        check_image(self.name, input_shape, self.data_format)
+        batch, *_, channels = channels_last(input_shape, self.data_format)
+        kept = in_format((batch, 1, 1, channels), self.data_format)
+        return kept if self.keepdims else (batch, channels)
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
-        return [GlobalAverageStep(self)]
+        return [
+            *to_channels_last(self.data_format),
+            GlobalAverageStep(self),
+            *(from_channels_last(self.data_format) if self.keepdims else []),
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""
@@ -252,7 +273,8 @@ class GlobalAverageStep(Step):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape without rows and columns."""
-        return tuple(n for n in self._layer.compute_output_shape(input_shape) if n is not None)
+        batch, *_, channels = input_shape
+        return (batch, 1, 1, channels) if self._layer.keepdims else (batch, channels)
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y and grad_x."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusednn.devices import CPU, Device
+from fusednn.layers.image_axes import channels_last, check_image, in_format
 from fusednn.layers.layer import BatchShape
 from fusednn.layers.step import Array
 
@@ -35,16 +36,6 @@ def check_padding(padding: str) -> str:
     if not isinstance(padding, str) or padding.lower() not in ("valid", "same"):
         raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
     return padding.lower()
-
-
-def check_data_format(data_format: Any) -> str:
-    """Return "channels_last", the only format; None stands for it."""
-    if data_format not in (None, "channels_last"):
-        raise ValueError(
-            "`data_format` must be 'channels_last': another one is not supported. "
-            f"Received: data_format={data_format!r}"
-        )
-    return "channels_last"
 
 
 @dataclass(frozen=True)
@@ -80,21 +71,23 @@ class Windows:
         missing = max(0, covered - length)
         return missing // 2, missing - missing // 2
 
-    def output_shape(self, name: str, input_shape: BatchShape, channels: int | None) -> BatchShape:
+    def output_shape(
+        self,
+        name: str,
+        input_shape: BatchShape,
+        channels: int | None,
+        data_format: str = "channels_last",
+    ) -> BatchShape:
         """Shape of the output of layer `name`: one element for each window and channel."""
-        if len(input_shape) != 4:
-            raise ValueError(
-                f"The input of layer '{name}' must have the axes (batch, rows, columns, channels). "
-                f"Received: input_shape={input_shape}"
-            )
-        batch, *image, _ = input_shape
+        check_image(name, input_shape, data_format)
+        batch, *image, _ = channels_last(input_shape, data_format)
         counts = [None if n is None else self.count(n, axis) for axis, n in enumerate(image)]
         if 0 in counts:
             raise ValueError(
                 f"The windows of layer '{name}', of {self._span(0)} x {self._span(1)}, must fit in "
                 f"its input. Received: input_shape={input_shape}"
             )
-        return (batch, counts[0], counts[1], channels)
+        return in_format((batch, counts[0], counts[1], channels), data_format)
 
     def on(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float, device: Device = CPU

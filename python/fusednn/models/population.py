@@ -114,7 +114,7 @@ def _batches(model: Sequential, data: Data, size: int) -> Iterator[Array]:
 def fold_batch_norm(model: Sequential) -> Sequential:
     """Return a model for inference whose normalisations are part of the weights before them.
 
-    A `BatchNormalization` over the last axis directly after a `Dense` or `Conv2D` without
+    A `BatchNormalization` over the channels directly after a `Dense` or `Conv2D` without
     activation becomes ``kernel * s`` and ``(bias - mean) * s + beta``, with
     ``s = gamma / sqrt(var + epsilon)``. Others stay as they are.
 
@@ -162,8 +162,10 @@ def _takes(before: Layer | None, norm: BatchNormalization) -> bool:
     if not isinstance(before, Dense | Conv2D) or before.kernel is None:
         return False
     rank = 4 if isinstance(before, Conv2D) else 2
-    last = norm.axis == -1 or norm.axis == rank - 1
-    return last and before.activation.name == "linear" and before.activity_regularizer is None
+    first = isinstance(before, Conv2D) and before.data_format == "channels_first"
+    channels = 1 if first else rank - 1
+    same = norm.axis in (channels, channels - rank)
+    return same and before.activation.name == "linear" and before.activity_regularizer is None
 
 
 def _merged(weights: list[Array], norm: BatchNormalization) -> list[Array]:

@@ -16,8 +16,8 @@ import numpy as np
 
 from fusednn import activations, layers
 from fusednn.layers import Layer
+from fusednn.layers.image_axes import channels_last
 from fusednn.layers.pooling import Pooling2D
-from fusednn.layers.windows import Windows
 from fusednn.saving.atomic import replacing
 
 if TYPE_CHECKING:
@@ -61,8 +61,12 @@ class Graph:
             return _FUNCTIONS[made.name](self, x, made)
         raise NotImplementedError(f"The activation '{made.name}' has no ONNX form here.")
 
-    def images(self, x: str, operator: str, *inputs: str, **attributes: Any) -> str:
+    def images(
+        self, x: str, data_format: str, operator: str, *inputs: str, **attributes: Any
+    ) -> str:
         """Add an operator on images, with the axes as it wants them."""
+        if data_format == "channels_first":
+            return self.add(operator, x, *inputs, **attributes)
         x = self.add("Transpose", x, perm=[0, 3, 1, 2])
         x = self.add(operator, x, *inputs, **attributes)
         return self.add("Transpose", x, perm=[0, 2, 3, 1])
@@ -126,12 +130,13 @@ def _convolution(graph: Graph, layer: layers.Conv2D, x: str, shape: Shape) -> st
     inputs = [graph.constant(kernel.transpose(3, 2, 0, 1)), *map(graph.constant, bias)]
     x = graph.images(
         x,
+        layer.data_format,
         "Conv",
         *inputs,
         strides=layer.strides,
         dilations=layer.dilation_rate,
         kernel_shape=layer.kernel_size,
-        pads=_pads(layer, layer.windows, shape),
+        pads=_pads(layer, shape),
     )
     return graph.activation(layer.activation, x)
 
@@ -140,15 +145,16 @@ def _pooling(graph: Graph, layer: Pooling2D, x: str, shape: Shape) -> str:
     attributes: dict[str, Any] = {
         "kernel_shape": layer.pool_size,
         "strides": layer.strides,
-        "pads": _pads(layer, layer.windows, shape),
+        "pads": _pads(layer, shape),
     }
     if isinstance(layer, layers.MaxPooling2D):
-        return graph.images(x, "MaxPool", **attributes)
-    return graph.images(x, "AveragePool", count_include_pad=0, **attributes)
+        return graph.images(x, layer.data_format, "MaxPool", **attributes)
+    return graph.images(x, layer.data_format, "AveragePool", count_include_pad=0, **attributes)
 
 
-def _pads(layer: Layer, windows: Windows, shape: Shape) -> list[int]:
-    rows, columns = shape[1:3]
+def _pads(layer: layers.Conv2D | Pooling2D, shape: Shape) -> list[int]:
+    windows = layer.windows
+    rows, columns = channels_last(shape, layer.data_format)[1:3]
     if rows is None or columns is None:
         raise ValueError(f"The input of layer '{layer.name}' must have a known size.")
     (top, bottom), (left, right) = windows.margin(rows, 0), windows.margin(columns, 1)
@@ -159,9 +165,10 @@ def _mean_of_images(
     graph: Graph, layer: layers.GlobalAveragePooling2D, x: str, shape: Shape
 ) -> str:
     keep = int(layer.keepdims)
+    axes = [2, 3] if layer.data_format == "channels_first" else [1, 2]
     if graph.opset < 18:
-        return graph.add("ReduceMean", x, axes=[1, 2], keepdims=keep)
-    return graph.add("ReduceMean", x, graph.constant([1, 2], np.int64), keepdims=keep)
+        return graph.add("ReduceMean", x, axes=axes, keepdims=keep)
+    return graph.add("ReduceMean", x, graph.constant(axes, np.int64), keepdims=keep)
 
 
 def _normalisation(graph: Graph, layer: layers.BatchNormalization, x: str, shape: Shape) -> str:
@@ -199,6 +206,13 @@ def _rescaled(graph: Graph, layer: layers.Rescaling, x: str, shape: Shape) -> st
     return graph.add("Add", x, graph.constant(layer.offset))
 
 
+def _flattened(graph: Graph, layer: layers.Flatten, x: str, shape: Shape) -> str:
+    rank = len(shape)
+    if layer.data_format == "channels_first" and rank > 2:
+        x = graph.add("Transpose", x, perm=[0, *range(2, rank), 1])
+    return _reshaped(graph, layer, x, shape)
+
+
 def _reshaped(graph: Graph, layer: Layer, x: str, shape: Shape) -> str:
     dims = layer.compute_output_shape(shape)[1:]
     target = [0, *(-1 if n is None else n for n in dims)]
@@ -223,7 +237,7 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     layers.Softmax: lambda g, layer, x, shape: g.add("Softmax", x, axis=-1),
     layers.PReLU: lambda g, layer, x, shape: g.add("PRelu", x, g.constant(layer.get_weights()[0])),
     layers.ReLU: _rectifier,
-    layers.Flatten: _reshaped,
+    layers.Flatten: _flattened,
     layers.Reshape: _reshaped,
     layers.Rescaling: _rescaled,
     layers.Normalization: _standardised,
