@@ -138,6 +138,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         assert np.may_share_memory(view, self.host) or not view.size, "a copy"
         return ndarray(view, self.memory)
 
+    def transpose(self, axes: list[int]) -> ndarray:
+        return ndarray(self.host.transpose(axes), self.memory)
+
     def __getitem__(self, index: Any) -> ndarray:
         view = self.host[index]
         assert isinstance(view, np.ndarray), "an element of the device"

@@ -236,6 +236,16 @@ NETWORKS: dict[str, Make] = {
         GlobalAveragePooling2D(),
         Dense(CLASSES, activation="softmax"),
     ],
+    "channels first": lambda: [
+        Reshape((1, 2, 3)),
+        Conv2D(4, 2, padding="same", use_bias=False, data_format="channels_first"),
+        BatchNormalization(axis=1),
+        MaxPooling2D(2, strides=1, padding="same", data_format="channels_first"),
+        AveragePooling2D((2, 1), strides=1, data_format="channels_first"),
+        GlobalAveragePooling2D("channels_first", keepdims=True),
+        Flatten("channels_first"),
+        Dense(CLASSES, activation="softmax"),
+    ],
     "watched": lambda: [
         Dense(8, activity_regularizer=regularizers.L1L2(0.01, 0.02), activation="relu"),
         Dense(CLASSES, kernel_regularizer="orthogonal_regularizer", activation="softmax"),
