@@ -197,3 +197,18 @@ def test_backend() -> None:
     backend.clear_session()
     assert [Dense(1).name, Dense(1).name] == ["dense", "dense_1"]
     assert (backend.floatx(), backend.epsilon()) == ("float32", 1e-7)
+
+
+@pytest.mark.parametrize(("axis", "folds"), [(1, True), (-3, True), (-1, False), (3, False)])
+def test_folded_into_a_convolution_with_channels_first(axis: int, folds: bool) -> None:
+    """Only what is normalised by channel; there are as many columns as channels."""
+    convolution = Conv2D(4, 3, padding="same", data_format="channels_first")
+    model = Sequential([Input((2, 5, 4)), convolution, BatchNormalization(axis=axis)])
+    for index, variable in enumerate(model.weights):
+        variable.assign(0.5 + np.abs(normal(*variable.shape, seed=index)))
+    folded = fold_batch_norm(model)
+    assert len(folded.layers) == (1 if folds else 2)
+    x = normal(7, 2, 5, 4)
+    np.testing.assert_allclose(
+        folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+    )
