@@ -327,15 +327,16 @@ def test_idle_threads_sleep_soon():
         x = np.ones(1_000_000, np.float32)
         y = np.empty_like(x)
         ops.leaky_relu(x, out=y)
-        used = 0.0
+        used = []
         for _ in range(50):
             ops.leaky_relu(x, out=y)
             before = time.process_time()
             time.sleep(0.01)
-            used += time.process_time() - before
-        print(used / 50)
+            used.append(time.process_time() - before)
+        print(sorted(used)[25])
     """
-    assert float(printed(program)) < 1e-3  # of 10 ms
+    # Of 10 ms, and of most pauses: where other work delays a thread, it spins in a later one.
+    assert float(printed(program)) < 1e-3
 
 
 NEIGHBOUR = """
