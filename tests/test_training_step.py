@@ -16,8 +16,11 @@ from fusednn.devices import base
 from fusednn.layers import (
     Activation,
     BatchNormalization,
+    Conv2D,
     Dense,
+    DenseTranspose,
     Dropout,
+    Flatten,
     Input,
     Layer,
     LeakyReLU,
@@ -183,6 +186,35 @@ def test_products_with_a_frozen_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(40, 7), normal(40, 3)
     made = shapes_of_products(monkeypatch, lambda: model.train_on_batch(x, y))
     assert made[3:] == [(6, 40, 3), (40, 3, 6), (5, 40, 6)]
+
+
+def test_products_of_a_convolution_and_of_a_tied_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are bound once, as those of `Dense`."""
+    dense = Dense(3)
+    layers = [Conv2D(5, 2), Conv2D(4, 2), Flatten(), dense, DenseTranspose(dense)]
+    model = Sequential([Input((4, 4, 2)), *layers])
+    model.compile(SGD(0.01), "mse")
+    x, y = normal(6, 4, 4, 2), normal(6, 16, seed=1)
+    made = shapes_of_products(monkeypatch, lambda: model.train_on_batch(x, y))
+    forward = [(54, 8, 5), (24, 20, 4), (6, 16, 3), (6, 3, 16)]
+    tied = [(16, 6, 3), (6, 16, 3)]
+    dense_backward = [(16, 6, 3), (6, 3, 16)]
+    assert made == [*forward, *tied, *dense_backward, (20, 24, 4), (24, 4, 20), (8, 54, 5)]
+    assert shapes_of_products(monkeypatch, lambda: model.train_on_batch(x, y)) == []
+
+
+def test_a_tied_kernel_reads_each_batch_that_it_is_given() -> None:
+    """What is bound to the arrays of one batch is not used for the next one."""
+    dense = Dense(3)
+    dense.build((None, 5))
+    model = Sequential([Input((3,)), DenseTranspose(dense)])
+    model.compile(SGD(0.1), "mse")
+    for seed in range(3):
+        x, y = normal(6, 3, seed=seed), normal(6, 5, seed=9 + seed)
+        bias = model.layers[0].bias.numpy()
+        expected = bias - 0.1 * 2 * (x @ dense.kernel.numpy().T + bias - y).mean(axis=0) / 5
+        model.train_on_batch(x, y)
+        np.testing.assert_allclose(model.layers[0].bias.value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_one_kernel_call_updates_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,11 +197,13 @@ class Conv2DStep(Step):
         height, width, channels, filters = self._kernel.shape
         rows, elements = math.prod(shape[:3]), height * width * channels
         self._images = self._layer.windows.on(input_shape, buffers.dtype, 0, buffers.device)
-        self._matmul = buffers.device.matmul
+        self._product = buffers.device.product
         self._y = buffers.output(shape)
         self._y_matrix = self._y.reshape(rows, filters)
         self._kernel_matrix = self._kernel.value.reshape(elements, filters)
         self._matrix, self._columns = _window_rows(shape, height * width, channels, buffers)
+        self._write_y = self._product(self._matrix, self._kernel_matrix, self._y_matrix)
+        self._grad: Array | None = None
         if self.has_gradients:
             self._grad_kernel = self._kernel.grad.reshape(elements, filters)
             self._grad_bias = None if self._bias is None else self._bias.grad
@@ -220,21 +222,22 @@ class Conv2DStep(Step):
         padded = self._images.fill(x)
         for column, element in zip(self._columns, self._images.elements(padded), strict=True):
             np.copyto(column, element)
-        self._matmul(self._matrix, self._kernel_matrix, self._y_matrix)
+        self._write_y()
         if self._bias is not None:
             np.add(self._y_matrix, self._bias.value, self._y_matrix)
         return self._y
 
     def backward(self, grad: Array) -> Array:
         """Write the gradients of kernel and bias; return the sum over all windows' gradients."""
-        grad_matrix = grad.reshape(self._y_matrix.shape)
+        if grad is not self._grad:
+            self._bind_gradient(grad)
         if self.has_gradients:
-            self._matmul(self._matrix.T, grad_matrix, self._grad_kernel)
+            self._write_grad_kernel()
             if self._grad_bias is not None:
-                grad_matrix.sum(axis=0, out=self._grad_bias)
+                self._grad_rows.sum(axis=0, out=self._grad_bias)
         if self._grad_x is None:
             return grad
-        self._matmul(grad_matrix, self._kernel_matrix.T, self._grad_matrix)
+        self._write_grad_matrix()
         total = self._grad_images.empty_like(self._grad_x)
         total.fill(0)
         for column, element in zip(
@@ -242,6 +245,19 @@ class Conv2DStep(Step):
         ):
             np.add(element, column, out=element)
         return self._grad_images.inner(self._grad_x)
+
+    def _bind_gradient(self, grad: Array) -> None:
+        """Make the products with `grad`, which is the same array at every step of a plan."""
+        self._grad = grad
+        self._grad_rows = grad.reshape(self._y_matrix.shape)
+        if self.has_gradients:
+            self._write_grad_kernel = self._product(
+                self._matrix.T, self._grad_rows, self._grad_kernel
+            )
+        if self._grad_x is not None:
+            self._write_grad_matrix = self._product(
+                self._grad_rows, self._kernel_matrix.T, self._grad_matrix
+            )
 
 
 def _window_rows(

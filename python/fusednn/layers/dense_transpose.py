@@ -167,12 +167,13 @@ class DenseTransposeStep(Step):
         """Take arrays for y, this layer's share of the kernel's gradient, and grad_x if needed."""
         features, units = self.kernel.shape
         self._kernel = self.kernel.value
-        self._kernel_transposed = self._kernel.T
         self._add = None if self.bias is None else self.bias.value
         self._y = buffers.output(self.output_shape(input_shape))
         self._y_matrix = self._y.reshape(-1, features)
         self._units = units
-        self._matmul = buffers.device.matmul
+        self._product = buffers.device.product
+        self._x: Array | None = None
+        self._grad: Array | None = None
         self._sum_rows = buffers.device.sum_rows
         self._grad_bias = None
         if self.has_gradients and self.bias is not None:
@@ -185,23 +186,38 @@ class DenseTransposeStep(Step):
 
     def forward(self, x: Array) -> Array:
         """Return x @ kernel.T, plus the bias."""
-        self._x_matrix = x.reshape(-1, self._units)
-        self._matmul(self._x_matrix, self._kernel_transposed, self._y_matrix)
+        if x is not self._x:  # only the first layer's ever is another array
+            self._x, self._grad = x, None
+            self._x_matrix = x.reshape(-1, self._units)
+            self._write_y = self._product(self._x_matrix, self._kernel.T, self._y_matrix)
+        self._write_y()
         if self._add is not None:
             np.add(self._y_matrix, self._add, self._y_matrix)
         return self._y
 
     def backward(self, grad: Array) -> Array:
         """Write the gradient of the bias and the share of the kernel's; return grad @ kernel."""
-        grad_matrix = grad.reshape(self._y_matrix.shape)
+        if grad is not self._grad:
+            self._bind_gradient(grad)
         if self._grad_bias is not None:
-            self._sum_rows(grad_matrix, self._ones, self._grad_bias)
+            self._sum_rows(self._grad_matrix, self._ones, self._grad_bias)
         if self.kernel_trains:
-            self._matmul(grad_matrix.T, self._x_matrix, self._share)
+            self._write_share()
         if self._grad_x is None:
             return grad
-        self._matmul(grad_matrix, self._kernel, self._grad_x.reshape(-1, self._units))
+        self._write_grad_x()
         return self._grad_x
+
+    def _bind_gradient(self, grad: Array) -> None:
+        """Make the products with `grad`, which is the same array at every step of a plan."""
+        self._grad = grad
+        self._grad_matrix = grad.reshape(self._y_matrix.shape)
+        if self.kernel_trains:
+            self._write_share = self._product(self._grad_matrix.T, self._x_matrix, self._share)
+        if self._grad_x is not None:
+            self._write_grad_x = self._product(
+                self._grad_matrix, self._kernel, self._grad_x.reshape(-1, self._units)
+            )
 
     def add_shares(self) -> None:
         """Add the share to the kernel's gradient, which the other layer has written by now."""

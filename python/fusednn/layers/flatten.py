@@ -55,11 +55,17 @@ class FlattenStep(Step):
         """Remember the shapes."""
         self._input_shape = input_shape
         self._output_shape = self.output_shape(input_shape)
+        self._x: Array | None = None
+        self._grad: Array | None = None
 
     def forward(self, x: Array) -> Array:
-        """Return the view."""
-        return x.reshape(self._output_shape)
+        """Return the view: the same object of the same array, to which neighbours bind products."""
+        if x is not self._x:
+            self._x, self._y = x, x.reshape(self._output_shape)
+        return self._y
 
     def backward(self, grad: Array) -> Array:
         """Return the gradient in the input's shape."""
-        return grad.reshape(self._input_shape)
+        if grad is not self._grad:
+            self._grad, self._grad_x = grad, grad.reshape(self._input_shape)
+        return self._grad_x
