@@ -1,11 +1,11 @@
 """Plant bugs in the simulated kernels, one at a time, and see whether tests notice.
 
-``python tests/cuda_sim/mutations.py [--short] [--only WORD] [--jobs N]``: reads
+``python tests/cuda_sim/mutations.py [--short] [--only WORD] [--jobs N] [--record]``: reads
 `mutations_<family>.toml`, needs the simulator built (`nox -s mutations` does both). Each mutation
 is made in a copy of the kernels; the units it names are compiled as CMake compiled them and
 linked with the other objects; the tests it names run against that library. A mutation that no
 test notices is a survivor: it is an error, unless the list says with `survives` why nothing can
-notice it; then being noticed is one.
+notice it; then being noticed is one. `--record` writes down which did what their lists say.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import mutation_record
+from freshness import staleness
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -103,6 +106,11 @@ def read(path: Path) -> list[Mutation]:
 
 def lists() -> list[Path]:
     return sorted(HERE.glob("mutations_*.toml"))
+
+
+def listed() -> list[Mutation]:
+    """All mutations of all lists."""
+    return [mutation for path in lists() for mutation in read(path)]
 
 
 class Builder:
@@ -220,6 +228,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="those marked `short` only")
     parser.add_argument("--only", default="", help="those whose file or reason has this in it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--record", action="store_true", help=f"in {mutation_record.RECORD.name}")
     arguments = parser.parse_args()
     mutations = [
         m
@@ -231,6 +240,10 @@ def main() -> None:
         sys.exit("no mutation is chosen")
     builder = Builder(arguments.build.absolute())
     libraries = builder.folder / "tests/cuda_sim"
+    for target in {TARGETS[mutation.target].library for mutation in mutations}:
+        # Its objects are linked with those of the planted bugs.
+        if stale := staleness(libraries / f"lib{target}.so"):
+            sys.exit(stale)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         # Tests that fail without a bug would notice everything.
         choices = sorted({tuple(m.tests) for m in mutations})
@@ -251,6 +264,8 @@ def main() -> None:
         ):
             print(result, flush=True)
             results.append(result)
+            if arguments.record and result.is_good:
+                mutation_record.add(result.mutation, listed())
     bad = sum(not result.is_good for result in results)
     print(f"{len(results) - bad} of {len(results)} mutations as they should be")
     sys.exit(1 if bad else 0)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
+from freshness import staleness
 
 ROOT = Path(__file__).parents[2]
 #: Where the libraries lie: `nox -s cuda_sim` says so, the CMake preset `cuda_sim` builds there.
@@ -28,6 +29,9 @@ def library(name: str) -> Path:
     if not path.exists():
         assert "FUSEDNN_CUDA_SIM" not in os.environ, f"{path} is not there"
         pytest.skip(f"{path} is not there: `nox -s cuda_sim` builds it")
+    if stale := staleness(path):
+        # What the tests would say of it is said of other kernels.
+        pytest.fail(stale, pytrace=False)
     return path
 
 

@@ -3,7 +3,19 @@
 from pathlib import Path
 
 import pytest
-from mutations import HERE, TARGETS, Builder, Mutation, Result, lists, plant, read, try_mutation
+from mutation_record import add, differences, line
+from mutations import (
+    HERE,
+    TARGETS,
+    Builder,
+    Mutation,
+    Result,
+    listed,
+    lists,
+    plant,
+    read,
+    try_mutation,
+)
 from simulator import Simulator
 
 
@@ -66,3 +78,21 @@ def test_every_mutation_of_the_lists_can_be_made(tmp_path: Path, path: Path):
         sources = TARGETS[mutation.target].sources
         assert all((sources / unit).exists() for unit in mutation.units), mutation.name
         assert mutation.why
+
+
+def test_a_record_is_of_what_was_run(tmp_path: Path):
+    record = tmp_path / "record.txt"
+    first, second = Mutation(**{**vars(MUTATION), "why": "a"}), MUTATION
+    add(first, [first, second], record)
+    assert record.read_text() == f"{line(first)}\n"
+    assert differences([first], record) == []
+    assert differences([first, second], record) == [f"was not run: {line(second)}"]
+    # Another bug, other tests, and another verdict are each to be run.
+    for change in ({"replacement": "x"}, {"tests": ["x.py"]}, {"survives": "a reason"}):
+        changed = Mutation(**{**vars(first), **change})
+        assert differences([changed], record) == [
+            f"was not run: {line(changed)}",
+            f"is not listed: {line(first)}",
+        ]
+    add(second, [second], record)
+    assert record.read_text() == f"{line(second)}\n"
