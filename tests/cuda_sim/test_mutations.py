@@ -10,7 +10,6 @@ from mutations import (
     Builder,
     Mutation,
     Result,
-    listed,
     lists,
     plant,
     read,
@@ -66,9 +65,9 @@ def test_a_bug_that_does_not_compile_says_nothing(builder):
 
 
 def test_a_survivor_that_is_noticed_is_an_error():
-    listed = Mutation(**{**vars(MUTATION), "survives": "a reason"})
-    assert not Result(listed, noticed=True).is_good
-    assert Result(listed).is_good
+    survivor = Mutation(**{**vars(MUTATION), "survives": "a reason"})
+    assert not Result(survivor, noticed=True).is_good
+    assert Result(survivor).is_good
 
 
 @pytest.mark.parametrize("path", lists(), ids=lambda path: path.stem)
