@@ -113,7 +113,7 @@ def test_json_and_configurations() -> None:
     assert copied.count_params() == model.count_params()
     open_ended = Sequential([layers.Dense(3)])
     assert not model_from_json(open_ended.to_json()).built
-    with pytest.raises(ValueError, match="`text` in the file is no JSON"):
+    with pytest.raises(ValueError, match="`json_string` in the file is no JSON"):
         model_from_json("{")
 
 
@@ -199,17 +199,17 @@ def test_a_crash_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.M
 
 def test_where_models_may_be_written(tmp_path: Path) -> None:
     model = trained()
-    with pytest.raises(ValueError, match=r"`path` must end with .keras or .h5"):
+    with pytest.raises(ValueError, match=r"`filepath` must end with .keras or .h5"):
         model.save(tmp_path / "m.pickle")
-    with pytest.raises(ValueError, match=r"`path` must end with .h5 or .safetensors"):
+    with pytest.raises(ValueError, match=r"`filepath` must end with .h5 or .safetensors"):
         model.save_weights(tmp_path / "m.keras")
     model.save(tmp_path / "m.keras")
     with pytest.raises(FileExistsError, match="`overwrite` is False"):
         model.save(tmp_path / "m.keras", overwrite=False)
-    with pytest.raises(FileNotFoundError, match="`path` must be a file"):
+    with pytest.raises(FileNotFoundError, match="`filepath` must be a file"):
         load_model(tmp_path / "no.keras")
     (tmp_path / "folder.h5").mkdir()
-    with pytest.raises(IsADirectoryError, match="`path` must be a file"):
+    with pytest.raises(IsADirectoryError, match="must not have the name of a folder"):
         model.save(tmp_path / "folder.h5")
     with pytest.raises(ValueError, match=r"input shape of model .* is not known yet"):
         Sequential([layers.Dense(2)]).save(tmp_path / "open.keras")

@@ -132,7 +132,7 @@ def test_refusals(tmp_path: Path) -> None:
     model = Sequential([layers.Input((5,)), layers.Activation("squareplus")])
     with pytest.raises(NotImplementedError, match="activation 'squareplus' has no ONNX form"):
         model.export(tmp_path / "m.onnx")
-    with pytest.raises(ValueError, match=r"`path` must end with .onnx"):
+    with pytest.raises(ValueError, match=r"`filepath` must end with .onnx"):
         model.export(tmp_path / "m.pb")
     with pytest.raises(ValueError, match="`opset` must be from 17 to 21"):
         model.export(tmp_path / "m.onnx", opset=9)

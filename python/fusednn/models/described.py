@@ -76,33 +76,44 @@ class Described:
 
     def save(
         self,
-        path: str | os.PathLike[str],
+        filepath: str | os.PathLike[str],
         overwrite: bool = True,
+        zipped: bool | None = None,
         include_optimizer: bool = True,
     ) -> None:
         """Write the model to a ``.keras`` or ``.h5`` file; see `fusednn.saving.save_model`."""
         from fusednn.saving import save_model
 
-        save_model(_model(self), path, overwrite, include_optimizer)
+        save_model(_model(self), filepath, overwrite, zipped, include_optimizer)
 
-    def save_weights(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
+    def save_weights(
+        self,
+        filepath: str | os.PathLike[str],
+        overwrite: bool = True,
+        max_shard_size: float | None = None,
+    ) -> None:
         """Write the weights to a ``.weights.h5``, ``.h5`` or ``.safetensors`` file.
 
         See `fusednn.saving.save_weights`.
         """
         from fusednn.saving import save_weights
 
-        save_weights(_model(self), path, overwrite)
+        save_weights(_model(self), filepath, overwrite, max_shard_size)
 
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
+    def load_weights(
+        self,
+        filepath: str | os.PathLike[str],
+        skip_mismatch: bool = False,
+        by_name: bool = False,
+    ) -> None:
         """Read the weights from a file, all or none; see `fusednn.saving.load_weights`."""
         from fusednn.saving import load_weights
 
-        load_weights(_model(self), path)
+        load_weights(_model(self), filepath, skip_mismatch, by_name)
 
     def export(
         self,
-        path: str | os.PathLike[str],
+        filepath: str | os.PathLike[str],
         format: str = "onnx",
         *,
         opset: int = 17,
@@ -113,7 +124,7 @@ class Described:
 
         if format != "onnx":
             raise ValueError(f"`format` must be 'onnx'. Received: format={format!r}")
-        export_onnx(_model(self), path, opset=opset, fold=fold)
+        export_onnx(_model(self), filepath, opset=opset, fold=fold)
 
 
 def _model(described: Described) -> Sequential:

@@ -10,6 +10,10 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class MismatchError(ValueError):
+    """A layer's arrays are missing, too many, or of other shapes."""
+
+
 def h5py() -> Any:
     """Return the module h5py, or raise an error that says how to get it."""
     try:
@@ -48,15 +52,17 @@ def read_array(dataset: Any, shape: tuple[int, ...] | None, what: str) -> Array:
 
     Raises
     ------
+    MismatchError
+        It is missing, or its shape is another one.
     ValueError
-        The shape is another one, it does not hold real numbers, or its data are not in the file.
+        It does not hold real numbers, or its data are not in the file.
     """
     if not isinstance(dataset, h5py().Dataset):
-        raise ValueError(f"The file has no array for {what}.")
+        raise MismatchError(f"The file has no array for {what}.")
     if shape is None and dataset.shape != ():
         return np.empty(0)
     if tuple(dataset.shape) != (shape or ()):
-        raise ValueError(
+        raise MismatchError(
             f"The file must hold an array of shape {shape} for {what}. "
             f"Received: shape {tuple(dataset.shape)}"
         )

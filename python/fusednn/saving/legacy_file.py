@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusednn.layers import InputLayer, Layer
 from fusednn.optimizers import Optimizer
-from fusednn.saving.arrays_in_hdf5 import Array, child, read_array, strings
+from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, read_array, strings
 from fusednn.saving.keras_config import without_modules
+from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
 from fusednn.variable import Variable
 
@@ -106,13 +108,20 @@ def _write_strings(group: Any, name: str, values: list[str]) -> None:
         group.attrs[f"{name}{i}"] = part
 
 
-def read_weights(group: Any, layers: list[Layer]) -> list[Array]:
+def read_weights(
+    group: Any, layers: list[Layer], mismatches: Mismatches, by_name: bool = False
+) -> list[Array | None]:
     """Return the arrays of all layers in order; layers are found as Keras does it.
+
+    With `by_name`, layers whose names the file does not have get None; otherwise all those with
+    weights are in order.
 
     Raises
     ------
     ValueError
-        The file has other layers with weights, or arrays of other shapes.
+        The file has other layers with weights.
+    MismatchError
+        A layer's arrays are too many, too few or of other shapes, and `mismatches` skips none.
     """
     named: list[tuple[str, list[str]]] = []
     for name in strings(group, "layer_names"):
@@ -121,19 +130,33 @@ def read_weights(group: Any, layers: list[Layer]) -> list[Array]:
         if weights:
             named.append((name, weights))
     holders = [layer for layer in layers if layer.weights and not isinstance(layer, InputLayer)]
-    if len(named) != len(holders):
+    if by_name:
+        in_file = dict(named)
+        pairs = [(x, x.name, in_file[x.name]) for x in holders if x.name in in_file]
+    elif len(named) != len(holders):
         raise ValueError(
             f"The file must hold the weights of {len(holders)} layers. Received: {len(named)}"
         )
-    arrays: dict[int, Array] = {}
-    for layer, (name, weights) in zip(holders, named, strict=True):
-        if len(weights) != len(layer.weights):
-            raise ValueError(
-                f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
-                f"Received: {len(weights)}"
-            )
-        own = child(group, name)
-        for weight, (_, variable) in zip(weights, _named(layer), strict=True):
-            array = read_array(child(own, weight), variable.shape, f"'{variable.path}'")
-            arrays[id(variable)] = array
-    return [arrays[id(variable)] for layer in layers for variable in layer.weights]
+    else:
+        pairs = [(x, name, weights) for x, (name, weights) in zip(holders, named, strict=True)]
+    arrays: dict[int, Array | None] = {}
+    for layer, name, weights in pairs:
+        variables = [variable for _, variable in _named(layer)]
+        read = partial(_layer_arrays, child(group, name), layer.name, weights, variables)
+        found = mismatches.arrays(len(variables), read)
+        arrays.update(zip(map(id, variables), found, strict=True))
+    return [arrays.get(id(variable)) for layer in layers for variable in layer.weights]
+
+
+def _layer_arrays(
+    group: Any, layer: str, weights: list[str], variables: list[Variable]
+) -> list[Array]:
+    if len(weights) != len(variables):
+        raise MismatchError(
+            f"The file must hold {len(variables)} arrays for layer '{layer}'. "
+            f"Received: {len(weights)}"
+        )
+    return [
+        read_array(child(group, weight), variable.shape, f"'{variable.path}'")
+        for weight, variable in zip(weights, variables, strict=True)
+    ]

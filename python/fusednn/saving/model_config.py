@@ -92,12 +92,14 @@ def model_from_config(
     return model
 
 
-def model_from_json(text: str, custom_objects: Mapping[str, Any] | None = None) -> Sequential:
+def model_from_json(
+    json_string: str, custom_objects: Mapping[str, Any] | None = None
+) -> Sequential:
     """Make a model with new weights from what `Sequential.to_json`, or Keras', returned.
 
     `custom_objects` are layers, activations and so on of your own, by name.
     """
-    return model_from_config(parsed_json(text, "`text`"), custom_objects)
+    return model_from_config(parsed_json(json_string, "`json_string`"), custom_objects)
 
 
 def compile_config(model: Sequential) -> dict[str, Any] | None:

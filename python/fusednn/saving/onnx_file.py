@@ -250,7 +250,7 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
 
 
 def export_onnx(
-    model: Sequential, path: str | os.PathLike[str], *, opset: int = 17, fold: bool = True
+    model: Sequential, filepath: str | os.PathLike[str], *, opset: int = 17, fold: bool = True
 ) -> None:
     """Write a model for inference to an ONNX file.
 
@@ -258,7 +258,7 @@ def export_onnx(
     ----------
     model : Sequential
         Built.
-    path : path-like
+    filepath : path-like
         Ends with ``.onnx``.
     opset : int
         Version of ONNX' operators, from 17 to 21.
@@ -285,9 +285,9 @@ def export_onnx(
         import onnx
     except ImportError:
         raise ImportError("ONNX files need the package onnx: install `fusednn[onnx]`.") from None
-    target = Path(path)
+    target = Path(filepath)
     if target.suffix != ".onnx":
-        raise ValueError(f"`path` must end with .onnx. Received: path={target}")
+        raise ValueError(f"`filepath` must end with .onnx. Received: filepath={target}")
     if opset not in _OPSETS:
         raise ValueError(f"`opset` must be from 17 to 21. Received: opset={opset}")
     model._check_built()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from fusednn._serialization import snake_case
 from fusednn.layers import Layer
 from fusednn.optimizers import Optimizer
-from fusednn.saving.arrays_in_hdf5 import Array, child, h5py, read_array
+from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, h5py, read_array
 from fusednn.saving.hdf5_heaps import check_heaps
+from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
 
 if TYPE_CHECKING:
@@ -66,29 +68,33 @@ def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> 
             group.create_dataset(str(i), data=array)
 
 
-def read_weights(file: Any, layers: list[Layer]) -> list[Array]:
+def read_weights(file: Any, layers: list[Layer], mismatches: Mismatches) -> list[Array | None]:
     """Return the arrays of all layers in order, after all of them were found to fit.
 
     Raises
     ------
-    ValueError
-        A layer's arrays are missing, too many, or of other shapes.
+    MismatchError
+        A layer's arrays are missing, too many, or of other shapes, and `mismatches` skips none.
     """
     root = "layers" if "layers" in file else "_layer_checkpoint_dependencies"
-    found: list[Array] = []
+    found: list[Array | None] = []
     for place, layer in _groups(layers, root):
-        group = child(file, f"{place}/vars")
-        count = 0 if group is None else len(group)
-        if count != len(layer.weights):
-            raise ValueError(
-                f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
-                f"Received: {count}"
-            )
-        found += [
-            read_array(child(group, str(i)), variable.shape, f"'{variable.path}'")
-            for i, variable in enumerate(layer.weights)
-        ]
+        read = partial(_layer_arrays, child(file, f"{place}/vars"), layer)
+        found += mismatches.arrays(len(layer.weights), read)
     return found
+
+
+def _layer_arrays(group: Any, layer: Layer) -> list[Array]:
+    count = 0 if group is None else len(group)
+    if count != len(layer.weights):
+        raise MismatchError(
+            f"The file must hold {len(layer.weights)} arrays for layer '{layer.name}'. "
+            f"Received: {count}"
+        )
+    return [
+        read_array(child(group, str(i)), variable.shape, f"'{variable.path}'")
+        for i, variable in enumerate(layer.weights)
+    ]
 
 
 def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
