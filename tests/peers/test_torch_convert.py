@@ -89,7 +89,7 @@ def test_pairs_are_told_with_reasons():
         None,
         "its result is used by something else than one activation module",
     )
-    assert pairs["3.bn3"] == ("3.relu", "relu is called 2 times in forward")
+    assert pairs["3.bn3"] == ("3.relu", "relu is called 2 times")
     assert pairs["6"] == ("7", None)
     assert pairs["8"] == (None, "no activation follows")
     assert list(pairs) == ["1", "6", "8", "3.bn1", "3.bn2", "3.bn3"]

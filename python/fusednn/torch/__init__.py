@@ -6,12 +6,13 @@ puts them into a model, and `revert`; the optimizers of `fusednn.torch.optim`.
 """
 
 from fusednn.torch import functional
-from fusednn.torch.convert import Pair, convert, convert_sync_batchnorm, find_pairs, revert
+from fusednn.torch.convert import convert, convert_sync_batchnorm, revert
 from fusednn.torch.modules import (
     BatchNormLeakyReLU1d,
     BatchNormLeakyReLU2d,
     BatchNormLeakyReLU3d,
 )
+from fusednn.torch.pairs import Pair, find_pairs
 from fusednn.torch.sync import SyncBatchNormLeakyReLU
 
 __all__ = [
