@@ -267,8 +267,8 @@ def test_both_forms_of_the_input_gradient(rows: int, features: int, units: int, 
     grad_x = np.full((rows, features), np.nan, dtype)
     multiply = InputGradient(kernel, grad_x, Buffers(np.dtype(dtype), largest, keep_outputs=True))
     for _ in range(2):
-        multiply(normal(rows, units, seed=2).astype(dtype))
-        multiply(grad)
+        multiply.bound(normal(rows, units, seed=2).astype(dtype))()
+        multiply.bound(grad)()
     expected = grad.astype(float) @ kernel.T.astype(float)
     tolerance = 1e-5 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(grad_x, expected, rtol=tolerance, atol=50 * tolerance)

@@ -2,6 +2,7 @@
 #include "core/float_mode.h"
 #include "core/status.h"
 #include "cpu/dispatch.h"
+#include "cpu/patience.h"
 #include "cpu/thread_pool.h"
 #include "cpu/together.h"
 
@@ -44,6 +45,7 @@ void fnn_run_tasks(void (*task)(int index, void* data), int count, void* data) {
   const FloatMode mode;
   const auto run_one = [&](int64_t index) { task(static_cast<int>(index), data); };
   using One = decltype(run_one);
+  keep_workers_awake();
   run_parallel(count, [](const void* work, int64_t index) { (*static_cast<const One*>(work))(index); }, &run_one);
 }
 

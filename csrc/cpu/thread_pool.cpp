@@ -13,6 +13,7 @@
 
 #include "core/float_mode.h"
 #include "cpu/host.h"
+#include "cpu/patience.h"
 #include "cpu/thread_placement.h"
 
 namespace fusednn {
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 // Long enough to bridge the gap between two calls of a training step, short enough not to starve a neighbour.
 constexpr auto kSpinTime = std::chrono::microseconds(20);
-// While tasks that wait for one another keep coming: whoever fell asleep gets his CPU back from a neighbour only when
+// While products of matrices keep coming: whoever fell asleep gets his CPU back from a neighbour only when
 // the system's next tick says so, milliseconds later, and all of them wait for him.
 constexpr auto kLongSpinTime = std::chrono::microseconds(300);
 constexpr auto kLongSpinsFor = std::chrono::milliseconds(20);
@@ -68,9 +69,13 @@ class Pool {
   bool has_threads_for(int64_t count) {
     start_workers();
     if (count > started_ + 1) return false;
+    keep_awake();
+    return true;
+  }
+
+  void keep_awake() {
     const auto until = Clock::now() + kLongSpinsFor;
     long_spins_until_.store(until.time_since_epoch().count(), std::memory_order_relaxed);
-    return true;
   }
 
   // The caller holds `busy`.
@@ -293,6 +298,10 @@ void run_parallel(int64_t count, Task task, const void* context) {
     }
   }
   for (int64_t i = 0; i < count; ++i) task(context, i);
+}
+
+void keep_workers_awake() {
+  if (!inside && num_threads() > 1) current_pool().keep_awake();
 }
 
 bool run_on_threads_each(int64_t count, Task task, const void* context) {

@@ -23,8 +23,9 @@ def share_blas_threads(enable: bool = True) -> bool:
     OpenBLAS, which NumPy's wheels bring, keeps threads that spin for a while after each product,
     on the cores that the next kernel wants, while the kernels' threads sleep and have to be woken.
     With one set of threads for both, a training step of a small network took 6 to 15 % less time on
-    two cores in one run, 27 % less to 2 % more in a noisier one; its results are the same to the
-    last bit.
+    two cores in one run, 27 % less to 2 % more in a noisier one. NumPy's own products are the same
+    to the last bit; large ones of a model's layers are cut otherwise and may differ in it, as they
+    do with the number of threads.
 
     Parameters
     ----------
@@ -49,8 +50,11 @@ def share_blas_threads(enable: bool = True) -> bool:
     and ``FUSEDNN_NUM_THREADS`` count, ``OPENBLAS_NUM_THREADS`` does not. False restores the number
     that OpenBLAS had.
 
-    The parts of a product wait for each other, here as in OpenBLAS: where another process keeps one
-    of the cores busy, a product takes as long as its slower part. For 20 ms after a product the
+    Large products of a model's layers are cut into blocks for the kernels' threads, each of which
+    OpenBLAS computes on one thread, without waiting for the others. Meanwhile OpenBLAS has one
+    thread, for NumPy's products in other Python threads, too. The parts of NumPy's products wait
+    for each other, here as in OpenBLAS: where another process keeps one of the cores busy, a
+    product takes as long as its slower part. For 20 ms after one of these products the
     kernels' threads spin up to 0.3 ms for the next one, not the 0.02 ms of `set_num_threads`: one
     that slept would not get its core back from that process for some milliseconds.
 
@@ -114,14 +118,14 @@ class _OpenBLAS:
 
     def take(self) -> None:
         self.set_callback(ctypes.c_void_p(_core.run_jobs_address()))
-        _core.share_products(True)
         # OpenBLAS' own function is told of changes, by C: whoever makes them, threadpoolctl too.
         address = ctypes.cast(self.set_num_threads, ctypes.c_void_p).value
         assert address is not None
+        _core.share_products(address)
         _core.follow_num_threads(address)
 
     def release(self) -> None:
-        _core.share_products(False)
+        _core.share_products(0)
         _core.follow_num_threads(0)
         self.set_callback(None)
         self.set_num_threads(self.num_threads)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fusednn.devices.products import bound_product
+from fusednn.devices.products import both_products, bound_product
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,6 +61,10 @@ class Device:
     def product(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
         """Return a function that does `matmul` with these arrays, each time that it is called."""
         return bound_product(a, b, out)
+
+    def both(self, first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that calls two of `product`; neither may read what the other writes."""
+        return both_products(first, second)
 
     def sum_rows(self, matrix: Array, ones: Array, out: Array) -> None:
         """Write the sum of a matrix's rows, as a product with `ones`: BLAS is 4 times as fast."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any, cast
 
 import numpy as np
@@ -20,8 +21,10 @@ def bound_product(a: Array, b: Array, out: Array) -> Callable[[], None]:
     get there. Products that are too small for OpenBLAS' threads, but take some microseconds, are
     cut into two blocks of rows, which `fusednn.utils.share_blas_threads` gives to the kernels'
     threads; the last bit of such a product may differ from NumPy's, but not with the number of
-    threads. Left to NumPy is what else there is: another BLAS, other dtypes, vectors (NumPy has a
-    function of its own for these), arrays that overlap or whose elements do not lie side by side.
+    threads. Larger ones, too, are cut while threads are shared, in as many blocks as there are
+    threads: their last bits may differ with that number, as those of OpenBLAS' own threads do.
+    Left to NumPy is what else there is: another BLAS, other dtypes, vectors (NumPy has a function
+    of its own for these), arrays that overlap or whose elements do not lie side by side.
 
     Parameters
     ----------
@@ -46,3 +49,19 @@ def bound_product(a: Array, b: Array, out: Array) -> Callable[[], None]:
     except ValueError:
         return cast("Callable[[], None]", partial(np.matmul, a, b, out))
     return cast("Callable[[], None]", bound)
+
+
+def both_products(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls both, side by side where both are of `bound_product`.
+
+    The blocks of both then are one list of tasks for the kernels' threads, which meet once instead
+    of twice. Neither may read what the other one writes.
+    """
+    if all(isinstance(product, BuiltinFunctionType) for product in (first, second)):
+        return cast("Callable[[], None]", _core.matrix_products(first, second))
+
+    def one_after_the_other() -> None:
+        first()
+        second()
+
+    return one_after_the_other

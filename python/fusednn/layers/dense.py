@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,6 +168,7 @@ class DenseStep(Step):
         self._y = buffers.output(self.output_shape(input_shape))
         self._y_matrix = self._y.reshape(-1, units)
         self._product = buffers.device.product
+        self._both = buffers.device.both
         self._x: Array | None = None
         self._grad: Array | None = None
         if self.has_gradients:
@@ -195,23 +198,25 @@ class DenseStep(Step):
     def backward(self, grad: Array) -> Array:
         """Write the gradients of kernel and bias; return grad @ kernel.T."""
         if grad is not self._grad:
-            self._grad = grad
-            self._grad_matrix = grad if grad.ndim == 2 else grad.reshape(self._y_matrix.shape)
-            if self.has_gradients:
-                self._write_grad_kernel = self._product(
-                    self._x_transposed, self._grad_matrix, self._grad_kernel
-                )
+            self._bind_gradient(grad)
+        self._write_gradients()
+        if self.has_gradients and self._grad_bias is not None:
+            if self._add is not None:
+                self._sum_rows(self._grad_matrix, self._ones, self._grad_bias)
+            else:
+                self._grad_bias.fill(0)
+        return grad if self._grad_x is None else self._grad_x
+
+    def _bind_gradient(self, grad: Array) -> None:
+        """Make the products with `grad`, which is the same array at every step of a plan."""
+        self._grad = grad
+        self._grad_matrix = grad if grad.ndim == 2 else grad.reshape(self._y_matrix.shape)
+        products = []
         if self.has_gradients:
-            self._write_grad_kernel()
-            if self._grad_bias is not None:
-                if self._add is not None:
-                    self._sum_rows(self._grad_matrix, self._ones, self._grad_bias)
-                else:
-                    self._grad_bias.fill(0)
-        if self._grad_x is None:
-            return grad
-        self._multiply(self._grad_matrix)
-        return self._grad_x
+            products += [self._product(self._x_transposed, self._grad_matrix, self._grad_kernel)]
+        if self._grad_x is not None:
+            products += [self._multiply.bound(self._grad_matrix)]
+        self._write_gradients = self._both(*products) if len(products) == 2 else products[0]
 
 
 #: Up to this many rows BLAS spends more time on reading a transposed kernel than on the product.
@@ -232,7 +237,6 @@ class InputGradient:
     def __init__(self, kernel: Array, grad_x: Array, buffers: Buffers) -> None:
         rows, (features, units) = len(grad_x), kernel.shape
         self._kernel_transposed = kernel.T
-        self._grad: Array | None = None
         self._grad_x = grad_x
         self._product = buffers.device.product
         # cuBLAS reads a transposed matrix as fast as another one.
@@ -244,14 +248,13 @@ class InputGradient:
             self._grad_x_back = self._grad_x_turned.T
             self._write = self._product(kernel, self._grad_turned, self._grad_x_turned)
 
-    def __call__(self, grad: Array) -> None:
-        """Write grad_x."""
+    def bound(self, grad: Array) -> Callable[[], None]:
+        """Return a function that writes grad_x of this array each time that it is called."""
         if self._turned:
-            np.copyto(self._grad_turned, grad.T)
-            self._write()
-            np.copyto(self._grad_x, self._grad_x_back)
-            return
-        if grad is not self._grad:
-            self._grad = grad
-            self._write = self._product(grad, self._kernel_transposed, self._grad_x)
+            return partial(self._write_turned, grad.T)
+        return self._product(grad, self._kernel_transposed, self._grad_x)
+
+    def _write_turned(self, grad_transposed: Array) -> None:
+        np.copyto(self._grad_turned, grad_transposed)
         self._write()
+        np.copyto(self._grad_x, self._grad_x_back)
