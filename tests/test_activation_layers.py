@@ -63,6 +63,34 @@ def test_gradients_of_shared_slopes(axes: list[int] | int | None) -> None:
     check_stack(lambda: [PReLU("ones", shared_axes=axes, dtype="float64")], (3, 5))
 
 
+@pytest.mark.parametrize("axis", [1, 2, -2, (1, 2), [-1]], ids=str)
+def test_softmax_over_other_axes(axis: int | list[int]) -> None:
+    x = normal(4, 3, 5)
+    y = Softmax(axis, dtype="float64")(x)
+    along = tuple(axis) if isinstance(axis, list) else axis
+    np.testing.assert_allclose(y.sum(axis=along), 1, rtol=1e-12)
+    np.testing.assert_allclose(y, np.exp(x) / np.exp(x).sum(axis=along, keepdims=True), rtol=1e-12)
+    check_stack(lambda: [Softmax(axis, dtype="float64")], (3, 5))
+    made = activations.LogSoftmax(axis)
+    check_stack(lambda: [Activation(made, dtype="float64")], (3, 5))
+    layer = Softmax(axis)
+    assert Softmax.from_config(layer.get_config()).axis == layer.axis
+
+
+def test_losses_take_logits_of_the_last_axis_alone() -> None:
+    x, classes = normal(8, 4).astype(np.float32), np.arange(8) % 3
+    values = []
+    for axis in (-1, 1, 0):
+        model = Sequential([Dense(3, input_dim=4, use_bias=False), Softmax(axis)])
+        model.set_weights([normal(4, 3, seed=1)])
+        model.compile(loss="sparse_categorical_crossentropy")
+        p = model.predict(x, batch_size=8, verbose=0)
+        np.testing.assert_allclose(p.sum(axis=axis), 1, rtol=1e-5)
+        values.append(model.evaluate(x, classes, batch_size=8, verbose=0))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert not np.isclose(values[2], values[0], rtol=1e-2)
+
+
 def test_only_what_needs_its_input_keeps_it() -> None:
     for name in NAMES:
         model = Sequential([Dense(4, name, input_dim=3)])
@@ -99,8 +127,12 @@ def test_layers_are_those_of_their_configuration() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"`alpha` must be .* >= 0\. Received: alpha=-1"):
         ELU(-1)
-    with pytest.raises(ValueError, match=r"`axis` must be -1, the last one\. Received: axis=1"):
-        Softmax(axis=1)
+    with pytest.raises(
+        ValueError, match=r"`axis` of layer .* shape \(None, 3\)\. Received: axis=2"
+    ):
+        Softmax(axis=2)(np.ones((2, 3)))
+    with pytest.raises(TypeError, match=r"`axis` must be an integer\. Received: axis='a'"):
+        Softmax(axis="a")
     with pytest.raises(TypeError, match=r"`shared_axes` must be an integer or a list .*'a'"):
         PReLU(shared_axes="a")
     with pytest.raises(ValueError, match=r"`shared_axes` of layer .* Received: \[0\]"):

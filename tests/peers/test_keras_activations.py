@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import numpy as np
@@ -27,6 +28,9 @@ OPTIONS = [
     ("squareplus", {"b": 1.0}),
     ("hard_shrink", {"threshold": 1.0}),
     ("soft_shrink", {"threshold": 1.0}),
+    ("softmax", {"axis": 0}),
+    ("softmax", {"axis": (0, 1)}),
+    ("log_softmax", {"axis": 0}),
 ]
 
 
@@ -45,6 +49,14 @@ def test_values_and_gradients(rng, name, options):
         # Of the approximate GELU on the left side, 1 + tanh cancels in theirs.
         atol = 1e-5 if options == {"approximate": True} else 2e-6
         np.testing.assert_allclose(gradient, pull_back(grad)[0], rtol=1e-5, atol=atol)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signatures(name):
+    function = getattr(keras.activations, name)
+    theirs = list(inspect.signature(function).parameters.values())
+    ours = list(inspect.signature(getattr(activations, name)).parameters.values())
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
 
 
 def test_names_and_serialized_forms():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,11 @@ class Activation(Configurable):
     needs_input: ClassVar[bool] = False
     #: Whether it runs on a GPU: by functions of NumPy that CuPy has too, with the same options.
     runs_on_gpu: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls) and "__call__" not in vars(cls):
+            type.__setattr__(cls, "__call__", _with_options_of(cls))
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """Return the function of `x`, a floating-point array.
@@ -77,16 +83,18 @@ class Activation(Configurable):
         """
         raise NotImplementedError(f"{type(self).__name__} must define `backward`.")
 
-    def __call__(self, x: ArrayLike, *arguments: Any, **options: Any) -> Array:
+    def __call__(self, x: ArrayLike) -> Array:
         """Return `forward` of anything array-like; what is not floating-point becomes float32.
 
-        Further arguments are those of the class: ``elu(x, alpha=0.5)`` is ``ELU(alpha=0.5)(x)``.
+        A class with arguments takes them here, too: ``elu(x, alpha=0.5)`` is ``ELU(alpha=0.5)(x)``.
         """
-        if arguments or options:
-            return type(self)(*arguments, **options)(x)
         array = np.asarray(x)
         # Kind V: bfloat16.
         return self.forward(array if array.dtype.kind in "fV" else array.astype(np.float32))
+
+    def is_link(self, name: str | None) -> bool:
+        """Whether this is the function `name`, in whose place a loss may take logits."""
+        return self.name == name
 
     def _work(self, x: Array, work: Array | None) -> Array:
         return np.empty((self.work_arrays, *x.shape), x.dtype) if work is None else work
@@ -122,3 +130,20 @@ class Elementwise(Activation):
             slope = np.empty_like(y)
         self.slope(x, y, slope, self._work(y, work))
         return np.multiply(grad, slope, out=slope if out is None else out)
+
+
+def _with_options_of(cls: type[Activation]) -> Any:
+    """Make ``cls.__call__``, which takes the constructor's arguments after `x` and shows them."""
+
+    def call(self: Activation, x: ArrayLike, *arguments: Any, **options: Any) -> Array:
+        made = type(self)(*arguments, **options) if arguments or options else self
+        return Activation.__call__(made, x)
+
+    array = inspect.Parameter("x", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=ArrayLike)
+    own, *others = inspect.signature(cls.__init__).parameters.values()
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [own, array, *others], return_annotation=Array
+    )
+    call.__name__, call.__qualname__ = "__call__", f"{cls.__qualname__}.__call__"
+    call.__doc__ = Activation.__call__.__doc__
+    return call

@@ -75,14 +75,18 @@ class ReLU(LeakyReLU):
     def __init__(self) -> None:
         super().__init__(0.0)
 
-    def __call__(self, x: ArrayLike, *arguments: Any, **options: Any) -> Array:
-        """Return ``relu(x, negative_slope=0.0, max_value=None, threshold=0.0)``.
-
-        With the options it is the function of the layer `ReLU`.
-        """
-        if arguments or options:
-            return _bounded(super().__call__(x), np.asarray(x), *arguments, **options)
-        return super().__call__(x)
+    def __call__(
+        self,
+        x: ArrayLike,
+        negative_slope: float = 0.0,
+        max_value: float | None = None,
+        threshold: float = 0.0,
+    ) -> Array:
+        """Return the function of the layer `ReLU` with these options; ``max(x, 0)`` without."""
+        y = Activation.__call__(self, x)
+        if negative_slope == 0 and max_value is None and threshold == 0:
+            return y
+        return _bounded(y, np.asarray(x), negative_slope, max_value, threshold)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments; there are none."""
@@ -177,9 +181,9 @@ def _copied(source: Array, out: Array | None) -> Array:
 def _bounded(
     y: Array,
     x: Array,
-    negative_slope: float = 0.0,
-    max_value: float | None = None,
-    threshold: float = 0.0,
+    negative_slope: float,
+    max_value: float | None,
+    threshold: float,
 ) -> Array:
     below = x <= check_number("threshold", threshold, minimum=0)
     if max_value is not None:

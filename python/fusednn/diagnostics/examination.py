@@ -79,7 +79,7 @@ def _examine(model: Sequential, loss: Any, inputs: Array, targets: Array) -> Sig
     last = steps[-1][-1] if steps[-1] else None
     if (
         isinstance(last, ActivationStep)
-        and last.activation.name == loss.link
+        and last.activation.is_link(loss.link)
         and not loss.from_logits
     ):
         # As in training: from logits, where probabilities would be clipped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from fusednn import activations
 from fusednn._arguments import check_number, check_optional_number
 from fusednn.layers.buffers import Buffers
-from fusednn.layers.layer import Layer
+from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
 
 
@@ -106,21 +107,30 @@ class ELU(Layer):
 
 
 class Softmax(Layer):
-    """``y = exp(x) / sum(exp(x))`` over the last axis.
+    """``y = exp(x) / sum(exp(x))`` over the last axis, or over `axis`.
 
     Parameters
     ----------
-    axis : int
-        Must be -1.
+    axis : int or sequence of int
+        An axis, the batch being axis 0, or several.
     **kwargs
         Of `Layer`.
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
-        if axis != -1:
-            raise ValueError(f"`axis` must be -1, the last one. Received: axis={axis}")
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = activations.Softmax(axis).axis
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the input; ValueError where it has no such axis."""
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        rank = len(input_shape)
+        if not all(-rank <= axis < rank for axis in axes):
+            raise ValueError(
+                f"`axis` of layer '{self.name}' must be an axis of the input, of shape "
+                f"{input_shape}. Received: axis={self.axis}"
+            )
+        return input_shape
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step."""
@@ -128,7 +138,7 @@ class Softmax(Layer):
 
     def as_activation(self) -> activations.Activation:
         """Return the function that the layer applies."""
-        return activations.softmax
+        return activations.Softmax(self.axis)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""

@@ -260,7 +260,7 @@ def fuse(steps: Iterable[Step], input_shape: Shape) -> tuple[list[Step], list[Sh
 
 def _pop_head(steps: list[Step], logits_activation: str | None) -> ActivationStep | None:
     last = steps[-1] if steps else None
-    if isinstance(last, ActivationStep) and last.activation.name == logits_activation:
+    if isinstance(last, ActivationStep) and last.activation.is_link(logits_activation):
         del steps[-1]
         last.in_place = False  # the loss reads the logits
         return last

@@ -76,6 +76,17 @@ def _simple(operator: str, **attributes: Any) -> Callable[[Graph, str, Any], str
     return lambda graph, x, made: graph.add(operator, x, **attributes)
 
 
+def _of_rows(operator: str) -> Callable[[Graph, str, Any], str]:
+    def add(graph: Graph, x: str, made: activations.Softmax) -> str:
+        if not isinstance(made.axis, int):
+            raise NotImplementedError(
+                f"The activation {made.name} over several axes has no ONNX form here."
+            )
+        return graph.add(operator, x, axis=made.axis)
+
+    return add
+
+
 def _gelu(graph: Graph, x: str, made: activations.GELU) -> str:
     if made.approximate:
         cube = graph.add("Mul", graph.add("Mul", x, x), x)
@@ -101,8 +112,8 @@ _FUNCTIONS: dict[str, Callable[[Graph, str, Any], str]] = {
     "softplus": _simple("Softplus"),
     "softsign": _simple("Softsign"),
     "exponential": _simple("Exp"),
-    "softmax": _simple("Softmax", axis=-1),
-    "log_softmax": _simple("LogSoftmax", axis=-1),
+    "softmax": _of_rows("Softmax"),
+    "log_softmax": _of_rows("LogSoftmax"),
     "hard_silu": _simple("HardSwish"),
     "silu": lambda graph, x, made: graph.add("Mul", x, graph.add("Sigmoid", x)),
     "mish": lambda graph, x, made: graph.add("Mul", x, graph.add("Tanh", graph.add("Softplus", x))),
@@ -234,7 +245,7 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     layers.Activation: lambda g, layer, x, shape: g.activation(layer.activation, x),
     layers.LeakyReLU: lambda g, layer, x, shape: g.add("LeakyRelu", x, alpha=layer.negative_slope),
     layers.ELU: lambda g, layer, x, shape: g.add("Elu", x, alpha=layer.alpha),
-    layers.Softmax: lambda g, layer, x, shape: g.add("Softmax", x, axis=-1),
+    layers.Softmax: lambda g, layer, x, shape: g.activation(layer.as_activation(), x),
     layers.PReLU: lambda g, layer, x, shape: g.add("PRelu", x, g.constant(layer.get_weights()[0])),
     layers.ReLU: _rectifier,
     layers.Flatten: _flattened,
