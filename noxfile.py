@@ -96,6 +96,8 @@ def run_pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     blas = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     env = {"OPENBLAS_NUM_THREADS": blas, **env}
     pytest = ("python", "-m", "pytest", *arguments)
+    if session.posargs:  # which may select no test at all
+        session.run(*pytest, *session.posargs, "--collect-only", "-qq", env=env, silent=True)
     none = 5  # what pytest says where no test is selected
     codes = [0, none] if session.posargs else [0]
     several = ("-m", "not alone", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")

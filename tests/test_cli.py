@@ -23,6 +23,19 @@ class TestCommand:
         assert main([]) == 0
         assert {"info", "train"} <= set(capsys.readouterr().out.split())
 
+    def test_options_of_compiler_and_linker(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fusednn.embedding.compile_flags", lambda: "-Ihere")
+        monkeypatch.setattr("fusednn.embedding.link_flags", lambda: "-lthis")
+        for argv, printed in (
+            (["--includes"], "-Ihere"),
+            (["--libs"], "-lthis"),
+            (["--libs", "--includes"], "-lthis -Ihere"),
+        ):
+            assert main(argv) == 0
+            assert capsys.readouterr().out == printed + "\n"
+
     @pytest.mark.parametrize("argv", [["--help"], ["info", "--help"], ["train", "--help"]])
     def test_help(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
         with pytest.raises(SystemExit) as caught:

@@ -190,6 +190,17 @@ def test_lent_memory_is_used_kept_and_given_back(
     context.value = None
 
 
+def test_lent_threads_that_leave_tasks_undone_are_an_error(
+    use: Callable[[Lender], ctypes.c_void_p],
+) -> None:
+    lender = Lender().lend_threads()
+    lender.settings.parallel_for = PARALLEL_FOR(lambda context, count, task, data: task(data, 0))
+    use(lender)
+    message = "`parallel_for` must call each task once and wait .* Received: 1 of [0-9]+ calls done"
+    with pytest.raises(ValueError, match=message):
+        normalised(np.ones((640, 3000), np.float32))
+
+
 def test_no_memory_is_an_error_that_changes_nothing(
     use: Callable[[Lender], ctypes.c_void_p],
 ) -> None:

@@ -15,7 +15,7 @@ namespace {
 class Call {
  public:
   Call(const char* main_name, const fnn_tensor* main, const fnn_batch_norm_options* options) : main_{main_name, main} {
-    require_struct_size("options", options->size, sizeof *options);
+    require_struct("options", options);
     require_array(main_, nullptr);
     int64_t axis = options->channel_axis;
     const int64_t rank = main->ndim;
@@ -230,6 +230,7 @@ fnn_status fnn_batch_norm_inference_backward(const fnn_tensor* grad, const fnn_t
 fnn_status fnn_batch_norm_statistics(const fnn_tensor* x, const fnn_batch_norm_options* options, const fnn_tensor* mean,
                                      const fnn_tensor* m2, int64_t* count) {
   return guarded([&] {
+    require_pointer("count", count);
     Call call("x", x, options);
     BatchNorm& p = call.problem;
     p.x = x->data;
@@ -244,6 +245,10 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
                                 const fnn_tensor* mean, const fnn_tensor* m2, int64_t* count) {
   return guarded([&] {
     if (parts < 1) fail_value("`parts` must hold at least one (mean, m2, count). Received: an empty list");
+    require_pointer("means", means);
+    require_pointer("m2s", m2s);
+    require_pointer("counts", counts);
+    require_pointer("count", count);
     const Argument result{"mean", mean};
     require_array(result, nullptr);
     const int64_t channels = element_count(*mean);

@@ -10,12 +10,13 @@ using namespace fusednn;
 namespace {
 
 // What both directions need: codes and values of one shape, laid out alike, and a scale for each block.
-void check_pair(const fnn_tensor& codes, const fnn_tensor& scales, const fnn_tensor& values) {
-  const Argument c{"codes", &codes};
-  const Argument s{"scales", &scales};
-  const Argument v{"values", &values};
-  if (codes.dtype != FNN_SIGNED_CODES && codes.dtype != FNN_UNSIGNED_CODES) {
-    fail_type("`codes` must be signed or unsigned codes. Received: dtype=" + std::string(dtype_name(codes.dtype)));
+void check_pair(const fnn_tensor* codes, const fnn_tensor* scales, const fnn_tensor* values) {
+  const Argument c{"codes", codes};
+  const Argument s{"scales", scales};
+  const Argument v{"values", values};
+  for (const Argument& a : {c, s, v}) require_tensor(a);
+  if (codes->dtype != FNN_SIGNED_CODES && codes->dtype != FNN_UNSIGNED_CODES) {
+    fail_type("`codes` must be signed or unsigned codes. Received: dtype=" + std::string(dtype_name(codes->dtype)));
   }
   for (const Argument& a : {c, s, v}) require_cpu(a);
   require_dtype(s, FNN_FLOAT32);
@@ -23,7 +24,7 @@ void check_pair(const fnn_tensor& codes, const fnn_tensor& scales, const fnn_ten
   require_shape_of(v, c);
   require_dense(c);
   require_layout_of(v, c);
-  require_length(s, (element_count(codes) + kCodeBlock - 1) / kCodeBlock);
+  require_length(s, (element_count(*codes) + kCodeBlock - 1) / kCodeBlock);
 }
 
 float float_at(const fnn_tensor& t, int64_t i) {
@@ -36,7 +37,7 @@ float float_at(const fnn_tensor& t, int64_t i) {
 
 fnn_status fnn_codes_to_float(const fnn_tensor* codes, const fnn_tensor* scales, const fnn_tensor* values) {
   return guarded([&] {
-    check_pair(*codes, *scales, *values);
+    check_pair(codes, scales, values);
     require_writable({"values", values});
     const bool is_signed = codes->dtype == FNN_SIGNED_CODES;
     const auto* code = static_cast<const uint8_t*>(codes->data);
@@ -51,7 +52,7 @@ fnn_status fnn_codes_to_float(const fnn_tensor* codes, const fnn_tensor* scales,
 
 fnn_status fnn_codes_from_float(const fnn_tensor* values, const fnn_tensor* codes, const fnn_tensor* scales) {
   return guarded([&] {
-    check_pair(*codes, *scales, *values);
+    check_pair(codes, scales, values);
     require_writable({"codes", codes});
     require_writable({"scales", scales});
     const bool is_signed = codes->dtype == FNN_SIGNED_CODES;

@@ -47,7 +47,6 @@ void require_pair(const char* first, bool has_first, const char* second, bool ha
 }
 
 void check(const fnn_context_settings& settings) {
-  require_struct_size("settings", settings.size, sizeof settings);
   require_pair("allocate", settings.allocate != nullptr, "release", settings.release != nullptr);
   const std::string received = ". Received: num_threads=" + std::to_string(settings.num_threads);
   if (settings.parallel_for == nullptr && settings.num_threads != 0) {
@@ -63,6 +62,8 @@ void check(const fnn_context_settings& settings) {
 
 fnn_status fnn_context_create(const fnn_context_settings* settings, fnn_context** context) {
   return guarded([&] {
+    require_struct("settings", settings);
+    require_pointer("context", context);
     check(*settings);
     auto made = std::make_unique<fnn_context>();
     made->host.parallel_for = settings->parallel_for;

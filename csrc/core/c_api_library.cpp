@@ -9,6 +9,7 @@
 using namespace fusednn;
 
 int32_t fnn_abi_version(void) { return FNN_ABI_VERSION; }
+int32_t fusednn_abi_version(void) { return fnn_abi_version(); }
 
 const char* fnn_version(void) { return FNN_VERSION; }
 

@@ -135,9 +135,10 @@ const Description& known_kind(int32_t kind) {
 }
 
 // The numbers of a step.
-OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
+OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options* options) {
   const Description& d = known_kind(kind);
-  require_struct_size("options", o.size, sizeof o);
+  require_struct("options", options);
+  const fnn_optimizer_options& o = *options;
   require_convention(d, o.convention);
 
   OptimizerStep step{};
@@ -170,8 +171,8 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options& o) {
 
 // Lists that are checked; what remains at each step are the numbers.
 struct fnn_optimizer_plan {
-  fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors& tensors)
-      : kind(optimizer), list(state_table(known_kind(optimizer), tensors), tensors) {}
+  fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors* tensors)
+      : kind(optimizer), list(state_table(known_kind(optimizer), tensors), *tensors) {}
 
   ~fnn_optimizer_plan() {
     if (on_device != nullptr) cuda_backend().optimizer_list_destroy(on_device);
@@ -181,6 +182,7 @@ struct fnn_optimizer_plan {
 
   // Everything that a step may be refused for.
   void check(OptimizerStep& step, const fnn_device_scalars* given, const int64_t* steps, int64_t step_count) {
+    require_pointer("steps", steps);
     list.prepare(step, steps, step_count);
     if (given != nullptr && !list.on_cuda()) {
       fail_value("`device_scalars` must be absent where the arrays are in the CPU's memory. Received: a pointer");
@@ -204,8 +206,8 @@ struct fnn_optimizer_plan {
   const int32_t kind;
 
  private:
-  static StateTable state_table(const Description& d, const fnn_optimizer_tensors& tensors) {
-    require_struct_size("tensors", tensors.size, sizeof tensors);
+  static StateTable state_table(const Description& d, const fnn_optimizer_tensors* tensors) {
+    require_struct("tensors", tensors);
     return {d.states, d.state_count, d.hyperparameters};
   }
 
@@ -214,7 +216,7 @@ struct fnn_optimizer_plan {
 };
 
 int32_t fnn_optimizer_kind(const char* name) {
-  for (size_t i = 0; i < std::size(descriptions); ++i) {
+  for (size_t i = 0; name != nullptr && i < std::size(descriptions); ++i) {
     if (std::strcmp(descriptions[i].name, name) == 0) return static_cast<int32_t>(i);
   }
   return -1;
@@ -242,21 +244,25 @@ const char* fnn_convention_name(int32_t convention) {
 fnn_status fnn_optimizer_step(int32_t kind, const fnn_optimizer_options* options, const fnn_optimizer_tensors* tensors,
                               int32_t* stepped) {
   return guarded([&] {
-    const OptimizerStep step = checked_options(kind, *options);
-    fnn_optimizer_plan plan(kind, *tensors);
+    const OptimizerStep step = checked_options(kind, options);
+    fnn_optimizer_plan plan(kind, tensors);
     const int32_t done = plan.step(step, options->device_scalars, tensors->steps, tensors->step_count);
     if (stepped != nullptr) *stepped = done;
   });
 }
 
 fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* tensors, fnn_optimizer_plan** plan) {
-  return guarded([&] { *plan = new fnn_optimizer_plan(kind, *tensors); });
+  return guarded([&] {
+    require_pointer("plan", plan);
+    *plan = new fnn_optimizer_plan(kind, tensors);
+  });
 }
 
 fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options, const int64_t* steps,
                                    int64_t step_count, int32_t* stepped) {
   return guarded([&] {
-    const int32_t done = plan->step(checked_options(plan->kind, *options), options->device_scalars, steps, step_count);
+    require_pointer("plan", plan);
+    const int32_t done = plan->step(checked_options(plan->kind, options), options->device_scalars, steps, step_count);
     if (stepped != nullptr) *stepped = done;
   });
 }
@@ -264,7 +270,8 @@ fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer
 fnn_status fnn_optimizer_plan_check(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
                                     const int64_t* steps, int64_t step_count) {
   return guarded([&] {
-    OptimizerStep step = checked_options(plan->kind, *options);
+    require_pointer("plan", plan);
+    OptimizerStep step = checked_options(plan->kind, options);
     plan->check(step, options->device_scalars, steps, step_count);
   });
 }
@@ -273,6 +280,9 @@ void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan) { delete plan; }
 
 fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm) {
   return guarded([&] {
+    if (count < 0) fail_value("`count` must not be negative. Received: count=" + std::to_string(count));
+    if (count > 0) require_pointer("arrays", arrays);
+    require_pointer("norm", norm);
     std::vector<SquaredNorms::Array> list;
     for (int64_t i = 0; i < count; ++i) {
       require_array({{"arrays", i}, &arrays[i]}, nullptr);

@@ -15,7 +15,6 @@ void require_between(const char* name, int32_t count, int32_t least, int32_t mos
 
 // float32 vectors of one length, in whole cache lines, so that a pass needs no edges.
 float* stream_data(const Argument& a, const fnn_tensor& first) {
-  require_present(a);
   require_vector(a, FNN_FLOAT32, element_count(first), &first);
   const bool aligned = reinterpret_cast<uintptr_t>(a.tensor->data) % 64 == 0;
   if (!aligned || element_count(*a.tensor) % kStreamFloats != 0) {
@@ -38,7 +37,11 @@ fnn_status fnn_stream(int32_t input_count, const fnn_tensor* inputs, int32_t upd
     pass.input_count = input_count;
     pass.updated_count = updated_count;
     pass.non_temporal = non_temporal != 0;
-    const fnn_tensor& first = input_count > 0 ? inputs[0] : updated[0];
+    if (input_count > 0) require_pointer("inputs", inputs);
+    if (updated_count > 0) require_pointer("updated", updated);
+    const Argument first_array = input_count > 0 ? Argument{{"inputs", 0}, inputs} : Argument{{"updated", 0}, updated};
+    require_tensor(first_array);
+    const fnn_tensor& first = *first_array.tensor;
     pass.count = element_count(first);
     Memory memory;
     for (int32_t i = 0; i < input_count; ++i) {

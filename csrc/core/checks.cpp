@@ -8,8 +8,40 @@
 
 namespace fusednn {
 
-void require_present(const Argument& a) {
+namespace {
+
+// Their product with the size of the largest element, zeros aside, can be counted in bytes.
+bool lengths_can_be_counted(const fnn_tensor& t) {
+  int64_t bytes = 8;
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] > 0 && __builtin_mul_overflow(bytes, t.shape[i], &bytes)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void require_tensor(const Argument& a) {
   if (a.tensor == nullptr) fail_value("`" + a.name + "` must be an array. Received: NULL");
+  const fnn_tensor& t = *a.tensor;
+  if (t.ndim < 0 || (t.ndim > 0 && t.shape == nullptr)) {
+    fail_value("`" + a.name + "` must have a length for each axis. Received: ndim=" + std::to_string(t.ndim) +
+               (t.shape == nullptr ? ", shape=NULL" : ""));
+  }
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] < 0) {
+      fail_value("`" + a.name + "` must have lengths that are not negative. Received: shape=" + shape_text(t));
+    }
+  }
+  if (!lengths_can_be_counted(t)) {
+    fail_value("`" + a.name + "` must have fewer than 2^63 bytes. Received: shape=" + shape_text(t));
+  }
+  if (t.data == nullptr && element_count(t) > 0) {
+    fail_value("`" + a.name + "` must have memory. Received: data=NULL, shape=" + shape_text(t));
+  }
+  if ((t.flags & ~static_cast<uint32_t>(FNN_READ_ONLY)) != 0) {
+    fail_value("`" + a.name + "` must have no flags but FNN_READ_ONLY. Received: flags=" + std::to_string(t.flags));
+  }
 }
 
 void require_float(const Argument& a) {
@@ -99,7 +131,7 @@ void require_layout_of(const Argument& a, const Argument& model) {
 }
 
 void require_array(const Argument& a, const Argument* model) {
-  require_present(a);
+  require_tensor(a);
   require_float(a);
   require_device(a, model == nullptr ? nullptr : model->tensor);
   if (model != nullptr) {
@@ -121,7 +153,7 @@ void require_length(const Argument& a, int64_t length) {
 }
 
 void require_vector(const Argument& a, int32_t dtype, int64_t length, const fnn_tensor* beside) {
-  require_present(a);
+  require_tensor(a);
   require_device(a, beside);
   require_dtype(a, dtype);
   require_length(a, length);
@@ -142,6 +174,10 @@ void require_unit_interval(const char* name, double value) {
   if (!(value >= 0.0 && value <= 1.0)) {
     fail_value(std::string("`") + name + "` must be in [0, 1]. Received: " + name + "=" + number(value));
   }
+}
+
+void require_pointer(const char* name, const void* given) {
+  if (given == nullptr) fail_value(std::string("`") + name + "` must not be NULL. Received: NULL");
 }
 
 void require_struct_size(const char* name, size_t size, size_t expected) {

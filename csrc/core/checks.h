@@ -13,7 +13,8 @@ struct Argument {
   const fnn_tensor* tensor;
 };
 
-void require_present(const Argument& a);
+// There is one, and its description holds together: lengths, number of elements, memory, flags.
+void require_tensor(const Argument& a);
 void require_float(const Argument& a);  // one of the four dtypes
 void require_dtype(const Argument& a, int32_t dtype);
 // On `beside`'s device; without it, on one that this machine has.
@@ -35,8 +36,17 @@ void require_finite(const char* name, double value);
 void require_non_negative(const char* name, double value);
 void require_unit_interval(const char* name, double value);
 
-// A struct from another program: its size tells which version of it that program knows.
+// A place to write to, a list or an object from another program.
+void require_pointer(const char* name, const void* given);
+
 void require_struct_size(const char* name, size_t size, size_t expected);
+
+// A struct from another program: its size tells which version of it that program knows.
+template <class Struct>
+void require_struct(const char* name, const Struct* given) {
+  require_pointer(name, given);
+  require_struct_size(name, given->size, sizeof(Struct));
+}
 
 // The arrays of one call. Outputs may not overlap anything, except that an output which `may_replace` names may be the
 // very same memory.

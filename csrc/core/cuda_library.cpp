@@ -120,16 +120,27 @@ fnn_status fnn_cuda_release_memory(int64_t* bytes) {
 }
 
 fnn_status fnn_cuda_device_count(int32_t* count) {
-  return guarded([&] { require_done(cuda_backend().device_count(count)); });
+  return guarded([&] {
+    require_pointer("count", count);
+    require_done(cuda_backend().device_count(count));
+  });
 }
 
 fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime) {
-  return guarded([&] { require_done(cuda_library().versions(driver, runtime)); });
+  return guarded([&] {
+    require_pointer("driver", driver);
+    require_pointer("runtime", runtime);
+    require_done(cuda_library().versions(driver, runtime));
+  });
 }
 
 fnn_status fnn_cuda_describe(int32_t device_id, char* name, size_t name_size, int32_t* capability,
                              int32_t* multiprocessors, int64_t* memory) {
   return guarded([&] {
+    if (name_size > 0) require_pointer("name", name);
+    require_pointer("capability", capability);
+    require_pointer("multiprocessors", multiprocessors);
+    require_pointer("memory", memory);
     CudaDevice device{};
     require_done(cuda_backend().describe(device_id, &device));
     if (name_size > 0) {

@@ -69,6 +69,7 @@ struct StreamCheck {
   Stream operator()(const fnn_tensor* list, int64_t i, const Argument& param, bool dtype_fits,
                     const char* allowed) const {
     const Argument a{{name, i}, &list[i]};
+    require_tensor(a);
     require_float(a);
     if (!dtype_fits) {
       require_shape_of(a, param);
@@ -83,6 +84,7 @@ struct StreamCheck {
   // Codes, whose kind was checked before, with their scales.
   Stream codes(const fnn_tensor* list, const fnn_tensor* scales, int64_t i, const Argument& param) const {
     const Argument a{{name, i}, &list[i]};
+    require_tensor(a);
     place(a, param);
     const int64_t count = element_count(*a.tensor);
     const auto begin = reinterpret_cast<uintptr_t>(a.tensor->data);
@@ -178,6 +180,8 @@ int64_t first_of(int64_t count, const F& f) {
 
 OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensors& list) : table_(table) {
   if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
+  require_pointer("params", list.params);
+  require_pointer("grads", list.grads);
   ListMemory memory(list.count * (table.count + 2));
   tensors_.reserve(static_cast<size_t>(list.count));
   for (int64_t i = 0; i < list.count; ++i) {

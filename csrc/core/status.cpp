@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <stdexcept>
 
 #include "cpu/dispatch.h"
 #include "cpu/thread_pool.h"
@@ -52,6 +53,9 @@ fnn_status record_failure() noexcept {
   } catch (const std::bad_alloc&) {
     last_error = "out of memory for the workspace";
     return FNN_ERROR_MEMORY;
+  } catch (const std::invalid_argument& e) {  // of the layers below, which know no status
+    last_error = e.what();
+    return FNN_ERROR_VALUE;
   } catch (const std::exception& e) {
     last_error = e.what();
     return FNN_ERROR_INTERNAL;

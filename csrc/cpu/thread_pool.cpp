@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -269,6 +271,7 @@ namespace {
 struct LentTask {
   Task task;
   const void* context;
+  mutable std::atomic<int64_t> done{0};
 };
 
 // The host's threads have the host's floating-point mode.
@@ -276,6 +279,7 @@ void run_lent(const void* lent, int64_t index) {
   const FloatMode mode;
   const auto& work = *static_cast<const LentTask*>(lent);
   work.task(work.context, index);
+  work.done.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -285,7 +289,11 @@ void run_parallel(int64_t count, Task task, const void* context) {
   if (count > 1 && lender != nullptr && lender->parallel_for != nullptr) {
     const LentTask lent{task, context};
     lender->parallel_for(lender->parallel_context, count, &run_lent, &lent);
-    return;
+    const int64_t done = lent.done.load(std::memory_order_relaxed);
+    if (done == count) return;
+    throw std::invalid_argument(
+        "`parallel_for` must call each task once and wait for all of them. Received: " + std::to_string(done) + " of " +
+        std::to_string(count) + " calls done; the outputs are not complete");
   }
   if (count > 1 && num_threads() > 1 && !inside) {
     Pool& p = current_pool();

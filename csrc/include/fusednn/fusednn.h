@@ -49,6 +49,8 @@ typedef struct fnn_tensor {
 /* ---- The library ---- */
 
 FNN_API int32_t fnn_abi_version(void);
+/* The same, for hosts that load several libraries and look each up by its full name. */
+FNN_API int32_t fusednn_abi_version(void);
 FNN_API const char* fnn_version(void);
 /* The calling thread's last failure; valid until its next call. */
 FNN_API const char* fnn_last_error(void);

@@ -66,7 +66,7 @@ def argument_parser() -> argparse.ArgumentParser:
         description="Train deep networks with fused BatchNorm, leaky ReLU and optimizer kernels.",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=lambda arguments: parser.print_help())
+    parser.set_defaults(run=partial(_without_command, parser))
     parser.add_argument(
         "--version",
         dest="run",
@@ -77,9 +77,9 @@ def argument_parser() -> argparse.ArgumentParser:
     for name, summary in _EMBEDDING.items():
         parser.add_argument(
             f"--{name}",
-            dest="run",
-            action="store_const",
-            const=partial(_print_embedding, name),
+            dest="embedding",
+            action="append_const",
+            const=name,
             help=f"print {summary} and exit",
         )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -104,7 +104,10 @@ _EMBEDDING = {
 }
 
 
-def _print_embedding(name: str, arguments: argparse.Namespace) -> None:
+def _without_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if not arguments.embedding:
+        parser.print_help()
+        return
     from fusednn import embedding
 
     found = {
@@ -112,7 +115,7 @@ def _print_embedding(name: str, arguments: argparse.Namespace) -> None:
         "libs": embedding.link_flags,
         "cmakedir": embedding.get_cmake_dir,
     }
-    print(found[name]())
+    print(*(found[name]() for name in arguments.embedding))
 
 
 def _print_version(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,156 @@
+"""What a C program gets wrong is an error that names the argument; nothing crashes or changes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import byref, c_double, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from typing import Any
+
+import pytest
+
+from loaded_library import loaded_library
+
+
+class Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", c_void_p),
+        ("shape", ctypes.POINTER(c_int64)),
+        ("strides", ctypes.POINTER(c_int64)),
+        ("ndim", c_int32),
+        ("dtype", c_int32),
+        ("device_type", c_int32),
+        ("device_id", c_int32),
+        ("flags", c_uint32),
+    ]
+
+
+class BatchNormOptions(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("channel_axis", c_int64),
+        ("eps", c_double),
+        ("momentum", c_double),
+        ("negative_slope", c_double),
+        ("unbiased_running_var", c_int32),
+    ]
+
+
+@pytest.fixture(scope="module")
+def library() -> ctypes.CDLL:
+    found = loaded_library()
+    found.fnn_last_error.restype = ctypes.c_char_p
+    return found
+
+
+def tensor(*shape: int, **change: Any) -> Tensor:
+    """A float32 tensor of C order, whose description `change` spoils."""
+    count = 1
+    for length in shape:
+        count *= length
+    memory = (ctypes.c_float * (count if 0 < count < 1000 else 1))(7.0)
+    made = Tensor(
+        data=ctypes.addressof(memory), shape=(c_int64 * len(shape))(*shape), ndim=len(shape)
+    )
+    made.memory = memory  # kept as long as what points to it
+    for name, value in change.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (tensor(4, 3, shape=None), "have a length for each axis. Received: ndim=2, shape=NULL"),
+        (tensor(4, 3, ndim=-1), "have a length for each axis. Received: ndim=-1"),
+        (tensor(-4, 3), "have lengths that are not negative. Received: shape=(-4, 3)"),
+        (tensor(2**40, 2**40), "have fewer than 2^63 bytes. Received: shape="),
+        (tensor(0, 2**40, 2**40), "have fewer than 2^63 bytes. Received: shape="),
+        (tensor(4, 3, data=None), "have memory. Received: data=NULL, shape=(4, 3)"),
+        (tensor(4, 3, flags=6), "have no flags but FNN_READ_ONLY. Received: flags=6"),
+        (tensor(4, 3, dtype=99), "be float32, float64, float16 or bfloat16. Received: dtype=99"),
+        (None, "be an array. Received: NULL"),
+    ],
+)
+def test_descriptions_that_do_not_hold_together(
+    x: Tensor | None, message: str, library: ctypes.CDLL
+) -> None:
+    given = None if x is None else byref(x)
+    y = tensor(4, 3)
+    assert library.fnn_leaky_relu(given, c_double(0.1), byref(y)) in {1, 2}
+    assert library.fnn_last_error().decode().startswith(f"`x` must {message}")
+    assert y.memory[0] == 7.0
+    norm = c_double(5.0)
+    if x is not None:
+        assert library.fnn_global_norm(c_int64(1), given, byref(norm)) in {1, 2}
+        assert library.fnn_last_error().decode().startswith("`arrays[0]` must ")
+        assert norm.value == 5.0
+
+
+def test_arrays_without_elements_need_no_memory(library: ctypes.CDLL) -> None:
+    empty = tensor(0, 3, data=None)
+    assert library.fnn_leaky_relu(byref(empty), c_double(0.1), byref(empty)) == 0
+
+
+def batch_norm(library: ctypes.CDLL, options: BatchNormOptions | None) -> int:
+    x, y, mean, inv_std = tensor(4, 3), tensor(4, 3), tensor(3), tensor(3)
+    given = None if options is None else byref(options)
+    status = library.fnn_batch_norm_forward(
+        *(byref(x), None, None, None, None, given, byref(y), byref(mean), byref(inv_std))
+    )
+    assert (status == 0) == (y.memory[0] != 7.0)
+    return int(status)
+
+
+def test_options(library: ctypes.CDLL) -> None:
+    options = BatchNormOptions(ctypes.sizeof(BatchNormOptions), 1, 1e-5, 0.1, 0.1, 0)
+    assert batch_norm(library, options) == 0
+    assert batch_norm(library, None) == 2
+    assert library.fnn_last_error() == b"`options` must not be NULL. Received: NULL"
+    options.size = 8
+    assert batch_norm(library, options) == 2
+    assert library.fnn_last_error().startswith(b"`options`.size must be 48 for this version")
+
+
+A = byref(tensor(3))
+COUNT = byref(c_int64())
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda f: f.fnn_context_create(None, COUNT), "settings"),
+        (lambda f: f.fnn_optimizer_step(0, None, None, None), "options"),
+        (lambda f: f.fnn_optimizer_plan_create(0, None, COUNT), "tensors"),
+        (lambda f: f.fnn_optimizer_plan_create(0, None, None), "plan"),
+        (lambda f: f.fnn_optimizer_plan_step(None, None, None, c_int64(1), None), "plan"),
+        (lambda f: f.fnn_optimizer_plan_check(None, None, None, c_int64(1)), "plan"),
+        (lambda f: f.fnn_global_norm(c_int64(1), None, COUNT), "arrays"),
+        (lambda f: f.fnn_global_norm(c_int64(1), A, None), "norm"),
+        (lambda f: f.fnn_merge_statistics(c_int64(1), None, A, COUNT, A, A, COUNT), "means"),
+        (lambda f: f.fnn_merge_statistics(c_int64(1), A, None, COUNT, A, A, COUNT), "m2s"),
+        (lambda f: f.fnn_merge_statistics(c_int64(1), A, A, None, A, A, COUNT), "counts"),
+        (lambda f: f.fnn_merge_statistics(c_int64(1), A, A, COUNT, A, A, None), "count"),
+        (lambda f: f.fnn_batch_norm_statistics(A, None, A, A, None), "count"),
+        (lambda f: f.fnn_stream(1, None, 0, None, None, 0), "inputs"),
+        (lambda f: f.fnn_stream(0, None, 1, None, None, 0), "updated"),
+        (lambda f: f.fnn_cuda_device_count(None), "count"),
+        (lambda f: f.fnn_cuda_versions(None, None), "driver"),
+        (lambda f: f.fnn_cuda_describe(0, None, c_size_t(9), None, None, None), "name"),
+    ],
+)
+def test_null(call: Callable[[ctypes.CDLL], int], name: str, library: ctypes.CDLL) -> None:
+    assert call(library) == 2
+    assert library.fnn_last_error().decode() == f"`{name}` must not be NULL. Received: NULL"
+
+
+def test_null_where_an_array_is_due(library: ctypes.CDLL) -> None:
+    for arguments in ((None, A, A), (A, None, A), (A, A, None)):
+        assert library.fnn_codes_to_float(*arguments) == 2
+        assert b"must be an array. Received: NULL" in library.fnn_last_error()
+    assert library.fnn_optimizer_kind(None) == -1
+
+
+def test_negative_counts(library: ctypes.CDLL) -> None:
+    assert library.fnn_global_norm(c_int64(-1), A, COUNT) == 2
+    assert library.fnn_last_error() == b"`count` must not be negative. Received: count=-1"
