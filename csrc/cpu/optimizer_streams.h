@@ -54,11 +54,16 @@ FNN_INLINE void store_stream(const Stream& stream, int64_t index, V v) {
   }
 }
 
-// Random bits for the elements from `index` on, as many as V has.
-FNN_INLINE Words random_bits_like(BlockKey key, int64_t index, const Vector<float>& /*like*/) {
+// `first` and the numbers after it.
+FNN_INLINE Words lanes_from(int64_t first) {
   Words lane{};
   for (uint32_t k = 0; k < kPerVector<float>; ++k) lane[k] = k;
-  return random_bits(key, lane + static_cast<uint32_t>(index));
+  return lane + static_cast<uint32_t>(first);
+}
+
+// Random bits for the elements from `index` on, as many as V has.
+FNN_INLINE Words random_bits_like(BlockKey key, int64_t index, const Vector<float>& /*like*/) {
+  return random_bits(key, lanes_from(index));
 }
 FNN_INLINE uint32_t random_bits_like(BlockKey key, int64_t index, float /*like*/) {
   return random_bits(key, static_cast<uint32_t>(index));

@@ -41,26 +41,52 @@ class BlockUpdate {
 
   static void run(const Block& block, const Common& common, const Own& own) {
     if constexpr (sizeof(C) == sizeof(float)) {
-      if (block.all_of(DType::kBFloat16)) return all<BFloat16>(block, common, own);
-      if (!block.all_of(DType::kFloat32)) return all<AnyType>(block, common, own);
+      if (block.all_of(DType::kBFloat16)) return plain_then_all<BFloat16>(block, common, own);
+      if (!block.all_of(DType::kFloat32)) return all<AnyType>(block, common, own, 0);
+      return plain_then_all<C>(block, common, own);
     }
-    all<C>(block, common, own);
+    all<C>(block, common, own, 0);
   }
 
  private:
-  // Copies: no store to an element may seem to change them.
   template <class T>
-  static FNN_ONE_COPY void all(const Block& of, const Common& by, const Own& with) {
+  static void plain_then_all(const Block& block, const Common& common, const Own& own) {
+    const int64_t done = kHasPlainLoops && is_plain(block, common) ? plain_vectors<T>(block, common, own) : 0;
+    if (done < block.count) all<T>(block, common, own, done);
+  }
+
+  // Loops without a branch for each option, for steps that use none: a third fewer instructions in the cheapest formulas.
+  // Only where machines are fast enough to notice.
+  static constexpr bool kHasPlainLoops = kVectorBytes > 16;
+
+  static bool is_plain(const Block& block, const Common& common) {
+    return !common.changes_gradient && common.decay == C(0) && block.ema.data == nullptr &&
+           block.low_precision_copy.data == nullptr && !block.stochastic;
+  }
+
+  // Returns how many elements whole vectors hold. Copies: no store to an element may seem to change them.
+  template <class T>
+  static FNN_ONE_COPY int64_t plain_vectors(const Block& of, const Common& by, const Own& with) {
     const Block block = of;
     const Common common = by;
     const Own own = with;
     int64_t i = 0;
+    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, Vector<C>, true>(block, common, own, i);
+    return i;
+  }
+
+  // The elements from i on to the end.
+  template <class T>
+  static FNN_ONE_COPY void all(const Block& of, const Common& by, const Own& with, int64_t i) {
+    const Block block = of;
+    const Common common = by;
+    const Own own = with;
     for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, Vector<C>>(block, common, own, i);
     for (; i < block.count; ++i) some<T, C>(block, common, own, i);
   }
 
   // The elements from i on, as many as V has.
-  template <class T, class V>
+  template <class T, class V, bool kPlain = false>
   static FNN_INLINE void some(const Block& block, const Common& common, const Own& own, int64_t i) {
     V param = load_stream<T, C>(block.param, i, V{});
     V grad = load_stream<T, C>(block.grad, i, V{});
@@ -70,30 +96,34 @@ class BlockUpdate {
     for (int s = 0; s < kStates; ++s) {
       if (block.states[s].data != nullptr) states[s] = load_stream<T, C>(block.states[s], i, V{});
     }
-    if (common.changes_gradient) {
-      grad = common.only_scales ? grad * common.grad_factor : prepared_gradient(common, grad, param);
+    if constexpr (!kPlain) {
+      if (common.changes_gradient) {
+        grad = common.only_scales ? grad * common.grad_factor : prepared_gradient(common, grad, param);
+      }
+      if (common.decay != C(0)) param = decayed(common, param);
     }
-    if (common.decay != C(0)) param = decayed(common, param);
     Optimizer::update(own, param, grad, states);
-    if (block.ema.data != nullptr) {
-      const V ema = ema_updated(common, load_stream<T, C>(block.ema, i, V{}), param);
-      put<T>(block, block.ema, block.ema_key, i, ema);
+    if constexpr (!kPlain) {
+      if (block.ema.data != nullptr) {
+        const V ema = ema_updated(common, load_stream<T, C>(block.ema, i, V{}), param);
+        put<T, kPlain>(block, block.ema, block.ema_key, i, ema);
+      }
+      if constexpr (sizeof(C) == sizeof(float)) {
+        // Made anew from the parameters at each step, so that no error adds up: to nearest.
+        if (block.low_precision_copy.data != nullptr) store_stream<AnyType, C>(block.low_precision_copy, i, param);
+      }
     }
-    if constexpr (sizeof(C) == sizeof(float)) {
-      // Made anew from the parameters at each step, so that no error adds up: to nearest.
-      if (block.low_precision_copy.data != nullptr) store_stream<AnyType, C>(block.low_precision_copy, i, param);
-    }
-    put<T>(block, block.param, block.param_key, i, param);
+    put<T, kPlain>(block, block.param, block.param_key, i, param);
 #pragma GCC unroll 3
     for (int s = 0; s < kStates; ++s) {
-      if (block.states[s].data != nullptr) put<T>(block, block.states[s], block.state_keys[s], i, states[s]);
+      if (block.states[s].data != nullptr) put<T, kPlain>(block, block.states[s], block.state_keys[s], i, states[s]);
     }
   }
 
   // Stores what the next step reads again.
-  template <class T, class V>
+  template <class T, bool kPlain, class V>
   static FNN_INLINE void put(const Block& block, const Stream& stream, BlockKey key, int64_t i, V v) {
-    if constexpr (!is_same<T, C>) {
+    if constexpr (!kPlain && !is_same<T, C>) {
       if (block.stochastic && stream.dtype == DType::kBFloat16) return store_stochastic(stream.data, i, v, key);
     }
     store_stream<T, C>(stream, i, v);

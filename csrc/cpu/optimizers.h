@@ -79,14 +79,17 @@ class Updater {
 
   void close_codes(const OptimizerTensor& t, int s, int64_t index, int64_t n, BlockKey key) {
     if constexpr (sizeof(C) == sizeof(float)) {
+      // All scales first: the codes of a block wait for its own.
+      uint32_t block_scales[kBlock / kCodeBlock];
+      store_scales(decoded_[s].data, n, t.state_scales[s], index, block_scales);
       // Coding takes long and touches little memory: meanwhile that of the next block's other streams comes.
       const bool first = s == 0, last = s == kStates - 1;
       for (int64_t i = 0; i < n; i += kCodeBlock) {
         const int64_t next = index + kBlock + i;
         if (first && next + kCodeBlock <= t.count) fetch_stream(t.param, next, kCodeBlock);
         if (last && next + kCodeBlock <= t.count) fetch_stream(t.grad, next, kCodeBlock);
-        store_codes(Optimizer::states[s].codes, decoded_[s].data + i, n - i < kCodeBlock ? n - i : kCodeBlock,
-                    t.states[s].data, t.state_scales[s], index + i, key);
+        store_codes(Optimizer::states[s].codes, decoded_[s].data + i, block_scales[i / kCodeBlock],
+                    n - i < kCodeBlock ? n - i : kCodeBlock, t.states[s].data, index + i, key);
       }
     }
   }
@@ -105,13 +108,14 @@ class Updater {
 };
 
 // The list as one flat range, cut into tasks of equal work; a task makes an updater with `make` and calls it for its
-// pieces. Inside a tensor the cuts are moved up to the next whole block.
+// pieces. Inside a tensor the cuts are moved up to the next whole block. `backwards`: the last task first.
 template <class Make>
-inline void for_flat_range(const OptimizerStep& p, const Make& make) {
+inline void for_flat_range(const OptimizerStep& p, bool backwards, const Make& make) {
   constexpr int64_t kTask = 32 * kBlock;
   const int64_t tasks = p.total >= kWorthThreads ? (p.total + kTask - 1) / kTask : 1;
-  parallel(tasks > 1, tasks, [&](int64_t task) {
+  parallel(tasks > 1, tasks, [&](int64_t nth) {
     auto updater = make();
+    const int64_t task = backwards ? tasks - 1 - nth : nth;
     int64_t begin = tasks == 1 ? 0 : task * kTask;
     int64_t left = tasks == 1 || p.total - begin < kTask ? p.total - begin : kTask;
     int64_t tensor = 0;
@@ -133,9 +137,10 @@ template <class Optimizer, class C>
 bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
   const bool each = p.max_norm_each < HUGE_VAL;
   const bool all = p.max_norm < HUGE_VAL;
+  const bool measures = each || all || p.skip_nonfinite;
   double factor = 1.0;
   *stepped = true;
-  if (each || all || p.skip_nonfinite) {
+  if (measures) {
     const auto grad = [&p](int64_t i) { return SquaredNorms::Array{p.tensors[i].grad, p.tensors[i].count}; };
     const Measured measured = squared_norms(p.tensor_count, grad, 1.0 / p.grad_scale, p.norms);
     if (measured == Measured::kNoWorkspace) return false;
@@ -145,7 +150,8 @@ bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
     for (int64_t i = 0; i < p.tensor_count; ++i) squares += p.norms[i];
     if (all) factor = clip_factor(sqrt(squares), p.max_norm, p.convention);
   }
-  for_flat_range(p, [&] { return Updater<Optimizer, C>(p, factor); });
+  // The gradients that were measured last are still in a cache.
+  for_flat_range(p, measures, [&] { return Updater<Optimizer, C>(p, factor); });
   return true;
 }
 

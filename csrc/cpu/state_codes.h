@@ -49,6 +49,21 @@ FNN_ONE_COPY void load_codes(Codes code, const void* data, const void* scales, i
   }
 }
 
+typedef int32_t FourIntegers __attribute__((vector_size(16)));
+
+// Without a way through memory: codes wait for it.
+FNN_INLINE int32_t largest_lane(Integers v) {
+  constexpr int kParts = kVectorBytes / 16;
+  FourIntegers parts[kParts];
+  __builtin_memcpy(parts, &v, sizeof v);
+#pragma GCC unroll 4
+  for (int k = 1; k < kParts; ++k) parts[0] = parts[k] > parts[0] ? parts[k] : parts[0];
+  FourIntegers most = parts[0];
+  const FourIntegers halves = __builtin_shufflevector(most, most, 2, 3, 0, 1);
+  most = halves > most ? halves : most;
+  return most[1] > most[0] ? most[1] : most[0];
+}
+
 // The bits of magnitudes are ordered as the magnitudes are, NaN last.
 FNN_INLINE uint32_t largest_magnitude(const float* from, int64_t n) {
   Integers largest{};
@@ -56,13 +71,17 @@ FNN_INLINE uint32_t largest_magnitude(const float* from, int64_t n) {
     const Integers magnitude = read<Integers>(from + i) & 0x7fffffff;
     largest = magnitude > largest ? magnitude : largest;
   }
-  // Pairwise: one after the other they would wait for each other.
-  int32_t lanes[kPerVector<float>];
-  __builtin_memcpy(lanes, &largest, sizeof lanes);
-  for (int half = kPerVector<float> / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) lanes[k] = lanes[k + half] > lanes[k] ? lanes[k + half] : lanes[k];
+  return static_cast<uint32_t>(largest_lane(largest));
+}
+
+// Codes of a vector of numbers. Few of a block's numbers lie below the first code of the signed ones: a vector that has
+// none of them is not asked which of them become zero.
+template <bool kIsSigned>
+FNN_INLINE Words encoded_vector(Words bits, uint32_t origin, Words random) {
+  if constexpr (kIsSigned) {
+    if (!any(below_first(bits, origin))) return encoded_from_first<true>(bits, origin, random);
   }
-  return static_cast<uint32_t>(lanes[0]);
+  return encoded<kIsSigned>(bits, origin, random);
 }
 
 // `lane` is the first element's in its block of random bits.
@@ -70,9 +89,11 @@ template <bool kIsSigned>
 FNN_INLINE void store_code_block(const float* from, uint32_t scale, int64_t n, uint8_t* codes, BlockKey key,
                                  int64_t lane) {
   const uint32_t origin = code_origin(scale, kIsSigned);
+  Words lanes = lanes_from(lane);
   const auto code_bytes = [&](int64_t i) {
-    const Words random = random_bits_like(key, lane + i, Vector<float>{});
-    return bytes_of(encoded<kIsSigned>(read<Words>(from + i), origin, random));
+    const Words random = random_bits(key, lanes);
+    lanes += static_cast<uint32_t>(kPerVector<float>);
+    return bytes_of(encoded_vector<kIsSigned>(read<Words>(from + i), origin, random));
   };
   for_vectors(
       n,
@@ -86,12 +107,19 @@ FNN_INLINE void store_code_block(const float* from, uint32_t scale, int64_t n, u
       });
 }
 
+// The bits of the scales of at most kBlock numbers, also to memory.
+FNN_ONE_COPY void store_scales(const float* from, int64_t n, void* scales, int64_t index, uint32_t* bits) {
+  for (int64_t i = 0; i < n; i += kCodeBlock) {
+    const uint32_t scale = scale_of(largest_magnitude(from + i, n - i < kCodeBlock ? n - i : kCodeBlock));
+    put_scalar(scales, (index + i) / kCodeBlock, bit_cast<float>(scale));
+    bits[i / kCodeBlock] = scale;
+  }
+}
+
 // One block of codes, or what there is of the last.
-FNN_ONE_COPY void store_codes(Codes code, const float* from, int64_t n, void* data, void* scales, int64_t index,
+FNN_ONE_COPY void store_codes(Codes code, const float* from, uint32_t scale, int64_t n, void* data, int64_t index,
                               BlockKey key) {
   uint8_t* codes = static_cast<uint8_t*>(data) + index;
-  const uint32_t scale = scale_of(largest_magnitude(from, n));
-  put_scalar(scales, index / kCodeBlock, bit_cast<float>(scale));
   if (scale == 0 || scale > 0x7f800000u) {
     __builtin_memset(codes, 0, static_cast<size_t>(n));
   } else if (code == Codes::kSigned) {

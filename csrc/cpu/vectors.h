@@ -107,7 +107,20 @@ FNN_INLINE Bytes bytes_of(Words values) {
 }
 
 FNN_INLINE Vector<float> widen(Halves bits, BFloat16) { return float_of_bfloat16<Vector<float>>(unpacked(bits)); }
-FNN_INLINE Halves narrow(Vector<float> v, BFloat16) { return packed(bfloat16_of_float<Words>(v)); }
+
+// A machine's own conversion to bfloat16 flushes subnormal numbers and keeps what a NaN carries: it has the formula's bits
+// where there is neither. No level of x86-64 has it, so that it is asked for here and not by the compiler's flags.
+FNN_INLINE Halves narrow(Vector<float> v, BFloat16) {
+#if defined(__AVX512F__)
+  constexpr int kSubnormalOrNan = 0xa1;
+  if (__builtin_cpu_supports("avx512bf16") && _mm512_fpclass_ps_mask(bit_cast<__m512>(v), kSubnormalOrNan) == 0) {
+    __m256i halves;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(v));  // NOLINT(portability-no-assembler): see above
+    return bit_cast<Halves>(halves);
+  }
+#endif
+  return packed(bfloat16_of_float<Words>(v));
+}
 
 // The machine's own conversion where it has one; it rounds as the formula does.
 FNN_INLINE Vector<float> widen(Halves bits, Float16) {
@@ -127,6 +140,22 @@ FNN_INLINE Halves narrow(Vector<float> v, Float16) {
   return bit_cast<Halves>(_mm256_cvtps_ph(bit_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
 #else
   return packed(float16_of_float<Words>(v));
+#endif
+}
+
+// Whether a comparison is true of any lane.
+FNN_INLINE bool any(Integers comparison) {
+#if defined(__AVX512F__)
+  const __m512i lanes = bit_cast<__m512i>(comparison);
+  return _mm512_test_epi32_mask(lanes, lanes) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8(bit_cast<__m256i>(comparison)) != 0;
+#elif defined(__x86_64__)
+  return _mm_movemask_epi8(bit_cast<__m128i>(comparison)) != 0;
+#else
+  int32_t seen = 0;
+  for (int k = 0; k < kPerVector<float>; ++k) seen |= comparison[k];
+  return seen != 0;
 #endif
 }
 

@@ -55,21 +55,34 @@ FNN_INLINE uint32_t code_origin(uint32_t scale, bool is_signed) {
   return (scale >> kDroppedBits) + 7u - levels(is_signed);
 }
 
-// The codes of numbers with these bits, in a block whose scale is positive and finite. U is uint32_t or a vector of it,
-// F float or a vector of it.
+// Which of the numbers with these bits lie below the first code. U is uint32_t or a vector of it, here and below; F is
+// float or a vector of it.
+template <class U>
+FNN_INLINE auto below_first(U bits, uint32_t origin) {
+  return (bits & 0x7fffffffu) < (origin + 1u) << kDroppedBits;
+}
+
+// The codes of numbers with these bits, none of them below the first code, in a block whose scale is positive and finite.
+template <bool kIsSigned, class U>
+FNN_INLINE U encoded_from_first(U bits, uint32_t origin, U random) {
+  const U code = (((bits & 0x7fffffffu) + (random >> (32 - kDroppedBits))) >> kDroppedBits) - origin;
+  return kIsSigned ? code | (bits >> 24 & 0x80u) : code;
+}
+
+// The codes of any numbers in such a block.
 template <bool kIsSigned, class U>
 FNN_INLINE U encoded(U bits, uint32_t origin, U random) {
   const U magnitude = bits & 0x7fffffffu;
-  const uint32_t first = (origin + 1u) << kDroppedBits;
-  const U code = ((magnitude + (random >> (32 - kDroppedBits))) >> kDroppedBits) - origin;
+  const U code = encoded_from_first<kIsSigned>(bits, origin, random);
   if constexpr (kIsSigned) {
     // Below the first code: that or zero, in proportion.
-    const auto limit = float_of_integer(random >> 8) * (0x1p-24f * bit_cast<float>(first));
+    const auto first = bit_cast<float>((origin + 1u) << kDroppedBits);
+    const auto limit = float_of_integer(random >> 8) * (0x1p-24f * first);
     const U low = bit_cast<U>(limit) < magnitude ? U{} + 1u : U{};
-    return (magnitude < first ? low : code) | (bits >> 24 & 0x80u);
+    return below_first(bits, origin) ? low | (bits >> 24 & 0x80u) : code;
   } else {
     const U low = magnitude != 0u ? U{} + 1u : U{};
-    return magnitude < first ? low : code;
+    return below_first(bits, origin) ? low : code;
   }
 }
 
