@@ -19,7 +19,7 @@ from fusednn.layers import (
     LeakyReLU,
     ReLU,
 )
-from fusednn.layers.batch_normalization import NormStep
+from fusednn.layers.batch_norm_steps import NormStep
 from fusednn.layers.step import Step
 from fusednn.models import Sequential, plan
 from fusednn.optimizers import SGD, Adam

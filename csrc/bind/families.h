@@ -8,6 +8,7 @@ namespace fusednn {
 void register_library(pybind11::module_& m);
 void register_activation(pybind11::module_& m);
 void register_batch_norm(pybind11::module_& m);
+void register_batch_norm_bound(pybind11::module_& m);
 void register_matrix_product(pybind11::module_& m);
 void register_optimizer(pybind11::module_& m);
 void register_stream(pybind11::module_& m);

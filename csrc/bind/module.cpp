@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, m) {
   fusednn::register_cuda_settings(m);
   fusednn::register_activation(m);
   fusednn::register_batch_norm(m);
+  fusednn::register_batch_norm_bound(m);
   fusednn::register_matrix_product(m);
   fusednn::register_optimizer(m);
   fusednn::register_stream(m);

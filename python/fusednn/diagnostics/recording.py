@@ -18,7 +18,7 @@ from fusednn.devices import device_of
 from fusednn.diagnostics.activations import can_die, unsaturated
 from fusednn.diagnostics.signals import LayerSignals, Signals
 from fusednn.layers import Layer
-from fusednn.layers.batch_normalization import BatchNormStep, MovingNormStep, NormStep
+from fusednn.layers.batch_norm_steps import BatchNormStep, MovingNormStep, NormStep
 from fusednn.layers.step import Array, Step
 from fusednn.models.plan import Plan
 

@@ -12,7 +12,7 @@ from fusednn import devices
 from fusednn.layers import Layer
 from fusednn.layers.activation import ActivationStep
 from fusednn.layers.activity import ActivityStep
-from fusednn.layers.batch_normalization import BatchNormStep, NormStep
+from fusednn.layers.batch_norm_steps import BatchNormStep, NormStep
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import DenseStep
 from fusednn.layers.dense_transpose import DenseTransposeStep, find_shared_kernels
