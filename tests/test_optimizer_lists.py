@@ -41,6 +41,69 @@ def test_new_gradients_in_the_same_list(lists):
         lists.step()
 
 
+def new_gradients(lists):
+    """Other arrays with other numbers, as a backward pass makes them."""
+    rng = np.random.default_rng(5)
+    lists.grads = [rng.normal(size=p.shape).astype(p.dtype) for p in lists.params]
+
+
+def test_new_gradients_are_checked(lists):
+    """As strictly as those that were there when the rest was new."""
+    for wrong, error, match in (
+        (
+            np.ones(4, np.float32),
+            ValueError,
+            r"`grads\[1\]` must have the shape of.*\(5,\).*\(4,\)",
+        ),
+        (np.ones((5, 1), np.float32), ValueError, r"`grads\[1\]` must have the shape.*\(5, 1\)"),
+        (np.ones(5), TypeError, r"`grads\[1\]` must be float32, float16 or bfloat16"),
+        (np.ones(5, np.int32), TypeError, r"`grads\[1\]` must be float32.*int32"),
+        (np.ones(5, ">f4"), TypeError, r"`grads\[1\]` must be float32.*>f4"),
+        (lists.params[1], ValueError, r"`params\[1\]` must not overlap `grads\[1\]`.*20 bytes"),
+        (
+            lists.v[3].reshape(-1)[-5:],
+            ValueError,
+            r"`exp_avg_sqs\[3\]` must not overlap `grads\[1\]`",
+        ),
+    ):
+        new_gradients(lists)
+        lists.grads[1] = wrong
+        lists.fails(error, match)
+        new_gradients(lists)
+        lists.step()
+    new_gradients(lists)
+    lists.grads.append(np.ones(5, np.float32))
+    lists.fails(ValueError, r"`grads` must hold one array per parameter, 5. Received: 6")
+
+
+def test_new_gradients_of_any_kind(lists):
+    """Read-only, of another dtype, of another order of memory, with gaps, one array twice."""
+    for arrays in (lists.params, lists.m, lists.v):
+        arrays[3] = np.asfortranarray(arrays[3])
+    memory = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    for change in range(8):
+        new_gradients(lists)
+        if change % 2:
+            lists.grads[0].flags.writeable = False
+            lists.grads[1] = lists.grads[1].astype(np.float16)
+            lists.grads[3] = np.asfortranarray(lists.grads[3])
+        if change % 3 == 2:
+            lists.grads[0] = memory[:12:3].T
+            lists.grads[1] = memory[:5, 1]
+        if change == 5:
+            lists.grads[4] = lists.grads[1][:1].astype(np.float32)
+            lists.grads[1] = np.broadcast_to(np.float32(2), 5)
+        lists.step()
+
+
+def test_gradients_exchanged_among_lists():
+    """Plans that differ in nothing but the gradients' order."""
+    lists = Lists([(6,)] * 4)
+    for _ in range(6):
+        lists.grads.append(lists.grads.pop(0))
+        lists.step()
+
+
 def test_new_lists_of_the_same_arrays(lists):
     lists.params, lists.grads = list(lists.params), tuple(lists.grads)
     lists.step()

@@ -56,7 +56,7 @@ uint64_t seed_of(const char* name, py::handle value) {
 }
 
 // The lists of a call, in this order, then the states.
-constexpr size_t kParams = 0, kGrads = 1, kEma = 2, kCopies = 3, kStates = 4;
+constexpr size_t kParams = OptimizerLists::kParams, kGrads = OptimizerLists::kGrads, kEma = 2, kCopies = 3, kStates = 4;
 using Lists = std::array<py::object, kStates + FNN_MAX_STATES>;
 
 // What a new plan works on, and the references to it.
@@ -90,9 +90,9 @@ fnn_optimizer_tensors read_lists(const Kind& kind, const Lists& lists, Views& vi
 }
 
 // Checks them.
-OwnedPlan new_plan(const Kind& kind, const fnn_optimizer_tensors& tensors) {
+OwnedPlan new_plan(const ReadLists& lists) {
   fnn_optimizer_plan* plan = nullptr;
-  check(fnn_optimizer_plan_create(kind.number, &tensors, &plan));
+  check(fnn_optimizer_plan_create(lists.kind, &lists.tensors, &plan));
   return OwnedPlan(plan);
 }
 
@@ -147,12 +147,12 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   std::vector<py::object> items;
   if (!lease.found()) {
     const fnn_optimizer_tensors tensors = read_lists(kind, lists, views);
-    if (!lease.of_numpy()) lease.find(kind.number, tensors);
+    if (!lease.of_numpy()) lease.find({kind.number, tensors});
     on_device.require_beside(tensors);
     if (!lease.found()) {
       bool copied = false;
       for (const ArrayList& list : views.arrays) copied = copied || list.copied();
-      lease.take(new_plan(kind, tensors), all, views.arrays[0].elements(), !copied);
+      lease.take(new_plan({kind.number, tensors}), all, views.arrays[0].elements(), !copied);
     }
   } else {
     on_device.require_beside({});  // only NumPy's arrays are found unread

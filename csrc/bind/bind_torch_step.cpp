@@ -1,7 +1,7 @@
-// A step of torch.optim's optimizers over lists that a step has seen before. Walking lists, looking up states and counting
+// A step of torch.optim's optimizers over parameters that have their states. Walking lists, looking up states and counting
 // steps takes longer in Python than the update of many small tensors.
 //
-// What is new or unusual is left to Python, which makes states and messages, and whose lists optimizer_plans.h remembers.
+// What is unusual or wrong is left to Python, which makes states, copies and messages.
 #include <cmath>
 #include <deque>
 #include <optional>
@@ -93,15 +93,20 @@ py::object torch_step(py::handle kind_name, py::handle groups, py::handle state,
 
   std::deque<PlanLease> leases;
   for (GroupStep& step : steps) {
-    if (step.group.without_elements()) continue;
-    step.lease = &leases.emplace_back(kind.number, step.group.tensors());
-    if (!step.lease->found()) return py::none();
+    const int64_t elements = step.group.elements();
+    if (elements == 0) continue;  // plans of such groups cannot be told apart
+    const fnn_optimizer_tensors tensors = step.group.tensors();
+    step.lease = &leases.emplace_back(ReadLists{kind.number, tensors});
+    if (step.lease->found()) continue;
+    fnn_optimizer_plan* plan = nullptr;
+    if (fnn_optimizer_plan_create(kind.number, &tensors, &plan) != FNN_SUCCESS) return py::none();
+    step.lease->take(OwnedPlan(plan), elements, true);
   }
-  if (steps.size() > 1) {  // all or none
-    for (const GroupStep& step : steps) {
-      if (step.lease == nullptr) continue;
-      check(fnn_optimizer_plan_check(step.lease->plan(), &step.options, step.group.steps(), step.group.step_count()));
-    }
+  for (const GroupStep& step : steps) {  // all or none
+    if (step.lease == nullptr) continue;
+    const fnn_status status =
+        fnn_optimizer_plan_check(step.lease->plan(), &step.options, step.group.steps(), step.group.step_count());
+    if (status != FNN_SUCCESS) return py::none();  // who checks there has PyTorch's names
   }
   py::list stepped;
   for (const GroupStep& step : steps) {

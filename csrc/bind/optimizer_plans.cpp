@@ -3,98 +3,15 @@
 #include <pthread.h>
 
 #include <array>
+#include <utility>
 
 #include "bind/numpy_array.h"
+#include "bind/optimizer_words.h"
 #include "bind/state_list.h"
+#include "core/tensor.h"
 
 namespace fusednn {
 namespace {
-
-// take(word) for all that a check of an array depends on, until it returns false.
-template <class Take>
-bool array_words(PyObject* array, const Take& take) {
-  const ArrayFields& a = fields(array);
-  const bool contiguous = is_c_contiguous(a);
-  if (!take(reinterpret_cast<int64_t>(a.data)) || !take(reinterpret_cast<int64_t>(a.descr)) ||
-      !take(a.nd * 4 + (contiguous ? 2 : 0) + (is_writable(a) ? 1 : 0))) {
-    return false;
-  }
-  for (int k = 0; k < a.nd; ++k) {
-    if (!take(a.dimensions[k]) || (!contiguous && !take(a.strides[k]))) return false;
-  }
-  return true;
-}
-
-// No array's first word, nor the next of a list.
-constexpr int64_t kQuantized = 1;
-
-// The same for the lists. Also false where something is no plain list of arrays and quantized states. One walk both
-// writes and compares, so that a word always means the same.
-template <class Take>
-bool each_word(const OptimizerLists& of, const Take& take) {
-  if (!take(of.kind)) return false;
-  for (size_t l = 0; l < of.count; ++l) {
-    PyObject* const list = of.lists[l].ptr();
-    if (list == Py_None) {
-      if (!take(-1)) return false;
-      continue;
-    }
-    if (!PyList_CheckExact(list) && !PyTuple_CheckExact(list)) return false;
-    const Py_ssize_t length = PySequence_Fast_GET_SIZE(list);
-    PyObject* const* const items = PySequence_Fast_ITEMS(list);
-    if (!take(length)) return false;
-    for (Py_ssize_t i = 0; i < length; ++i) {
-      QuantizedParts parts;
-      if (is_array(items[i])) {
-        if (!array_words(items[i], take)) return false;
-      } else if (!quantized_parts(items[i], parts) || !take(kQuantized) || !take(parts.is_signed ? 1 : 0) ||
-                 !array_words(parts.codes, take) || !array_words(parts.scales, take)) {
-        return false;
-      }
-    }
-  }
-  return true;
-}
-
-// No first word of the walk above: the two must not be taken for each other.
-constexpr int64_t kReadLists = -2;
-
-template <class Take>
-bool each_word(const fnn_tensor* tensors, int64_t count, const Take& take) {
-  if (tensors == nullptr) return take(-1);
-  if (!take(count)) return false;
-  for (int64_t i = 0; i < count; ++i) {
-    const fnn_tensor& t = tensors[i];
-    const int64_t kinds = (int64_t{t.dtype} << 48) + (int64_t{t.device_type} << 40) + (int64_t{t.flags} << 32) +
-                          (int64_t{t.ndim} << 1) + (t.strides != nullptr ? 1 : 0);
-    if (!take(reinterpret_cast<int64_t>(t.data)) || !take(kinds) || !take(t.device_id)) return false;
-    for (int32_t k = 0; k < t.ndim; ++k) {
-      if (!take(t.shape[k]) || (t.strides != nullptr && !take(t.strides[k]))) return false;
-    }
-  }
-  return true;
-}
-
-// The same for lists that were read.
-template <class Take>
-bool each_word(int32_t kind, const fnn_optimizer_tensors& t, const Take& take) {
-  bool all = take(kReadLists - kind) && each_word(t.params, t.count, take) && each_word(t.grads, t.count, take) &&
-             each_word(t.ema, t.count, take) && each_word(t.low_precision_copies, t.count, take);
-  for (const fnn_tensor* states : t.states) all = all && each_word(states, t.count, take);
-  for (const fnn_tensor* scales : t.state_scales) all = all && each_word(scales, t.count, take);
-  return all;
-}
-
-// `words` were written by a walk that came to its end: this one ends with them or before.
-bool matches(const OptimizerLists& of, const std::vector<int64_t>& words) {
-  const int64_t* word = words.data();
-  return each_word(of, [&word](int64_t value) { return value == *word++; });
-}
-
-bool matches(int32_t kind, const fnn_optimizer_tensors& of, const std::vector<int64_t>& words) {
-  const int64_t* word = words.data();
-  return each_word(kind, of, [&word](int64_t value) { return value == *word++; });
-}
 
 // f(array, whether it holds codes) for all arrays of lists that a walk came to the end of.
 template <class F>
@@ -124,6 +41,53 @@ bool dtypes_known(const OptimizerLists& of) {
   return known;
 }
 
+// A list of NumPy's arrays of known dtypes, read without a name for messages.
+class ArrayTensors {
+ public:
+  // False where something is none, or has strides that are no multiples of its element size. The list stays as it is.
+  bool read(PyObject* list, Py_ssize_t length) {
+    if (!PyList_CheckExact(list) && !PyTuple_CheckExact(list)) return false;
+    if (PySequence_Fast_GET_SIZE(list) != length) return false;
+    tensors_.clear();
+    strides_.clear();
+    size_t axes = 0;
+    for (Py_ssize_t i = 0; i < length; ++i) {
+      PyObject* const item = PySequence_Fast_GET_ITEM(list, i);
+      if (!is_array(item)) return false;
+      axes += static_cast<size_t>(fields(item).nd);
+    }
+    strides_.reserve(axes);  // none moves
+    for (Py_ssize_t i = 0; i < length; ++i) {
+      if (!add(fields(PySequence_Fast_GET_ITEM(list, i)))) return false;
+    }
+    return true;
+  }
+  const fnn_tensor* data() const { return tensors_.data(); }
+
+ private:
+  bool add(const ArrayFields& a) {
+    fnn_tensor& t = tensors_.emplace_back();
+    t.dtype = known_dtype(a.descr);
+    if (t.dtype == kUnknown) return false;
+    t.data = a.data;
+    t.ndim = a.nd;
+    t.shape = reinterpret_cast<const int64_t*>(a.dimensions);
+    t.device_type = FNN_CPU;
+    t.flags = is_writable(a) ? 0 : FNN_READ_ONLY;
+    if (is_c_contiguous(a)) return true;
+    t.strides = strides_.data() + strides_.size();
+    const int64_t size = element_size(t.dtype);
+    for (int i = 0; i < a.nd; ++i) {
+      if (a.strides[i] % size != 0) return false;
+      strides_.push_back(a.strides[i] / size);
+    }
+    return true;
+  }
+
+  std::vector<fnn_tensor> tensors_;
+  std::vector<int64_t> strides_;
+};
+
 }  // namespace
 
 std::vector<py::object> items_of(const OptimizerLists& of) {
@@ -133,25 +97,31 @@ std::vector<py::object> items_of(const OptimizerLists& of) {
 }
 
 struct PlanLease::Entry {
-  std::vector<int64_t> words;
+  ListWords words;
   OwnedPlan plan;
   int64_t elements = 0;
   uint64_t last_use = 0;
   bool leased = false;
+
+  bool set_grads(const fnn_tensor* grads) {
+    words.grads.assign(1, kNoLength);  // whatever happens from here on
+    return fnn_optimizer_plan_set_grads(plan.get(), grads) == FNN_SUCCESS;
+  }
 };
 
 class PlanLease::Cache {
  public:
   Cache() { pthread_atfork(nullptr, nullptr, end_leases_after_fork); }
 
-  // The first for which `fits(words)` holds, from behind the one that was found last: the lists of a training loop come
-  // in the same order again.
-  template <class Fits>
-  Entry* find(const Fits& fits) {
+  // The plan of such lists, if need be with gradients that it has not had yet. The search begins behind the one that was
+  // found last: the lists of a training loop come in the same order again.
+  template <class Lists>
+  Entry* find(const Lists& lists) {
     for (size_t i = 0; i < entries_.size(); ++i) {
       const size_t at = (found_ + 1 + i) % entries_.size();
       Entry& entry = entries_[at];
-      if (entry.plan == nullptr || entry.leased || !fits(entry.words)) continue;
+      if (entry.plan == nullptr || entry.leased || !fixed_match(lists, entry.words)) continue;
+      if (!grads_match(lists, entry.words) && !take_grads(lists, entry)) continue;
       found_ = at;
       return &entry;
     }
@@ -170,6 +140,19 @@ class PlanLease::Cache {
   uint64_t now() { return ++uses_; }
 
  private:
+  // False where they are not as the plan could take them: who reads them by name says what is wrong, or copies them.
+  bool take_grads(const OptimizerLists& lists, Entry& entry) {
+    const Py_ssize_t length = PySequence_Fast_GET_SIZE(lists.lists[OptimizerLists::kParams].ptr());
+    return new_grads_.read(lists.lists[OptimizerLists::kGrads].ptr(), length) && entry.set_grads(new_grads_.data()) &&
+           write_grad_words(lists, entry.words);
+  }
+
+  // On a GPU they mostly come back to memory that they had before, for which there is a table there.
+  static bool take_grads(const ReadLists& lists, Entry& entry) {
+    return lists.tensors.params[0].device_type == FNN_CPU && entry.set_grads(lists.tensors.grads) &&
+           write_grad_words(lists, entry.words);
+  }
+
   // The threads that had them do not exist in the child.
   static void end_leases_after_fork() {
     for (Entry& entry : cache().entries_) entry.leased = false;
@@ -179,6 +162,7 @@ class PlanLease::Cache {
   std::array<Entry, 128> entries_;
   size_t found_ = 0;
   uint64_t uses_ = 0;
+  ArrayTensors new_grads_;
 };
 
 // Never destroyed: daemon threads may be in a call while the process ends.
@@ -188,17 +172,15 @@ PlanLease::Cache& PlanLease::cache() {
 }
 
 PlanLease::PlanLease(const OptimizerLists& lists) {
-  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(lists, words); }));
-  if (found()) return;
-  const auto add = [this](int64_t word) {
-    words_.push_back(word);
-    return true;
-  };
-  if (!each_word(lists, add) || !dtypes_known(lists)) words_.clear();
+  lease(cache().find(lists));
+  if (!found()) of_numpy_ = write_words(lists, words_) && dtypes_known(lists);
 }
 
-PlanLease::PlanLease(int32_t kind, const fnn_optimizer_tensors& tensors) {
-  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(kind, tensors, words); }));
+PlanLease::PlanLease(const ReadLists& lists) { find(lists); }
+
+void PlanLease::find(const ReadLists& lists) {
+  lease(cache().find(lists));
+  if (!found()) write_words(lists, words_);
 }
 
 void PlanLease::lease(Entry* entry) {
@@ -210,26 +192,20 @@ void PlanLease::lease(Entry* entry) {
   elements_ = entry_->elements;
 }
 
-void PlanLease::find(int32_t kind, const fnn_optimizer_tensors& tensors) {
-  of_read_lists_ = true;
-  lease(cache().find([&](const std::vector<int64_t>& words) { return matches(kind, tensors, words); }));
-  if (found()) return;
-  each_word(kind, tensors, [this](int64_t word) {
-    words_.push_back(word);
-    return true;
-  });
-}
-
 PlanLease::~PlanLease() {
   if (entry_ != nullptr) entry_->leased = false;
 }
 
 void PlanLease::take(OwnedPlan plan, const OptimizerLists& lists, int64_t elements, bool on_given_arrays) {
+  // Reading NumPy's arrays may have run Python code, which may have changed them.
+  const bool unchanged = !of_numpy_ || (fixed_match(lists, words_) && grads_match(lists, words_));
+  take(std::move(plan), elements, on_given_arrays && unchanged);
+}
+
+void PlanLease::take(OwnedPlan plan, int64_t elements, bool remember) {
   plan_ = plan.get();
   elements_ = elements;
-  // Reading them may have run Python code, which may have changed them.
-  const bool unchanged = of_read_lists_ || (!words_.empty() && matches(lists, words_));
-  entry_ = on_given_arrays && unchanged ? cache().oldest() : nullptr;
+  entry_ = remember ? cache().oldest() : nullptr;
   if (entry_ == nullptr) {
     own_ = std::move(plan);
     return;

@@ -1,10 +1,11 @@
 // Checked lists of recent optimizer steps. A training loop passes the same lists again and again; reading and checking
 // hundreds of small arrays takes longer than updating them, comparing them with the last time's does not.
 //
-// What is compared is all that a check depends on: the optimizer, each list's length, each array's address, dtype,
-// shape, strides and whether it is writable. Which objects hold them does not matter, so none are kept alive. The GIL
-// guards the cache. NumPy's arrays, those of 8-bit states too, are compared as they lie in their lists, those of other
-// packages after they were read.
+// What is compared is all that a check depends on (optimizer_words.h): the optimizer, each list's length, each array's
+// address, dtype, shape, strides and whether it is writable. Which objects hold them does not matter, so none are kept
+// alive. The GIL guards the cache. NumPy's arrays, those of 8-bit states too, are compared as they lie in their lists, those
+// of other packages after they were read. Where the gradients alone are others, as after each backward pass of most
+// programs, the plan takes them: of the CPU's, after it has checked them.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -24,11 +25,23 @@ struct DestroyPlan {
 };
 using OwnedPlan = std::unique_ptr<fnn_optimizer_plan, DestroyPlan>;
 
+struct ListWords {
+  std::vector<int64_t> fixed, grads;
+};
+
 // The lists of one call, in a fixed order; None for those that are absent.
 struct OptimizerLists {
+  static constexpr size_t kParams = 0, kGrads = 1;  // then the others
+
   int32_t kind;
   const py::object* lists;
   size_t count;
+};
+
+// The same when they were read.
+struct ReadLists {
+  int32_t kind;
+  const fnn_optimizer_tensors& tensors;
 };
 
 // References to all arrays of lists that a plan was found for: while other threads run, the lists may lose them.
@@ -41,7 +54,7 @@ class PlanLease {
   // `find` once they are.
   explicit PlanLease(const OptimizerLists& lists);
   // The plan of a recent call with lists that were read as these, if there is one.
-  PlanLease(int32_t kind, const fnn_optimizer_tensors& tensors);
+  explicit PlanLease(const ReadLists& lists);
   PlanLease(const PlanLease&) = delete;
   PlanLease& operator=(const PlanLease&) = delete;
   ~PlanLease();
@@ -52,10 +65,11 @@ class PlanLease {
   int64_t elements() const { return elements_; }
 
   // Where none was found: whether NumPy has made all arrays, and the same for lists that were read, where it has not.
-  bool of_numpy() const { return !words_.empty(); }
-  void find(int32_t kind, const fnn_optimizer_tensors& tensors);
+  bool of_numpy() const { return of_numpy_; }
+  void find(const ReadLists& lists);
   // Where none was found: takes a new plan, and remembers it, if it works on the arrays that were given.
   void take(OwnedPlan plan, const OptimizerLists& lists, int64_t elements, bool on_given_arrays);
+  void take(OwnedPlan plan, int64_t elements, bool remember);
 
  private:
   struct Entry;
@@ -67,8 +81,8 @@ class PlanLease {
   int64_t elements_ = 0;
   Entry* entry_ = nullptr;
   OwnedPlan own_;
-  std::vector<int64_t> words_;  // where none was found: what the lists were before anybody read them
-  bool of_read_lists_ = false;  // but those that `find` compared
+  ListWords words_;  // where none was found: of the lists before anybody read them, but those that `find` compared
+  bool of_numpy_ = false;
 };
 
 }  // namespace fusednn

@@ -1,8 +1,9 @@
 #include "bind/torch_group.h"
 
-#include <algorithm>
+#include <numeric>
 
 #include "bind/torch_tensor.h"
+#include "core/tensor.h"
 
 namespace fusednn {
 namespace {
@@ -155,9 +156,9 @@ bool TorchGroup::add_counter(PyObject* step) {
   return true;
 }
 
-bool TorchGroup::without_elements() const {
-  return std::all_of(params_.begin(), params_.end(),
-                     [](const fnn_tensor& t) { return std::find(t.shape, t.shape + t.ndim, 0) != t.shape + t.ndim; });
+int64_t TorchGroup::elements() const {
+  return std::accumulate(params_.begin(), params_.end(), int64_t{0},
+                         [](int64_t sum, const fnn_tensor& t) { return sum + element_count(t); });
 }
 
 fnn_optimizer_tensors TorchGroup::tensors() const {

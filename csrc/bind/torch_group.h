@@ -29,8 +29,8 @@ class TorchGroup {
   bool read(py::handle params, py::handle state, const TorchStateNames& names);
 
   bool empty() const { return params_.empty(); }
-  // Whether no parameter has an element. Plans of such groups cannot be told apart.
-  bool without_elements() const;
+  // Elements of the parameters.
+  int64_t elements() const;
   // The lists, as long as nothing else is done with this group.
   fnn_optimizer_tensors tensors() const;
   const std::vector<fnn_tensor>& grads() const { return grads_; }

@@ -180,6 +180,8 @@ struct fnn_optimizer_plan {
   fnn_optimizer_plan(const fnn_optimizer_plan&) = delete;
   fnn_optimizer_plan& operator=(const fnn_optimizer_plan&) = delete;
 
+  void set_grads(const fnn_tensor* grads) { list.set_grads(grads); }
+
   // Everything that a step may be refused for.
   void check(OptimizerStep& step, const fnn_device_scalars* given, const int64_t* steps, int64_t step_count) {
     require_pointer("steps", steps);
@@ -255,6 +257,13 @@ fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* 
   return guarded([&] {
     require_pointer("plan", plan);
     *plan = new fnn_optimizer_plan(kind, tensors);
+  });
+}
+
+fnn_status fnn_optimizer_plan_set_grads(fnn_optimizer_plan* plan, const fnn_tensor* grads) {
+  return guarded([&] {
+    require_pointer("plan", plan);
+    plan->set_grads(grads);
   });
 }
 

@@ -1,6 +1,5 @@
 #include "core/optimizer_list.h"
 
-#include <algorithm>
 #include <string>
 
 #include "core/checks.h"
@@ -12,43 +11,6 @@ namespace {
 bool is_codes(const fnn_tensor& t) { return t.dtype == FNN_SIGNED_CODES || t.dtype == FNN_UNSIGNED_CODES; }
 
 const char* kind_name(bool is_signed) { return is_signed ? "a signed quantized state" : "an unsigned quantized state"; }
-
-// The memory of a whole list: quadratic comparison would be slow, so intervals are sorted.
-class ListMemory {
- public:
-  explicit ListMemory(int64_t spans) { spans_.reserve(static_cast<size_t>(spans)); }
-
-  void add(const Name& name, Range r, bool written) {
-    if (r.begin < r.end) spans_.push_back({r, name, written});
-  }
-
-  void check() {
-    std::sort(spans_.begin(), spans_.end(), [](const Span& a, const Span& b) { return a.range.begin < b.range.begin; });
-    // The furthest end so far, of written spans and of all.
-    const Span* written = nullptr;
-    const Span* any = nullptr;
-    for (const Span& s : spans_) {
-      const Span* clash = s.written ? any : written;
-      if (clash != nullptr && clash->range.end > s.range.begin) {
-        const Span& output = s.written ? s : *clash;
-        const Span& other = s.written ? *clash : s;
-        fail_value("`" + output.name + "` must not overlap `" + other.name +
-                   "`: each array may be given once. Received: " +
-                   std::to_string(std::min(clash->range.end, s.range.end) - s.range.begin) + " bytes in common");
-      }
-      if (any == nullptr || s.range.end > any->range.end) any = &s;
-      if (s.written && (written == nullptr || s.range.end > written->range.end)) written = &s;
-    }
-  }
-
- private:
-  struct Span {
-    Range range;
-    Name name;
-    bool written;
-  };
-  std::vector<Span> spans_;
-};
 
 // Of a tensor that require_float accepts.
 DType storage_of(const fnn_tensor& t) {
@@ -64,7 +26,7 @@ DType storage_of(const fnn_tensor& t) {
 struct StreamCheck {
   const char* name;
   bool written;
-  ListMemory& memory;
+  ListMemory* memory;  // null: what overlaps is looked for otherwise
 
   Stream operator()(const fnn_tensor* list, int64_t i, const Argument& param, bool dtype_fits,
                     const char* allowed) const {
@@ -77,7 +39,7 @@ struct StreamCheck {
                 dtype_name(param.tensor->dtype) + ". Received: dtype=" + dtype_name(a.tensor->dtype));
     }
     place(a, param);
-    memory.add(a.name, bytes_of(*a.tensor), written);
+    if (memory != nullptr) memory->add(a.name, bytes_of(*a.tensor), written);
     return {a.tensor->data, storage_of(*a.tensor)};
   }
 
@@ -88,12 +50,12 @@ struct StreamCheck {
     place(a, param);
     const int64_t count = element_count(*a.tensor);
     const auto begin = reinterpret_cast<uintptr_t>(a.tensor->data);
-    memory.add(a.name, {begin, begin + static_cast<uintptr_t>(count)}, written);
+    memory->add(a.name, {begin, begin + static_cast<uintptr_t>(count)}, written);
     const Argument s{{name, i, ".scales"}, scales == nullptr ? nullptr : &scales[i]};
     require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock, a.tensor);
     require_writable(s);
     // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): require_vector refuses a null tensor.
-    memory.add(s.name, bytes_of(*s.tensor), written);
+    memory->add(s.name, bytes_of(*s.tensor), written);
     return {a.tensor->data, DType::kFloat32};
   }
 
@@ -124,6 +86,13 @@ void require_codes_fit(const State& state, const Argument& a, const Argument& pa
   }
 }
 
+Stream checked_grad(const fnn_tensor* grads, int64_t i, const Argument& param, ListMemory* memory) {
+  const bool in_double = param.tensor->dtype == FNN_FLOAT64;
+  const bool fits = (grads[i].dtype == FNN_FLOAT64) == in_double;
+  return StreamCheck{"grads", false, memory}(grads, i, param, fits,
+                                             in_double ? "float64" : "float32, float16 or bfloat16");
+}
+
 OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tensors& list, int64_t i,
                                ListMemory& memory) {
   OptimizerTensor t{};
@@ -137,13 +106,11 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
 
   const bool in_double = param.tensor->dtype == FNN_FLOAT64;
   const auto is = [](const fnn_tensor* l, int64_t k, int32_t dtype) { return l[k].dtype == dtype; };
-  const bool grad_fits = is(list.grads, i, FNN_FLOAT64) == in_double;
-  t.grad = StreamCheck{"grads", false, memory}(list.grads, i, param, grad_fits,
-                                               in_double ? "float64" : "float32, float16 or bfloat16");
+  t.grad = checked_grad(list.grads, i, param, &memory);
   for (int s = 0; s < table.count; ++s) {
     const fnn_tensor* states = list.states[s];
     if (states == nullptr) continue;
-    const StreamCheck check{table.states[s].name, true, memory};
+    const StreamCheck check{table.states[s].name, true, &memory};
     if (is_codes(states[i])) {
       require_codes_fit(table.states[s], {{check.name, i}, &states[i]}, param);
       t.states[s] = check.codes(states, list.state_scales[s], i, param);
@@ -155,13 +122,13 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
   }
   if (list.ema != nullptr) {
     const bool fits = in_double ? is(list.ema, i, FNN_FLOAT64) : !is(list.ema, i, FNN_FLOAT64);
-    t.ema = StreamCheck{"ema", true, memory}(list.ema, i, param, fits,
-                                             in_double ? "float64" : "float32, float16 or bfloat16");
+    t.ema = StreamCheck{"ema", true, &memory}(list.ema, i, param, fits,
+                                              in_double ? "float64" : "float32, float16 or bfloat16");
   }
   if (list.low_precision_copies != nullptr) {
     const bool fits =
         !in_double && (is(list.low_precision_copies, i, FNN_FLOAT16) || is(list.low_precision_copies, i, FNN_BFLOAT16));
-    t.low_precision_copy = StreamCheck{"low_precision_copies", true, memory}(
+    t.low_precision_copy = StreamCheck{"low_precision_copies", true, &memory}(
         list.low_precision_copies, i, param, fits, in_double ? "absent" : "float16 or bfloat16");
   }
   return t;
@@ -182,10 +149,10 @@ OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensor
   if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
   require_pointer("params", list.params);
   require_pointer("grads", list.grads);
-  ListMemory memory(list.count * (table.count + 2));
+  memory_.reserve(list.count * (table.count + 2));
   tensors_.reserve(static_cast<size_t>(list.count));
   for (int64_t i = 0; i < list.count; ++i) {
-    const OptimizerTensor t = checked_tensor(table, list, i, memory);
+    const OptimizerTensor t = checked_tensor(table, list, i, memory_);
     tensors_.push_back(t);
     total_ += t.count;
     if ((tensors_[0].param.dtype == DType::kFloat64) != (t.param.dtype == DType::kFloat64)) {
@@ -193,13 +160,43 @@ OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensor
                 std::string(dtype_name(list.params[0].dtype)) + " and dtype=" + dtype_name(list.params[i].dtype));
     }
   }
-  memory.check();
+  memory_.check();
+  keep_params(list.params, list.count);
   if (fusednn::on_cuda(list.params[0])) device_id_ = list.params[0].device_id;
   first_not_bfloat16_ = first_of(list.count, [&](int64_t i) { return list.params[i].dtype != FNN_BFLOAT16; });
   for (int s = 0; s < table.count; ++s) {
     given_[s] = list.states[s] != nullptr;
     first_codes_[s] = first_of(given_[s] ? list.count : 0, [&](int64_t i) { return is_codes(list.states[s][i]); });
   }
+}
+
+void OptimizerList::keep_params(const fnn_tensor* params, int64_t count) {
+  params_.assign(params, params + count);
+  size_t numbers = 0;
+  for (const fnn_tensor& p : params_) numbers += 2 * static_cast<size_t>(p.ndim);
+  shapes_.reserve(numbers);  // none moves
+  for (fnn_tensor& p : params_) {
+    const auto kept = [this, &p](const int64_t* from) {
+      const size_t at = shapes_.size();
+      shapes_.insert(shapes_.end(), from, from + p.ndim);
+      return shapes_.data() + at;
+    };
+    p.shape = kept(p.shape);
+    if (p.strides != nullptr) p.strides = kept(p.strides);
+  }
+}
+
+void OptimizerList::set_grads(const fnn_tensor* grads) {
+  require_pointer("grads", grads);
+  grads_.clear();
+  grads_.reserve(params_.size());
+  size_t near = 0;
+  for (size_t i = 0; i < params_.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    grads_.push_back(checked_grad(grads, index, {{"params", index}, &params_[i]}, nullptr));
+    memory_.require_apart({"grads", index}, bytes_of(grads[i]), near);
+  }
+  for (size_t i = 0; i < params_.size(); ++i) tensors_[i].grad = grads_[i];
 }
 
 bool OptimizerList::needs(const OptimizerStep& step, int state) const {

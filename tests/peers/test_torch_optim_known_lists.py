@@ -1,4 +1,4 @@
-"""Lists that a step has seen before go a short way through C; everything else goes the long way."""
+"""Plain parameters with states go a short way through C; everything else goes the long way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch_steps import NAMES, pair, params_of, set_gradients, step_both
+from torch_steps import (
+    NAMES,
+    assert_same,
+    case_id,
+    pair,
+    params_of,
+    set_gradients,
+    step_both,
+)
 
 from fusednn import _core
 from fusednn.torch import optim
@@ -37,16 +45,53 @@ def test_lists_are_known_again(name, groups, monkeypatch):
     ours.param_groups[0]["lr"] = 0.1
     ours.step()
     assert all(not torch.equal(p, b) for p, b in zip(params, before, strict=True) if p.numel())
-    params[0].grad = torch.ones(0, dtype=torch.float64).float()
-    params[3].grad = params[3].grad.clone()
-    with pytest.raises(AssertionError, match="these lists should be known"):
-        ours.step()
+    set_gradients(params, 1)
+    ours.step()
 
 
-def test_what_is_never_known(monkeypatch):
-    """Everything that would make a plan wrong sends the step the long way."""
-    ours, _ = pair("Adam")
-    params = params_of(ours)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=case_id)
+@pytest.mark.parametrize("name", NAMES)
+def test_new_gradients_go_the_short_way(name, dtype, monkeypatch):
+    """As `zero_grad` leaves them: a new tensor in each step, and some parameters without one."""
+    momentum = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}
+    ours, theirs = pair(name, dtype, **momentum)
+    set_gradients(params_of(ours), 0)
+    set_gradients(params_of(theirs), 0)
+    ours.step()
+    theirs.step()
+    refuse_new_lists(monkeypatch)
+    step_both(ours, theirs, range(1, 7))
+    assert_same(ours, theirs)
+
+
+def test_what_was_replaced_is_found(monkeypatch):
+    """Parameters, gradients and states elsewhere are checked and stepped without Python's lists."""
+    ours, theirs = pair("Adam")
+    step_both(ours, theirs, range(2))
+    refuse_new_lists(monkeypatch)
+    for step in range(2, 8):
+        for optimizer in (ours, theirs):
+            params = params_of(optimizer)
+            set_gradients(params, step)
+            state = optimizer.state[params[0]]
+            if step == 2:
+                state["exp_avg"] = state["exp_avg"].clone()
+            elif step == 3:
+                state["exp_avg"].data = state["exp_avg"].clone()
+            elif step == 4:
+                params[1].data = params[1].detach().clone()
+            elif step == 5:
+                params[1].grad = None
+            elif step == 6:
+                params[1].grad = params[1].grad.to(params[1].dtype, copy=True)
+            else:
+                optimizer.state = {p: dict(s) for p, s in reversed(optimizer.state.items())}
+            optimizer.step()
+    assert_same(ours, theirs)
+
+
+def test_what_goes_the_long_way(monkeypatch):
+    ours, theirs = pair("Adam")
 
     def expect_long_way() -> None:
         with monkeypatch.context() as m:
@@ -54,27 +99,78 @@ def test_what_is_never_known(monkeypatch):
             with pytest.raises(AssertionError, match="should be known"):
                 ours.step()
         ours.step()
-        with monkeypatch.context() as m:
-            refuse_new_lists(m)
-            ours.step()
+        theirs.step()
+        assert_same(ours, theirs)
 
-    set_gradients(params, 0)
+    def gradients(step: int) -> None:
+        set_gradients(params_of(ours), step)
+        set_gradients(params_of(theirs), step)
+
+    gradients(0)
     expect_long_way()
-    state = ours.state[params[0]]
-    state["exp_avg"] = state["exp_avg"].clone()
+    for optimizer in (ours, theirs):
+        optimizer.state[params_of(optimizer)[0]].clear()
     expect_long_way()
-    state["exp_avg"].data = state["exp_avg"].clone()
+    gradients(1)
+    for optimizer in (ours, theirs):  # its elements in another order of memory
+        grad = params_of(optimizer)[1].grad
+        params_of(optimizer)[1].grad = grad.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     expect_long_way()
-    params[1].data = params[1].detach().clone()
-    expect_long_way()
-    params[1].grad = None
-    expect_long_way()
-    del state["exp_avg_sq"]
-    expect_long_way()
-    ours.state = {p: dict(s) for p, s in reversed(ours.state.items())}
-    with monkeypatch.context() as m:  # the same tensors in other dicts, in another order
-        refuse_new_lists(m)
+
+
+def test_gradients_that_do_not_fit():
+    """As strictly as at first; nothing is changed."""
+    ours, _ = pair("Adam")
+    params = params_of(ours)
+    for step in range(2):
+        set_gradients(params, step)
         ours.step()
+
+    def fails(error: type[Exception], match: str) -> None:
+        before = [p.detach().clone() for p in params]
+        counts = [ours.state[p]["step"].item() for p in params]
+        with pytest.raises(error, match=match):
+            ours.step()
+        assert all(torch.equal(p, b) for p, b in zip(params, before, strict=True))
+        assert [ours.state[p]["step"].item() for p in params] == counts
+        set_gradients(params, 2)
+        ours.step()
+
+    params[0].grad = params[0].detach()
+    fails(ValueError, r"must not overlap `grads\[0\]`.*28 bytes in common")
+    params[2].grad = ours.state[params[1]]["exp_avg"].view(-1)[:97]
+    fails(ValueError, r"`exp_avgs\[1\]` must not overlap `grads\[2\]`.*388 bytes")
+    params[2].grad = params[2].grad.to_sparse()
+    fails(RuntimeError, r"params'\]\[2\].grad` must be dense")
+    kept = params[1].data
+    params[1].grad.data = torch.ones(2, 5, 7)
+    fails(
+        ValueError, r"`grads\[1\]` must have the shape of `params\[1\]`, \(3, 5, 7\).*\(2, 5, 7\)"
+    )
+    params[1].grad.data = torch.ones(3, 5, 7, dtype=torch.float64)
+    fails(
+        TypeError, r"`grads\[1\]` must be float32, float16 or bfloat16 where `params\[1\]`.*float64"
+    )
+    assert params[1].data.data_ptr() == kept.data_ptr()
+
+
+def test_options_that_come_to_be_wrong():
+    """What is refused is refused of lists that are known too, with PyTorch's name."""
+    ours, _ = pair("RMSprop")
+    group = ours.param_groups[0]
+    for option, value, error in (
+        ("alpha", 1.5, ValueError),
+        ("capturable", True, RuntimeError),
+        ("differentiable", True, NotImplementedError),
+        ("ema", 0.0, ValueError),
+    ):
+        set_gradients(params_of(ours), 0)
+        ours.step()
+        before = dict(group)
+        group[option] = value
+        with pytest.raises(error, match=f"`{option}` must be"):
+            ours.step()
+        ours.param_groups[0] = group = before
 
 
 def test_a_gradient_that_shows_its_negative():

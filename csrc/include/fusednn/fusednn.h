@@ -296,6 +296,9 @@ typedef struct fnn_optimizer_plan fnn_optimizer_plan;
 /* *plan is written on success only. */
 FNN_API fnn_status fnn_optimizer_plan_create(int32_t kind, const fnn_optimizer_tensors* tensors,
                                              fnn_optimizer_plan** plan);
+/* Other gradients from the next step on, one for each of the plan's parameters. They alone are checked, as at first; where
+ * one is refused the plan keeps those that it has. */
+FNN_API fnn_status fnn_optimizer_plan_set_grads(fnn_optimizer_plan* plan, const fnn_tensor* grads);
 /* `steps` and `step_count` as in fnn_optimizer_tensors. */
 FNN_API fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer_options* options,
                                            const int64_t* steps, int64_t step_count, int32_t* stepped);

@@ -1,4 +1,4 @@
-"""The long way of a step: lists that no step has seen, states that are missing, and messages."""
+"""The long way of a step: states that are missing, what is not plain or on a GPU, and messages."""
 
 from __future__ import annotations
 

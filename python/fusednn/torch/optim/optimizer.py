@@ -206,7 +206,7 @@ class FusedStep:
         increment_version(stepped)
 
     def _step_known_lists(self, scale: float | None) -> list[torch.Tensor] | None:
-        """Step lists of the CPU's that a step has seen before; None where they are not."""
+        """Step parameters of the CPU that have their states; None where something is unusual."""
         groups = [
             (
                 group["params"],
@@ -217,7 +217,7 @@ class FusedStep:
                 bool(group["maximize"]),
             )
             for group in self.param_groups
-            if not group["differentiable"]
+            if _is_plain(group)
         ]
         if len(groups) != len(self.param_groups):
             return None
@@ -234,3 +234,9 @@ class FusedStep:
         except Exception:
             lists.take_back()
             raise
+
+
+def _is_plain(group: Group) -> bool:
+    """Return whether a group has no option that is refused, or not for parameters on the CPU."""
+    refused = group["differentiable"] or "max_norm" in group or "ema" in group
+    return not (refused or group.get("capturable"))
