@@ -1,20 +1,25 @@
 """A step of `fusednn.torch.optim` beside `torch.optim` on many small tensors.
 
-``python benchmarks/torch_optim_overhead.py`` prints a row for each optimizer on 60 tensors of 32
-numbers: here, and PyTorch's fused form, or its own default where it has none (RMSprop). Each figure
-is the least of many repetitions; forms take turns.
+``python benchmarks/torch_optim_overhead.py`` runs the usual loop, ``zero_grad()``,
+``loss.backward()``, ``step()``, where each step meets new gradients, and that with
+``zero_grad(set_to_none=False)``, which keeps them. It prints a row for each optimizer: the step
+here, and that of PyTorch's fused form, or of its own default where it has none (RMSprop). Each
+figure is the median of many steps, every one behind a backward pass of its own; packages take
+turns.
 """
 
 from __future__ import annotations
 
-import timeit
+import statistics
+import time
 from typing import Any
 
 import torch
 
+import fusednn
 from fusednn.torch import optim
 
-ROUNDS, CALLS = 100, 10  # short turns: some lie between those of other programs
+STEPS, FIRST = 200, 20  # the first make states, and are not counted
 OPTIONS: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.9, "fused": True},
     "Adagrad": {"fused": True},
@@ -22,26 +27,44 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Adam": {"fused": True},
     "AdamW": {"fused": True},
 }
+#: The second is what 20 layers of `Linear(100, 100)` and `BatchNorm1d` have.
+SHAPES = {
+    "60 tensors of 32": [(32,)] * 60,
+    "80 tensors of 20 layers": [(100, 100), (100,), (100,), (100,)] * 20,
+}
+
+
+def step_times(name: str, shapes: list[tuple[int, ...]], *, kept: bool) -> list[float]:
+    """Return the medians of a step here and of PyTorch's, in microseconds."""
+    packages = (optim, torch.optim)
+    params = [[torch.nn.Parameter(torch.randn(shape)) for shape in shapes] for _ in packages]
+    optimizers = [
+        getattr(package, name)(of, lr=1e-4, **OPTIONS[name])
+        for package, of in zip(packages, params, strict=True)
+    ]
+    times: list[list[float]] = [[], []]
+    for _ in range(STEPS):
+        for of, optimizer, record in zip(params, optimizers, times, strict=True):
+            optimizer.zero_grad(set_to_none=not kept)
+            loss = torch.stack([(p * p).sum() for p in of]).sum()
+            loss.backward()
+            start = time.perf_counter()
+            optimizer.step()
+            record.append(1e6 * (time.perf_counter() - start))
+    return [statistics.median(record[FIRST:]) for record in times]
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread, microseconds\n")
-    print("| 60 tensors of 32 | fusednn | PyTorch | PyTorch / fusednn |\n|---|---|---|---|")
-    for name, options in OPTIONS.items():
-        steps = []
-        for package in (optim, torch.optim):
-            params = [torch.nn.Parameter(torch.randn(32)) for _ in range(60)]
-            for p in params:
-                p.grad = torch.randn(32)
-            optimizer = getattr(package, name)(params, lr=1e-4, **options)
-            optimizer.step()
-            steps.append(optimizer.step)
-        best = [float("inf")] * 2
-        for _ in range(ROUNDS):
-            for i, step in enumerate(steps):
-                best[i] = min(best[i], 1e6 * timeit.timeit(step, number=CALLS) / CALLS)
-        print(f"| {name} | {best[0]:.1f} | {best[1]:.1f} | {best[1] / best[0]:.1f} |")
+    fusednn.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, microseconds")
+    for title, shapes in SHAPES.items():
+        for kept in (False, True):
+            print(f"\n| {title}, gradients {'kept' if kept else 'new'} ", end="")
+            print("| fusednn | PyTorch | PyTorch / fusednn |\n|---|---|---|---|")
+            for name in OPTIONS:
+                ours, theirs = step_times(name, shapes, kept=kept)
+                print(f"| {name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f} |")
 
 
 if __name__ == "__main__":

@@ -123,6 +123,7 @@ COUNT = byref(c_int64())
         (lambda f: f.fnn_optimizer_step(0, None, None, None), "options"),
         (lambda f: f.fnn_optimizer_plan_create(0, None, COUNT), "tensors"),
         (lambda f: f.fnn_optimizer_plan_create(0, None, None), "plan"),
+        (lambda f: f.fnn_optimizer_plan_set_grads(None, None), "plan"),
         (lambda f: f.fnn_optimizer_plan_step(None, None, None, c_int64(1), None), "plan"),
         (lambda f: f.fnn_optimizer_plan_check(None, None, None, c_int64(1)), "plan"),
         (lambda f: f.fnn_global_norm(c_int64(1), None, COUNT), "arrays"),
