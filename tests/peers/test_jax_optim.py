@@ -176,6 +176,66 @@ def test_low_precision(make, dtype):
     close(jnp.float32(moved["w"]), jnp.float32(optax.apply_updates(params, updates)["w"]), 2e-2)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "rate", "decay", "tolerance"),
+    [
+        ("float32", 100.0, 1e-7, 1e-4, 1e-5),
+        ("float32", 1e6, 1e-4, 1e-6, 1e-5),
+        ("bfloat16", 1.0, 1e-3, 1e-4, 2**-7),
+        ("bfloat16", 3.0, 1e-5, 0.5, 2**-7),
+        ("float16", 64.0, 1e-3, 0.01, 2**-10),
+    ],
+)
+def test_updates_that_are_small_beside_the_parameters(dtype, value, rate, decay, tolerance):
+    """A difference of parameters would be 0, or a power of two."""
+    params, grads = {"w": jnp.full(97, value, dtype)}, {"w": jnp.full(97, 1.0, dtype)}
+    own, peer = optim.adamw(rate, weight_decay=decay), optax.adamw(rate, weight_decay=decay)
+    updates, _ = jax.jit(own.update)(grads, own.init(params), params)
+    expected, _ = peer.update(grads, peer.init(params), params)
+    assert updates["w"].dtype == dtype
+    np.testing.assert_allclose(np.float32(updates["w"]), np.float32(expected["w"]), rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "rate", "scale"),
+    [("float32", 100.0, 1e-7, 1000.0), ("bfloat16", 1.0, 1e-4, 100.0)],
+)
+def test_a_chain_keeps_what_is_scaled_after_the_step(dtype, value, rate, scale):
+    params = {"w": jnp.full(7, value, dtype)}
+    grads = {"w": jnp.full(7, 1e-3, dtype)}
+    moved = []
+    for adamw in (optim.adamw, optax.adamw):
+        chain = optax.chain(adamw(rate, weight_decay=1e-2), optax.scale(scale))
+        update = jax.jit(chain.update)
+        ours, state = params, chain.init(params)
+        for _ in range(20):
+            updates, state = update(grads, state, ours)
+            ours = optax.apply_updates(ours, updates)
+        moved.append(np.float32(value) - np.float32(ours["w"]))
+    assert (moved[1] > 0).all()
+    np.testing.assert_allclose(moved[0], moved[1], rtol=2e-2)
+
+
+def test_decay_of_float64_parameters():
+    with jax.enable_x64(True):
+        params = {"w": jnp.full(7, 3.0)}
+        own, peer = (optimizers.adamw(1e-9, weight_decay=0.5) for optimizers in (optim, optax))
+        updates, _ = own.update(params, own.init(params), params)
+        expected, _ = peer.update(params, peer.init(params), params)
+        assert updates["w"].dtype == "float64"
+        np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-12)
+
+
+def test_an_update_that_is_skipped_decays_nothing():
+    own = optim.adam(0.1, skip_nonfinite=True, weight_decay=0.1)
+    params = {"w": jnp.ones(3)}
+    state = own.init(params)
+    updates, kept = jax.jit(own.update)({"w": jnp.array([1.0, jnp.inf, 1.0])}, state, params)
+    close((updates, kept), ({"w": jnp.zeros(3)}, state), 0)
+    updates, _ = own.update(params, state, params)
+    close(updates["w"], jnp.full(3, -0.11))
+
+
 def test_a_step_that_is_skipped_counts_nothing(make):
     own = optim.adam(0.1, skip_nonfinite=True)
     params = parameters(make)

@@ -76,9 +76,8 @@ class FusedTransformation(_Pair):
             For leaves that are no floating-point arrays, trees that do not agree, or shapes.
         """
         leaves, structure = _floating_leaves("params", params)
-        moved, state = self._recipe.step(
-            leaves, _leaves_like("grads", grads, structure), state, params, grad_scale
-        )
+        grad_leaves = _leaves_like("grads", grads, structure)
+        moved, state = self._recipe.apply(leaves, grad_leaves, state, params, grad_scale)
         return jax.tree.unflatten(structure, moved), state
 
 
@@ -123,28 +122,51 @@ class Recipe:
     def update(self, grads: Tree, state: Any, params: Tree = None) -> tuple[Tree, Any]:
         """Return what is added to the parameters, and the state."""
         leaves, structure = _floating_leaves("grads", grads)
-        needed = self.options.get("weight_decay", 0.0) != 0
-        if needed and params is None:
+        decay = self.options.get("weight_decay", 0.0)
+        if decay and params is None:
             raise ValueError("`params` must be given where `weight_decay` is not 0. Received: None")
         given = leaves if params is None else _leaves_like("params", params, structure)
-        # What is added to 0 is the update itself, without the rounding of a difference.
-        before = given if needed else [jnp.zeros_like(array) for array in given]
-        moved, state = self.step(before, leaves, state, params, None)
-        if needed:
-            moved = [new - old for new, old in zip(moved, before, strict=True)]
-        return jax.tree.unflatten(structure, moved), state
+        # What is added to 0 is the update itself: a difference of parameters would be rounded as
+        # they are, and a small step lost. With decay the one rounding comes after it.
+        zeros = [jnp.zeros_like(p, dtype=_computed_in(p.dtype) if decay else None) for p in given]
+        rate = self._rate(state)
+        undecayed = [False] * len(given)
+        updates, state, stepped = self._step(zeros, leaves, state, rate, undecayed)
+        if decay:
+            updates = [
+                _with_decay(update, param, rate, decay if decays else 0.0, stepped)
+                for update, param, decays in zip(
+                    updates, given, self._decayed(params, len(given)), strict=True
+                )
+            ]
+        return jax.tree.unflatten(structure, updates), state
 
-    def step(
+    def apply(
         self, params: list[Any], grads: list[Any], state: Any, tree: Tree, grad_scale: Any
     ) -> tuple[list[Any], Any]:
         """Return leaves and state after a step; `tree` is what the mask is for."""
+        decayed = self._decayed(tree, len(params))
+        rate = self._rate(state)
+        return self._step(params, grads, state, rate, decayed, grad_scale)[:2]
+
+    def _rate(self, state: Any) -> Any:
         rate = self.learning_rate
-        rate = rate(state.count) if callable(rate) else rate
+        return rate(state.count) if callable(rate) else rate
+
+    def _step(
+        self,
+        params: list[Any],
+        grads: list[Any],
+        state: Any,
+        rate: Any,
+        decayed: list[bool],
+        grad_scale: Any = None,
+    ) -> tuple[list[Any], Any, Any]:
+        """Return leaves and state after a step, and 0 where it was skipped."""
         structures: dict[str, Any] = {}
         states: dict[str, list[Any]] = {}
         for name, kept in self.kept.items():
             states[name], structures[name] = jax.tree.flatten(getattr(state, kept.field))
-        decayed = self._decayed(tree, len(params))
         stepped: Any = 1
         for decays in sorted(set(decayed)):
             at = [i for i, d in enumerate(decayed) if d == decays]
@@ -171,7 +193,7 @@ class Recipe:
         }
         # As optax does: a count that cannot grow stays.
         count = state.count + jnp.where(state.count < jnp.iinfo(jnp.int32).max, stepped, 0)
-        return params, state._replace(count=count, **trees)
+        return params, state._replace(count=count, **trees), stepped
 
     def _decayed(self, tree: Tree, count: int) -> list[bool]:
         if self.mask is None or not self.options.get("weight_decay"):
@@ -179,6 +201,17 @@ class Recipe:
         mask = self.mask(tree) if callable(self.mask) else self.mask
         whole = jax.tree.map(lambda m, part: jax.tree.map(lambda _: bool(m), part), mask, tree)
         return list(jax.tree.leaves(whole))
+
+
+def _computed_in(dtype: Any) -> Any:
+    """Return the dtype in which the kernels compute what they keep in `dtype`."""
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def _with_decay(update: Any, param: Any, rate: Any, decay: float, stepped: Any) -> Any:
+    """Return the update and the decoupled decay together, rounded once."""
+    decay = jnp.asarray(rate, update.dtype) * decay * param.astype(update.dtype)
+    return jnp.where(jnp.asarray(stepped) != 0, update - decay, update).astype(param.dtype)
 
 
 def _floating_leaves(name: str, tree: Tree) -> tuple[list[Any], Any]:
