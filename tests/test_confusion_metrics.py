@@ -197,3 +197,22 @@ def test_refusals() -> None:
         Recall()([0, 1], [0.5, 0.5], sample_weight=[1, 2, 3])
     with pytest.raises(NotImplementedError, match="must define `of_counts`"):
         ConfusionMetric()([0], [0.5])
+
+
+def test_only_the_largest_may_be_positive() -> None:
+    y_true = np.array([[0, 1, 1], [1, 0, 0]])
+    y_pred = np.array([[0.1, 0.4, 0.3], [0.2, 0.2, 0.9]])
+    assert Precision(top_k=1)(y_true, y_pred) == 0.5
+    assert Recall(top_k=1)(y_true, y_pred) == pytest.approx(1 / 3)
+    assert Recall(top_k=2)(y_true, y_pred) == 1  # of equal ones the first is larger
+    assert Precision(0.35, top_k=2)(y_true, y_pred) == 0.5  # and above the threshold
+    assert Recall(top_k=2, class_id=2)(y_true, y_pred) == 1
+    assert Recall.from_config(Recall(top_k=2).get_config()).top_k == 2
+    with pytest.raises(ValueError, match=r"`top_k` must be at least 1\. Received: top_k=0"):
+        Precision(top_k=0)
+
+
+def test_classes_in_order_of_their_likelihood() -> None:
+    metric = SparseTopKCategoricalAccuracy(2, from_sorted_ids=True)
+    assert metric([3, 0, 1], [[3, 1, 0], [1, 0, 3], [0, 3, 1]]) == pytest.approx(2 / 3)
+    assert metric.get_config()["from_sorted_ids"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fusednn.layers import Dense
 from fusednn.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
+    Loss,
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
+from fusednn.models import Sequential
 
 
 def test_last_axis_of_length_one_may_be_missing():
@@ -102,8 +105,10 @@ def test_bad_out():
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match=r"`reduction` must be .* Received: reduction='none'"):
-        MeanSquaredError(reduction="none")
+    with pytest.raises(ValueError, match=r"`reduction` must be .* Received: reduction='mode'"):
+        MeanSquaredError(reduction="mode")
+    with pytest.raises(ValueError, match=r"`dtype` must be .* Received: dtype='int8'"):
+        MeanSquaredError(dtype="int8")
     for cls in (BinaryCrossentropy, CategoricalCrossentropy):
         with pytest.raises(ValueError, match=r"`label_smoothing` must be in \[0, 1\]"):
             cls(label_smoothing=1.5)
@@ -111,3 +116,32 @@ def test_bad_options():
             cls(label_smoothing=float("nan"))
         with pytest.raises(ValueError, match=r"`axis` must be -1"):
             cls(axis=1)
+
+
+@pytest.mark.parametrize("reduction", ["none", None])
+def test_losses_of_all_samples(reduction):
+    t, p = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0]]), np.array([[1.0, 1.0], [1, 3], [0, 0]])
+    loss = MeanSquaredError(reduction)
+    np.testing.assert_array_equal(loss(t, p), [0.5, 2, 2])
+    np.testing.assert_array_equal(loss(t, p, sample_weight=[2, 1, 0]), [1, 2, 0])
+    assert MeanSquaredError.from_config(loss.get_config()).reduction == reduction
+    with pytest.raises(ValueError, match=r"`reduction` of the loss 'mean_squared_error' must not"):
+        loss.value_and_gradient(t, p)
+    model = Sequential([Dense(2, input_dim=2)])
+    with pytest.raises(ValueError, match=r"must not be 'none' in a model"):
+        model.compile(loss=loss)
+    assert not model.compiled
+
+
+def test_dtypes_of_calls():
+    t, p = np.array([[0.1]]), np.array([[0.3]])
+    assert MeanSquaredError(dtype="float64")(t.astype("f4"), p) == pytest.approx(0.04, rel=1e-6)
+    assert MeanSquaredError(dtype="float32").call(t, p).dtype == np.float32
+    assert MeanSquaredError().call(t, p).dtype == np.float64
+    _, gradient = MeanSquaredError(dtype="float32").value_and_gradient(t, p)
+    assert gradient.dtype == np.float32
+
+
+def test_arguments_by_position():
+    assert MeanSquaredError("sum", "mine").get_config() == {"name": "mine", "reduction": "sum"}
+    assert Loss("mine", "sum").get_config() == {"name": "mine", "reduction": "sum"}

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 EPSILON = 1e-7
 
 
-_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum")
+_REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 
 class Loss(Configurable):
@@ -40,11 +40,15 @@ class Loss(Configurable):
 
     Parameters
     ----------
-    reduction : {"sum_over_batch_size", "mean", "mean_with_sample_weight", "sum"}
-        The mean over samples (both first names; Keras' default), the mean that divides by the sum
-        of the weights instead of the number of samples, or the sum.
     name : str, optional
         Defaults to the class name in snake case.
+    reduction : {"sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none"} or None
+        The mean over samples (both first names; Keras' default), the mean that divides by the sum
+        of the weights instead of the number of samples, or the sum. "none" or None: a call returns
+        the losses of all samples; models refuse such a loss.
+    dtype : {"float32", "float64"}, optional
+        What predictions are converted to in calls; by default they keep their type. A model
+        computes its loss in its own type.
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("name", "reduction")
@@ -55,12 +59,20 @@ class Loss(Configurable):
     #: Whether predictions are logits, unless `value_and_gradient` is told otherwise.
     from_logits: bool = False
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: str | None = None,
+    ) -> None:
         if reduction not in _REDUCTIONS:
             raise ValueError(
-                f"`reduction` must be one of {', '.join(_REDUCTIONS)}. "
+                f"`reduction` must be one of {', '.join(map(str, _REDUCTIONS))}. "
                 f"Received: reduction={reduction!r}"
             )
+        if dtype not in (None, "float32", "float64"):
+            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
+        self.dtype = dtype
         self.reduction = reduction
         self.name = name or snake_case(type(self).__name__)
 
@@ -164,6 +176,11 @@ class Loss(Configurable):
         losses = self._losses(y_true, y_pred, scratch, from_logits, grad, weights)
         return scratch.total(losses) / self._divisor(scratch, weights)
 
+    @property
+    def reduces(self) -> bool:
+        """Whether the losses of samples become one number, as models need it."""
+        return self.reduction not in ("none", None)
+
     def _divisor(self, scratch: Scratch, weights: Array | None) -> float:
         if self.reduction == "sum":
             return 1.0
@@ -207,16 +224,26 @@ class Loss(Configurable):
 
     def __call__(
         self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
+    ) -> Any:
         """Return the reduced loss, of samples that are multiplied by their weights.
+
+        Returns
+        -------
+        float, or ndarray where `reduction` is "none"
 
         Raises
         ------
         ValueError, TypeError
             The targets do not fit the predictions; see the class.
         """
-        predictions = _predictions(y_pred)
+        predictions = _predictions(y_pred, self.dtype)
         scratch = Scratch.of(predictions.shape, predictions.dtype)
+        weights = row_weights(sample_weight, predictions.shape, scratch)
+        if not self.reduces:
+            losses = np.asarray(self.call(y_true, predictions))
+            if weights is None:
+                return losses
+            return losses * weights.reshape(predictions.shape[:-1])
         with np.errstate(all="ignore"):
             return self.evaluate(
                 np.asarray(y_true),
@@ -224,12 +251,12 @@ class Loss(Configurable):
                 scratch,
                 from_logits=self.from_logits,
                 grad=None,
-                weights=row_weights(sample_weight, predictions.shape, scratch),
+                weights=weights,
             )
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Array:
         """Return the loss of each sample: shape (...) for predictions of shape (..., K)."""
-        predictions = _predictions(y_pred)
+        predictions = _predictions(y_pred, self.dtype)
         scratch = Scratch.of(predictions.shape, predictions.dtype)
         with np.errstate(all="ignore"):
             losses = self._losses(
@@ -280,13 +307,19 @@ class Loss(Configurable):
         Raises
         ------
         ValueError, TypeError
-            The targets or `out` do not fit, or `from_logits` is True and the loss has no such form.
+            The targets or `out` do not fit, `reduction` is "none", or `from_logits` is True and the
+            loss has no such form.
 
         Notes
         -----
         A prediction that is not finite gives a loss that is not finite, without a warning.
         """
-        predictions = _predictions(y_pred)
+        if not self.reduces:
+            raise ValueError(
+                f"`reduction` of the loss '{self.name}' must not be 'none' for a gradient: it is "
+                "that of one number. Take 'sum'."
+            )
+        predictions = _predictions(y_pred, self.dtype)
         shape = predictions.shape
         logits = self.from_logits if from_logits is None else bool(from_logits)
         if logits and self.link is None:
@@ -367,8 +400,8 @@ def row_weights(
     return np.repeat(weights, scratch.rows // shape[0])
 
 
-def _predictions(y_pred: ArrayLike) -> Array:
-    predictions = np.asarray(y_pred)
+def _predictions(y_pred: ArrayLike, dtype: str | None) -> Array:
+    predictions = np.asarray(y_pred, dtype)
     if predictions.dtype not in (np.float32, np.float64):
         predictions = predictions.astype(np.float32)
     if predictions.ndim == 0:

@@ -29,7 +29,7 @@ class BinaryCrossentropy(Loss):
         In [0, 1]; s > 0 replaces t by ``t * (1 - s) + s / 2``.
     axis
         Must be -1.
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -41,10 +41,11 @@ class BinaryCrossentropy(Loss):
         from_logits: bool = False,
         label_smoothing: float = 0.0,
         axis: int = -1,
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         self.from_logits = bool(from_logits)
         self.label_smoothing = check_number(
             "label_smoothing", label_smoothing, minimum=0, maximum=1

@@ -29,7 +29,7 @@ class CategoricalCrossentropy(Loss):
         In [0, 1]; s > 0 replaces t by ``t * (1 - s) + s / K``.
     axis
         Must be -1.
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -41,10 +41,11 @@ class CategoricalCrossentropy(Loss):
         from_logits: bool = False,
         label_smoothing: float = 0.0,
         axis: int = -1,
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         self.from_logits = bool(from_logits)
         self.label_smoothing = check_number(
             "label_smoothing", label_smoothing, minimum=0, maximum=1
@@ -128,7 +129,7 @@ class SparseCategoricalCrossentropy(Loss):
         mean is over the others alone (PyTorch's `ignore_index`), or 0 where there is none.
     axis
         Must be -1.
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
 
     Raises
@@ -145,11 +146,12 @@ class SparseCategoricalCrossentropy(Loss):
         self,
         from_logits: bool = False,
         ignore_class: int | None = None,
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         axis: int = -1,
         name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         whole = isinstance(ignore_class, (int, np.integer)) and not isinstance(ignore_class, bool)
         if ignore_class is not None and not whole:
             raise ValueError(

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
-from fusednn.losses.base import EPSILON, Array, Loss
+from fusednn.losses.base import EPSILON, Array
+from fusednn.losses.plain import PlainLoss
 from fusednn.losses.scratch import Scratch
 
 
-class ElementwiseLoss(Loss):
+class ElementwiseLoss(PlainLoss):
     """Base of losses ``mean(f(t, p))`` over the last axis.
 
     A new one is a subclass with `elements`.
@@ -62,7 +63,7 @@ class MeanAbsoluteError(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -81,7 +82,7 @@ class MeanAbsolutePercentageError(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -105,7 +106,7 @@ class MeanSquaredLogarithmicError(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -134,7 +135,7 @@ class Huber(ElementwiseLoss):
     ----------
     delta
         > 0.
-    reduction
+    reduction, dtype
         See `Loss`.
     name
         "huber_loss" by default.
@@ -145,10 +146,11 @@ class Huber(ElementwiseLoss):
     def __init__(
         self,
         delta: float = 1.0,
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name: str | None = "huber_loss",
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(reduction, name, dtype)
         self.delta = check_number("delta", delta, above=0)
 
     def elements(
@@ -169,7 +171,7 @@ class LogCosh(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -193,7 +195,7 @@ class Poisson(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -217,7 +219,7 @@ class Hinge(ElementwiseLoss):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -255,7 +257,7 @@ class SquaredHinge(Hinge):
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 

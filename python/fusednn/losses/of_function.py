@@ -19,7 +19,7 @@ class LossFunctionWrapper(Loss, OfFunction):
     fn : callable
         Its attribute `gradient` is the function ``gradient(y_true, y_pred)`` that
         `Loss.gradient` tells of.
-    reduction, name
+    reduction, name, dtype
         See `Loss`; the function's name by default.
     **kwargs
         Passed to both functions.
@@ -33,8 +33,9 @@ class LossFunctionWrapper(Loss, OfFunction):
     def __init__(
         self,
         fn: Callable[..., Any],
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
+        dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
         if not callable(getattr(fn, "gradient", None)):
@@ -43,7 +44,7 @@ class LossFunctionWrapper(Loss, OfFunction):
                 f"its attribute `gradient`, `{function_name(fn)}.gradient = ...`, or make a "
                 f"subclass of `losses.Loss` with `call` and `gradient`. Received: loss={fn!r}"
             )
-        super().__init__(reduction, name or function_name(fn))
+        super().__init__(name or function_name(fn), reduction, dtype)
         self.fn = fn
         self._options = kwargs
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn.losses.base import Array, Loss
+from fusednn.losses.base import Array
+from fusednn.losses.plain import PlainLoss
 from fusednn.losses.scratch import Scratch
 
 
-class MeanSquaredError(Loss):
+class MeanSquaredError(PlainLoss):
     """Mean squared error: ``mean((y_pred - y_true)**2)`` over the last axis, then the samples.
 
     Targets have the shape of the predictions. PyTorch's `MSELoss` gives the same number.
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 

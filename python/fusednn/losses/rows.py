@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fusednn.losses.base import EPSILON, Array, Loss
 from fusednn.losses.binary import check_axis
+from fusednn.losses.plain import PlainLoss
 from fusednn.losses.scratch import Scratch
 
 
@@ -19,7 +20,7 @@ class CosineSimilarity(Loss):
     ----------
     axis
         Must be -1.
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -28,10 +29,11 @@ class CosineSimilarity(Loss):
     def __init__(
         self,
         axis: int = -1,
-        reduction: str = "sum_over_batch_size",
+        reduction: str | None = "sum_over_batch_size",
         name: str | None = "cosine_similarity",
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(reduction, name)
+        super().__init__(name, reduction, dtype)
         self.axis = check_axis(axis)
 
     def per_row(
@@ -65,14 +67,14 @@ class CosineSimilarity(Loss):
         return losses
 
 
-class KLDivergence(Loss):
+class KLDivergence(PlainLoss):
     """``sum(t * log(t / p))`` over the last axis, both clipped to [1e-7, 1] as in Keras.
 
     The gradient is 0 through what was clipped. (PyTorch's `KLDivLoss` takes ``log(p)``.)
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 
@@ -99,12 +101,12 @@ class KLDivergence(Loss):
         return losses
 
 
-class CategoricalHinge(Loss):
+class CategoricalHinge(PlainLoss):
     """``max(0, 1 + max((1 - t) * p) - sum(t * p))`` over the last axis, with one-hot t.
 
     Parameters
     ----------
-    reduction, name
+    reduction, name, dtype
         See `Loss`.
     """
 

@@ -27,7 +27,7 @@ class BinaryAccuracy(MeanOverSamples):
 
     Parameters
     ----------
-    name
+    name, dtype
         See `Metric`.
     threshold
         Keras' default 0.5 is meant for probabilities; for logits take 0.
@@ -35,8 +35,10 @@ class BinaryAccuracy(MeanOverSamples):
 
     config_names = ("threshold",)
 
-    def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
-        super().__init__(name)
+    def __init__(
+        self, name: str | None = None, dtype: str | None = None, threshold: float = 0.5
+    ) -> None:
+        super().__init__(name, dtype)
         self.threshold = check_number("threshold", threshold)
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
@@ -114,14 +116,14 @@ class TopKCategoricalAccuracy(MeanOverSamples):
     ----------
     k : int
         At least 1.
-    name
+    name, dtype
         See `Metric`.
     """
 
     config_names = ("k",)
 
-    def __init__(self, k: int = 5, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(self, k: int = 5, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(name, dtype)
         self.k = int(check_number("k", k, minimum=1))
 
     def places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
@@ -143,9 +145,32 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
 
     Parameters
     ----------
-    k, name
+    k, name, dtype
         See `TopKCategoricalAccuracy`.
+    from_sorted_ids
+        Predictions are classes, the likeliest first, instead of a number for each class: a label
+        among the first `k` of them is a hit.
     """
+
+    config_names = ("from_sorted_ids",)
+
+    def __init__(
+        self,
+        k: int = 5,
+        name: str | None = None,
+        dtype: str | None = None,
+        from_sorted_ids: bool = False,
+    ) -> None:
+        super().__init__(k, name, dtype)
+        self.from_sorted_ids = bool(from_sorted_ids)
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        """See `MeanOverSamples.per_sample`."""
+        if not self.from_sorted_ids:
+            return super().per_sample(y_true, y_pred)
+        labels = self.places(y_true, y_pred.shape)[..., None]
+        hits: Array = (y_pred[..., : self.k] == labels).any(axis=-1)
+        return hits
 
     def places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
         """See `TopKCategoricalAccuracy.places`."""

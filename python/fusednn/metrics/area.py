@@ -169,7 +169,7 @@ class AUC(ConfusionMetric):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         config = super().get_config()
-        del config["class_id"], config["thresholds"]
+        del config["thresholds"]
         return config | ({"thresholds": self._limits[1:-1].tolist()} if self._given else {})
 
 

@@ -22,15 +22,15 @@ class Metric(Configurable):
 
     Parameters
     ----------
-    name : str, optional
-        Key in the logs; defaults to the class name in snake case.
     dtype : str, optional
         Accepted for the sake of Keras' programs: metrics are computed in double precision.
+    name : str, optional
+        Key in the logs; defaults to the class name in snake case.
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("name",)
 
-    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+    def __init__(self, dtype: str | None = None, name: str | None = None) -> None:
         if dtype not in (None, "float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
         self.name = name or snake_case(type(self).__name__)
@@ -118,7 +118,7 @@ class Mean(Metric):
 
     Parameters
     ----------
-    name
+    name, dtype
         See `Metric`.
 
     Attributes
@@ -129,8 +129,8 @@ class Mean(Metric):
         Number of samples: the length of the first axis, 1 for a scalar; or the sum of weights.
     """
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(dtype, name)
         self._arrays: dict[str, Array] = {}
         self.reset_state()
 

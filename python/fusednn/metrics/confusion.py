@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn._arguments import check_number
+from fusednn._arguments import check_count, check_number
 from fusednn.metrics.base import Array, Metric, aligned, element_weights
+
+#: What predictions that are not among the largest become: less than all thresholds.
+_LEFT_OUT = -1.0
 
 
 class ConfusionMetric(Metric):
@@ -23,8 +26,6 @@ class ConfusionMetric(Metric):
     ----------
     thresholds : float or sequence of float, optional
         In [0, 1]; 0.5 if not given. With several, `result` is an array.
-    class_id : int, optional
-        Only this index of the last axis counts.
     name, dtype
         See `Metric`.
     """
@@ -32,18 +33,21 @@ class ConfusionMetric(Metric):
     #: Whether every place of the last axis is counted for itself.
     multi_label: bool = False
 
-    config_names: ClassVar[tuple[str, ...]] = ("thresholds", "class_id")
+    #: Only this index of the last axis counts.
+    class_id: int | None = None
+    #: Only the so many largest of the last axis may be positive.
+    top_k: int | None = None
+
+    config_names: ClassVar[tuple[str, ...]] = ("thresholds",)
 
     def __init__(
         self,
         thresholds: float | Sequence[float] | None = None,
-        class_id: int | None = None,
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        super().__init__(name, dtype)
+        super().__init__(dtype, name)
         self.thresholds = thresholds
-        self.class_id = class_id
         single = thresholds is None or isinstance(thresholds, (int, float))
         given = [0.5 if thresholds is None else thresholds] if single else list(thresholds)  # type: ignore[arg-type]
         self._single = single
@@ -79,6 +83,8 @@ class ConfusionMetric(Metric):
                 f"Received: values from {y_pred.min()} to {y_pred.max()}"
             )
         weights = element_weights(sample_weight, y_pred.shape)
+        if self.top_k is not None:
+            y_pred = _of_largest(y_pred, self.top_k)
         if self.class_id is not None:
             y_pred, y_true = y_pred[..., self.class_id], y_true[..., self.class_id]
             weights = weights[..., self.class_id]
@@ -156,13 +162,45 @@ class FalseNegatives(ConfusionMetric):
         return fn
 
 
-class Precision(ConfusionMetric):
+class OfClasses(ConfusionMetric):
+    """Base of metrics that may be of one class, or of the largest predictions alone.
+
+    Parameters
+    ----------
+    thresholds, name, dtype
+        See `ConfusionMetric`.
+    top_k : int, optional
+        A prediction is positive only where it is among the `top_k` largest of the last axis (of
+        equal ones those with lower places count as larger); and, where `thresholds` are given,
+        larger than these, too.
+    class_id : int, optional
+        Only this index of the last axis counts.
+    """
+
+    config_names = ("top_k", "class_id")
+
+    def __init__(
+        self,
+        thresholds: float | Sequence[float] | None = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(thresholds, name, dtype)
+        self.top_k = None if top_k is None else check_count("top_k", top_k)
+        self.class_id = class_id
+        if self.top_k is not None and thresholds is None:
+            self._limits = np.array([_LEFT_OUT / 2])  # all those of the largest are above
+
+
+class Precision(OfClasses):
     """The fraction of positive predictions that are right; 0 where there are none.
 
     Parameters
     ----------
-    thresholds, class_id, name
-        See `ConfusionMetric`.
+    thresholds, top_k, class_id, name, dtype
+        See `OfClasses`.
     """
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
@@ -170,18 +208,26 @@ class Precision(ConfusionMetric):
         return share(tp, tp + fp)
 
 
-class Recall(ConfusionMetric):
+class Recall(OfClasses):
     """The fraction of targets 1 that were found; 0 where there are none.
 
     Parameters
     ----------
-    thresholds, class_id, name
-        See `ConfusionMetric`.
+    thresholds, top_k, class_id, name, dtype
+        See `OfClasses`.
     """
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
         """See `ConfusionMetric.of_counts`."""
         return share(tp, tp + fn)
+
+
+def _of_largest(y_pred: Array, count: int) -> Array:
+    """Return predictions with all but the `count` largest of each row below every threshold."""
+    order = np.argsort(-y_pred, axis=-1, kind="stable")[..., :count]
+    largest = np.full_like(y_pred, _LEFT_OUT)
+    np.put_along_axis(largest, order, np.take_along_axis(y_pred, order, axis=-1), axis=-1)
+    return largest
 
 
 def share(part: Array, whole: Array) -> Array:

@@ -21,12 +21,20 @@ class MeanMetricWrapper(MeanOverSamples, OfFunction):
         for each sample of the batch.
     name : str, optional
         The function's name by default.
+    dtype : str, optional
+        See `Metric`.
     **kwargs
         Passed to the function.
     """
 
-    def __init__(self, fn: Callable[..., Any], name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(name or function_name(fn))
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str | None = None,
+        dtype: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name or function_name(fn), dtype)
         self.fn = fn
         self._options = kwargs
 

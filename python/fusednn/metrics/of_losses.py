@@ -37,77 +37,83 @@ class LossMean(MeanOverSamples):
 
     loss_class: ClassVar[type[Loss]]
 
-    def __init__(self, name: str | None = None, **options: Any) -> None:
-        super().__init__(name)
-        self.loss = self.loss_class(**options)
-
-    @classmethod
-    def option_defaults(cls) -> dict[str, Any]:
-        """Return the constructor's arguments with their defaults, those of the loss included."""
-        return cls.loss_class.option_defaults() | super().option_defaults()
+    def __init__(
+        self, name: str | None = None, dtype: str | None = None, **loss_options: Any
+    ) -> None:
+        super().__init__(name, dtype)
+        self.loss = self.loss_class(**loss_options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        own = self.loss.get_config()
-        return super().get_config() | {
-            name: value for name, value in own.items() if name not in ("name", "reduction")
-        }
+        accepted = self.option_defaults()
+        own = {name: v for name, v in self.loss.get_config().items() if name in accepted}
+        return own | super().get_config()
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
         return self.loss.call(y_true, y_pred)
 
 
-class MeanAbsoluteError(LossMean):
-    """Mean of `losses.MeanAbsoluteError`, whose options it takes."""
+class PlainLossMean(LossMean):
+    """Base of means of losses without options."""
+
+    def __init__(self, name: str | None = None, dtype: str | None = None) -> None:
+        super().__init__(name, dtype)
+
+
+class MeanAbsoluteError(PlainLossMean):
+    """Mean of `losses.MeanAbsoluteError`."""
 
     loss_class = losses.MeanAbsoluteError
 
 
-class MeanAbsolutePercentageError(LossMean):
-    """Mean of `losses.MeanAbsolutePercentageError`, whose options it takes."""
+class MeanAbsolutePercentageError(PlainLossMean):
+    """Mean of `losses.MeanAbsolutePercentageError`."""
 
     loss_class = losses.MeanAbsolutePercentageError
 
 
-class MeanSquaredLogarithmicError(LossMean):
-    """Mean of `losses.MeanSquaredLogarithmicError`, whose options it takes."""
+class MeanSquaredLogarithmicError(PlainLossMean):
+    """Mean of `losses.MeanSquaredLogarithmicError`."""
 
     loss_class = losses.MeanSquaredLogarithmicError
 
 
-class LogCoshError(LossMean):
-    """Mean of `losses.LogCosh`, whose options it takes."""
+class LogCoshError(PlainLossMean):
+    """Mean of `losses.LogCosh`."""
 
     loss_class = losses.LogCosh
 
+    def __init__(self, name: str | None = "logcosh", dtype: str | None = None) -> None:
+        super().__init__(name or "logcosh", dtype)
 
-class Poisson(LossMean):
-    """Mean of `losses.Poisson`, whose options it takes."""
+
+class Poisson(PlainLossMean):
+    """Mean of `losses.Poisson`."""
 
     loss_class = losses.Poisson
 
 
-class KLDivergence(LossMean):
-    """Mean of `losses.KLDivergence`, whose options it takes."""
+class KLDivergence(PlainLossMean):
+    """Mean of `losses.KLDivergence`."""
 
     loss_class = losses.KLDivergence
 
 
-class Hinge(LossMean):
-    """Mean of `losses.Hinge`, whose options it takes."""
+class Hinge(PlainLossMean):
+    """Mean of `losses.Hinge`."""
 
     loss_class = losses.Hinge
 
 
-class SquaredHinge(LossMean):
-    """Mean of `losses.SquaredHinge`, whose options it takes."""
+class SquaredHinge(PlainLossMean):
+    """Mean of `losses.SquaredHinge`."""
 
     loss_class = losses.SquaredHinge
 
 
-class CategoricalHinge(LossMean):
-    """Mean of `losses.CategoricalHinge`, whose options it takes."""
+class CategoricalHinge(PlainLossMean):
+    """Mean of `losses.CategoricalHinge`."""
 
     loss_class = losses.CategoricalHinge
 
@@ -117,11 +123,41 @@ class BinaryCrossentropy(LossMean):
 
     loss_class = losses.BinaryCrossentropy
 
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: str | None = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+        )
+
 
 class CategoricalCrossentropy(LossMean):
     """Mean of `losses.CategoricalCrossentropy`, whose options it takes."""
 
     loss_class = losses.CategoricalCrossentropy
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: str | None = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(
+            name,
+            dtype,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+        )
 
 
 class SparseCategoricalCrossentropy(LossMean):
@@ -132,6 +168,22 @@ class SparseCategoricalCrossentropy(LossMean):
     """
 
     loss_class = losses.SparseCategoricalCrossentropy
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: str | None = None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(
+            name,
+            dtype,
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            axis=axis,
+        )
 
     def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """See `MeanOverSamples.update_state`."""
@@ -152,6 +204,18 @@ class CosineSimilarity(LossMean):
     """Mean cosine of the angle between predictions and targets: the loss has the other sign."""
 
     loss_class = losses.CosineSimilarity
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: str | None = None,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(
+            name,
+            dtype,
+            axis=axis,
+        )
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""

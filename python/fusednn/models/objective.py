@@ -30,6 +30,11 @@ class Objective:
         self, loss: Any, metrics_given: Sequence[Any], weighted_given: Sequence[Any] = ()
     ) -> None:
         self.loss = losses.get(loss)
+        if not self.loss.reduces:
+            raise ValueError(
+                f"`reduction` of the loss '{self.loss.name}' must not be 'none' in a model, which "
+                f"trains with one number. Received: reduction={self.loss.reduction!r}"
+            )
         #: The mean loss of the samples so far.
         self.loss_tracker = metrics.Mean("loss")
         self._given = [m for m in metrics_given if m != "loss"]
