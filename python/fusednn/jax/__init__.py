@@ -13,6 +13,14 @@ handlers.register()
 from fusednn.jax import optim  # noqa: E402
 from fusednn.jax.activation import leaky_relu  # noqa: E402  the handlers are there now
 from fusednn.jax.batch_norm import batch_norm, batch_norm_inference  # noqa: E402
+from fusednn.jax.handlers import export_checks  # noqa: E402
 from fusednn.jax.steps import optimizer_step  # noqa: E402
 
-__all__ = ["batch_norm", "batch_norm_inference", "leaky_relu", "optim", "optimizer_step"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "export_checks",
+    "leaky_relu",
+    "optim",
+    "optimizer_step",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -220,9 +221,17 @@ def _options(
         raise ValueError("`x` must have an axis of channels. Received: shape=()")
     axis = require_axis("channel_axis", channel_axis, x.ndim)
     slope = 1.0 if negative_slope is None else require_number("negative_slope", negative_slope)
-    count = x.size // x.shape[axis] if x.shape[axis] else 0
+    others = x.shape[:axis] + x.shape[axis + 1 :]
+    known = all(isinstance(size, int) for size in others)
+    if axis_name is not None and not known:
+        raise ValueError(
+            "`x` must have sizes that are known when the program is compiled where `axis_name` is "
+            f"given. Received: shape={x.shape}"
+        )
     devices = 1 if axis_name is None else lax.axis_size(axis_name)
     eps = require_number("eps", eps, 0)
+    # What is in one array, the kernels count themselves.
+    count = math.prod(others) if known else 0
     return Options(axis, count, eps, slope, axis_name=axis_name, devices=devices)
 
 

@@ -19,7 +19,7 @@ class Options(NamedTuple):
     """What a program is compiled for."""
 
     channel_axis: int
-    elements: int  # per channel, of one device
+    elements: int  # per channel, of one device; 0 where sizes are symbols
     eps: float = 0.0
     negative_slope: float = 1.0
     momentum: float = 0.0

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ctypes
 import re
 from pathlib import Path
+from typing import Any
 
 from fusednn import __version__, _core
 
 try:
     import jax
+    import jax.export
     import jax.ffi
     import jaxlib
 except ImportError as error:
@@ -96,3 +98,27 @@ def register() -> None:
         for device, platform in (("cpu", "cpu"), ("cuda", "CUDA")):
             capsule = jax.ffi.pycapsule(getattr(library, f"fnn_xla_{name}_{device}"))
             jax.ffi.register_ffi_target(f"fusednn_{name}", capsule, platform=platform)
+
+
+def export_checks() -> list[Any]:
+    """Return what `jax.export.export` needs as `disabled_checks` for programs that call kernels.
+
+    JAX serializes calls of its own functions alone, as it promises that later releases read them,
+    unless told by name that others are meant. What calls kernels runs where the release of
+    `fusednn.jax` that it was made with is imported.
+
+    Returns
+    -------
+    list of jax.export.DisabledSafetyCheck
+
+    Examples
+    --------
+    >>> import jax
+    >>> import fusednn.jax as fj
+    >>> function = jax.jit(fj.leaky_relu)
+    >>> shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 3"), "float32")
+    >>> program = jax.export.export(function, disabled_checks=fj.export_checks())(shape)
+    >>> program.call(jax.numpy.ones((2, 3))).shape
+    (2, 3)
+    """
+    return [jax.export.DisabledSafetyCheck.custom_call(f"fusednn_{name}") for name in NAMES]
