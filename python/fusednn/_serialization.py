@@ -121,6 +121,19 @@ def serialize(instance: Configurable) -> Any:
     return {"class_name": type(instance).__name__, "config": instance.get_config()}
 
 
+def custom(config: Any, custom_objects: Mapping[str, Any] | None) -> Any:
+    """Return the object, class or function that `config` names among `custom_objects`.
+
+    Anything else is returned as it is, for a `get` of the kind.
+    """
+    named = isinstance(config, Mapping)
+    name = config.get("class_name") if named else config
+    found = (custom_objects or {}).get(name) if isinstance(name, str) else None
+    if found is None:
+        return config
+    return found.from_config(config.get("config", {})) if named else found
+
+
 T = TypeVar("T", bound=Configurable)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fusednn._arguments import check_number
-from fusednn._serialization import Configurable, OfFunction, Registry
+from fusednn._serialization import Configurable, OfFunction, Registry, custom
 from fusednn._serialization import serialize as serialize_object
 
 __all__ = [
@@ -200,7 +200,9 @@ def get(identifier: Any) -> Constraint | None:
     return None if identifier is None else _registry.get(identifier)
 
 
-deserialize = get
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Constraint | None:
+    """As `get`, which also finds classes and functions of your own by name in `custom_objects`."""
+    return get(custom(config, custom_objects))
 
 
 def serialize(constraint: Constraint | None) -> Any:

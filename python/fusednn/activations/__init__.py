@@ -8,9 +8,10 @@ Most derivatives are functions of the output y alone, so that y may take the pla
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from fusednn._serialization import Registry
+from fusednn._serialization import Registry, custom
 from fusednn._serialization import serialize as serialize_object
 from fusednn.activations.algebraic import SparsePlus, Squareplus
 from fusednn.activations.base import Activation, Elementwise
@@ -191,7 +192,9 @@ def get(identifier: Any) -> Activation:
     return _registry.get(identifier)
 
 
-deserialize = get
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Activation:
+    """As `get`, which also finds classes and functions of your own by name in `custom_objects`."""
+    return get(custom(config, custom_objects))
 
 
 def serialize(activation: Activation) -> str | dict[str, Any]:

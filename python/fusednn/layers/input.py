@@ -22,7 +22,11 @@ class InputLayer(Layer):
     dtype : str, optional
         Of the data as the caller has it, any NumPy type; the layers after it convert to their
         own `dtype`, as in Keras.
+    batch_shape : tuple of int or None, optional
+        `batch_size` and `shape` in one.
     name : str, optional
+    sparse, ragged, input_tensor, optional
+        Keras', which must be off: inputs are arrays.
     """
 
     def __init__(
@@ -30,10 +34,20 @@ class InputLayer(Layer):
         shape: Sequence[int] | int | None = None,
         batch_size: int | None = None,
         dtype: str | np.dtype[Any] | type | None = None,
-        *,
-        name: str | None = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
         batch_shape: Sequence[int | None] | None = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
     ) -> None:
+        off = {"sparse": sparse, "ragged": ragged, "optional": optional}
+        for option, value in (off | {"input_tensor": input_tensor}).items():
+            if value is not None and value is not False:
+                raise ValueError(
+                    f"`{option}` of an input must be off: it is an array. "
+                    f"Received: {option}={value!r}"
+                )
         if (shape is None) == (batch_shape is None):
             raise ValueError(
                 "Exactly one of `shape` and `batch_shape` must be given. "
@@ -69,13 +83,16 @@ def Input(  # noqa: N802 - Keras' name
     shape: Sequence[int] | int | None = None,
     batch_size: int | None = None,
     dtype: str | np.dtype[Any] | type | None = None,
-    name: str | None = None,
-    *,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: Any = None,
+    optional: bool = False,
 ) -> InputLayer:
     """Make the input of a `Sequential`: ``Sequential([Input(shape=(64,)), Dense(10)])``.
 
     Parameters are those of `InputLayer`, which is what this returns: there is no functional API,
     hence no symbolic tensor as in Keras.
     """
-    return InputLayer(shape, batch_size, dtype, name=name, batch_shape=batch_shape)
+    return InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)

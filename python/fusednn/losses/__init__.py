@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fusednn._serialization import Registry, serialize
+from fusednn._serialization import Registry, custom, serialize
 from fusednn.losses.base import Loss
 from fusednn.losses.binary import BinaryCrossentropy, binary_crossentropy
 from fusednn.losses.categorical import (
@@ -161,4 +161,6 @@ def get(identifier: Any) -> Loss:
     return _registry.get(identifier)
 
 
-deserialize = get
+def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Loss:
+    """As `get`, which also finds classes and functions of your own by name in `custom_objects`."""
+    return get(custom(name, custom_objects))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fusednn._serialization import Registry, serialize
+from fusednn._serialization import Registry, custom, serialize
 from fusednn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -154,4 +155,6 @@ def get(identifier: Any) -> Metric:
     return _registry.get(identifier)
 
 
-deserialize = get
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Metric:
+    """As `get`, which also finds classes and functions of your own by name in `custom_objects`."""
+    return get(custom(config, custom_objects))

@@ -33,3 +33,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(model_config if name == "model_from_json" else model_file, name)
     raise AttributeError(f"module 'fusednn.models' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fusednn._serialization import Registry, serialize
+from fusednn._serialization import Registry, custom, serialize
 from fusednn.optimizers import schedules
 from fusednn.optimizers.adagrad import Adagrad
 from fusednn.optimizers.adam import Adam, AdamW
@@ -54,4 +55,6 @@ def get(identifier: Any) -> Optimizer:
     return _registry.get(identifier)
 
 
-deserialize = get
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+    """As `get`, which also finds classes and functions of your own by name in `custom_objects`."""
+    return get(custom(config, custom_objects))

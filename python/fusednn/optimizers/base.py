@@ -17,6 +17,7 @@ from fusednn._serialization import Configurable
 from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gradients
 from fusednn.optimizers.learning_rate import Rate, RateNumber
 from fusednn.optimizers.options import Array, LearningRate, State
+from fusednn.optimizers.signatures import whole_signature
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
 from fusednn.optimizers.state_variables import StateVariable, variables_of
 
@@ -95,6 +96,11 @@ class Optimizer(Configurable):
         "jit_compile",
         "use_locking",
     )
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__signature__ = whole_signature(cls, Optimizer)  # type: ignore[attr-defined]
+
     #: The states that are averages or sums of squares: their 8-bit codes have no sign.
     unsigned_states: ClassVar[frozenset[str]] = frozenset()
 

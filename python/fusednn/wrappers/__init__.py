@@ -15,3 +15,7 @@ def __getattr__(name: str) -> Any:
     from fusednn.wrappers import estimators
 
     return getattr(estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

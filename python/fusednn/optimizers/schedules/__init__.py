@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fusednn._serialization import Registry, serialize
+from fusednn._serialization import Registry, custom, serialize
 from fusednn.optimizers.schedules.base import LearningRateSchedule
 from fusednn.optimizers.schedules.cosine import CosineDecay, CosineDecayRestarts
 from fusednn.optimizers.schedules.decay import (
@@ -43,12 +44,16 @@ _registry: Registry[LearningRateSchedule] = Registry(
 )
 
 
-def deserialize(config: Any) -> LearningRateSchedule:
+def deserialize(
+    config: Any, custom_objects: Mapping[str, Any] | None = None
+) -> LearningRateSchedule:
     """Return the schedule of what `serialize` returned, ``{"class_name": ..., "config": ...}``.
+
+    Classes of your own are found by name in `custom_objects`.
 
     Raises
     ------
     ValueError
         It is no such dictionary, or the class is unknown.
     """
-    return _registry.get(config)
+    return _registry.get(custom(config, custom_objects))
