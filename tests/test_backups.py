@@ -202,6 +202,7 @@ def run(
         ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=0.2),
         EarlyStopping("loss", patience=3, min_delta=0.5, restore_best_weights=True),
         CSVLogger(folder.parent / f"{folder.name}.csv", append=True),
+        CSVLogger(folder.parent / f"{folder.name}.new.csv"),
         noted,
         Killed(kill),
     ]
@@ -226,8 +227,9 @@ def test_resumed_from_anywhere(tmp_path: Path, source: str, frequency: int | str
         assert history == expected[1]
         assert sums["losses"] == expected[2]["losses"]
         np.testing.assert_array_equal(sums["batches"], expected[2]["batches"])
-        lines = [(tmp_path / f"{name}.csv").read_text() for name in ("whole", folder.name)]
-        assert lines[0] == lines[1]
+        for ending in ("csv", "new.csv"):
+            lines = [(tmp_path / f"{name}.{ending}").read_text() for name in ("whole", folder.name)]
+            assert lines[0] == lines[1]
 
 
 class Ended(callbacks.Callback):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusednn import metrics
 from fusednn.callbacks import (
     Callback,
     CallbackList,
@@ -183,12 +184,60 @@ def stopped_after(callback: EarlyStopping, values: list[float]) -> int:
     ],
 )
 def test_early_stopping(options: dict[str, Any], values: list[float], epochs: int) -> None:
+    options = {"mode": "min"} | options
     assert stopped_after(EarlyStopping("value", **options), values) == epochs
 
 
-def test_early_stopping_modes() -> None:
-    assert EarlyStopping("val_accuracy").mode == "max"
-    assert EarlyStopping("val_loss").mode == "min"
+class Share(metrics.Mean):
+    """A metric of the user's, as one is written for Keras."""
+
+    def __init__(self, direction: str) -> None:
+        super().__init__("share")
+        self._direction = direction
+
+    def update_state(self, *values: Any, sample_weight: Any = None) -> None:
+        super().update_state(np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "given", "mode"),
+    [
+        ("loss", [], "min"),
+        ("val_loss", [], "min"),
+        ("val_mae", ["mae"], "min"),
+        ("val_precision", [metrics.Precision()], "max"),
+        ("hits", [metrics.Recall(name="hits")], "max"),
+        ("val_inaccuracy", [metrics.MeanSquaredError("inaccuracy")], "min"),
+        ("weighted_auc", [metrics.AUC(), metrics.AUC()], "max"),
+        ("share", [Share("up")], "max"),
+        ("share", [Share("down")], "min"),
+    ],
+)
+def test_metrics_say_what_is_better(monitor: str, given: list[Any], mode: str) -> None:
+    model = Sequential([Dense(1, activation="sigmoid")])
+    model.compile("sgd", "mse", metrics=given[:1], weighted_metrics=given[1:])
+    stopping = EarlyStopping(monitor)
+    x, y = np.ones((8, 2), np.float32), np.arange(8.0)[:, None] % 2
+    model.fit(x, y, validation_split=0.25, verbose=0, callbacks=[stopping])
+    assert stopping.mode == mode
+
+
+@pytest.mark.parametrize(
+    "given", [metrics.TruePositives(name="n"), metrics.MeanMetricWrapper(np.subtract, name="n")]
+)
+def test_where_nothing_says_what_is_better(given: metrics.Metric) -> None:
+    model = Sequential([Dense(1, activation="sigmoid")])
+    model.compile("sgd", "mse", metrics=[given])
+    data = np.ones((4, 2), np.float32), np.ones((4, 1))
+    message = (
+        "`mode` of EarlyStopping must be 'min' or 'max': no metric .* more of 'val_n' is better"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.fit(*data, validation_split=0.5, verbose=0, callbacks=[EarlyStopping("val_n")])
+    model.fit(*data, verbose=0, callbacks=[EarlyStopping("n", mode="max")])
+
+
+def test_modes_of_monitors() -> None:
     with pytest.raises(
         ValueError, match=r"`mode` must be 'auto', 'min' or 'max'\. Received: mode='up'"
     ):
@@ -206,7 +255,7 @@ def test_early_stopping_restores_the_best_weights(capsys: pytest.CaptureFixture[
         logs["value"] = values[epoch]
         kept.append(model.weights[0].numpy())
 
-    stopping = EarlyStopping("value", patience=2, restore_best_weights=True, verbose=1)
+    stopping = EarlyStopping("value", patience=2, mode="min", restore_best_weights=True, verbose=1)
     model.fit(
         X, Y, epochs=5, verbose=0, callbacks=[LambdaCallback(on_epoch_end=after_epoch), stopping]
     )

@@ -81,6 +81,17 @@ def test_plateau() -> None:
         model.fit(**DATA, callbacks=[ReduceLROnPlateau()])
 
 
+@pytest.mark.parametrize(
+    ("cooldown", "halvings"),
+    [(0, [0, 0, 1, 2, 3, 4]), (2, [0, 0, 1, 1, 2, 2]), (3, [0, 0, 1, 1, 1, 2])],
+)
+def test_cooldown(cooldown: int, halvings: list[int]) -> None:
+    script = Scripted([1.0] * 6)
+    plateau = ReduceLROnPlateau(factor=0.5, patience=1, cooldown=cooldown)
+    compiled(SGD(0.1)).fit(**DATA, epochs=6, callbacks=[script, plateau])
+    assert script.rates == [0.1 * 0.5**n for n in halvings]
+
+
 # ---- files
 
 
@@ -135,8 +146,9 @@ def test_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     )
     model.fit(**DATA, epochs=3, callbacks=[script, threshold])
     assert not (tmp_path / "never.keras").exists()
-    largest = ModelCheckpoint(tmp_path / "acc.keras", monitor="val_acc")
-    assert largest.mode == "max"
+    inside = ModelCheckpoint(tmp_path / "a" / "b" / "{epoch}.keras")
+    model.fit(**DATA, callbacks=[inside])
+    assert (tmp_path / "a" / "b" / "1.keras").exists()
 
 
 def test_refusals_of_checkpoints(tmp_path: Path) -> None:
@@ -144,6 +156,8 @@ def test_refusals_of_checkpoints(tmp_path: Path) -> None:
         ModelCheckpoint(tmp_path / "m")
     with pytest.raises(ValueError, match=r"`filepath` must end with .weights.h5"):
         ModelCheckpoint(tmp_path / "m.keras", save_weights_only=True)
+    with pytest.raises(ValueError, match="`backup_dir` must name a folder"):
+        callbacks.BackupAndRestore("")
     with pytest.raises(TypeError, match="`save_freq` must be an integer"):
         ModelCheckpoint(tmp_path / "m.keras", save_freq="batch")
     with pytest.raises(ValueError, match="`mode` must be"):

@@ -163,6 +163,9 @@ def test_one_hot_and_integer_labels() -> None:
 def test_names_of_metrics() -> None:
     model = classifier(metrics=["acc", MeanSquaredError(name="square")])
     assert model.metrics_names == ["loss", "acc", "square"]
+    model.compile("sgd", "mse", metrics=["mse", "mae", "mse"], weighted_metrics=["mse", "mae"])
+    names = ["loss", "mse", "mae", "mse_1", "weighted_mse", "weighted_mae"]  # as in Keras
+    assert model.metrics_names == names
     one_hot = utils.to_categorical(LABELS, 3)
     model.compile("sgd", "categorical_crossentropy", metrics=["acc", "mse"])
     assert list(model.fit(X, one_hot, verbose=0).history) == ["loss", "acc", "mse"]
@@ -397,8 +400,8 @@ def test_bad_arguments_of_compile() -> None:
         model.compile("nothing", "mse")
     with pytest.raises(TypeError, match=r"`metrics` must be a list\. Received: metrics='accuracy'"):
         model.compile("sgd", "mse", metrics="accuracy")
-    with pytest.raises(ValueError, match=r"`metrics` must have names that differ.*mse"):
-        model.compile("sgd", "mse", metrics=["mse", "mse"])
+    with pytest.raises(ValueError, match=r"`metrics` must have other names than 'loss'.*'loss'"):
+        model.compile("sgd", "mse", metrics=[MeanSquaredError("loss")])
     assert not model.compiled
 
 

@@ -68,6 +68,9 @@ def test_corners() -> None:
     assert one(0) == pytest.approx(1 / 25)
     assert one(14) == pytest.approx(1.0)
     assert one(49) == one(1000) == pytest.approx(1 / 25 / 1e4)
+    at_once = OneCycle(1.0, 10, pct_start=0.1)  # the rise takes no step at all
+    assert [at_once(0), at_once(9)] == pytest.approx([1.0, 1 / 25 / 1e4])
+    assert OneCycle(1.0, 10, pct_start=0.1, three_phase=True)(0) == pytest.approx(1 / 25)
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=repr)

@@ -88,6 +88,13 @@ RUNS: dict[str, Run] = {
     "few steps": lambda m, k: m.fit(X, Y, **SIZED, epochs=4, steps_per_epoch=2),
     "as many steps": lambda m, k: m.fit(X, Y, **SIZED, epochs=2, steps_per_epoch=3),
     "many steps": lambda m, k: m.fit(X, Y, **SIZED, epochs=2, steps_per_epoch=5),
+    "steps make the size": lambda m, k: m.fit(X, Y, epochs=3, steps_per_epoch=3),
+    "one step": lambda m, k: m.fit(X, Y, epochs=2, steps_per_epoch=1, validation_split=0.3),
+    "validation steps make the size": lambda m, k: m.fit(
+        X, Y, validation_data=(X, Y), validation_steps=3
+    ),
+    "evaluation steps make the size": lambda m, k: m.evaluate(X, Y, steps=4, verbose=0),
+    "prediction steps make the size": lambda m, k: m.predict(X, steps=4, verbose=0),
     "weights": lambda m, k: m.fit(X, Y, **SIZED, sample_weight=WEIGHTS),
     "sequence": lambda m, k: m.fit(sequence(k, X, Y), epochs=2),
     "sequence, weights": lambda m, k: m.fit(sequence(k, X, Y, WEIGHTS), epochs=2),

@@ -75,6 +75,8 @@ class BackupAndRestore(Callback):
         delete_checkpoint: bool = True,
     ) -> None:
         super().__init__()
+        if not os.fspath(backup_dir):
+            raise ValueError("`backup_dir` must name a folder. Received: backup_dir=''")
         self.backup_dir = Path(backup_dir)
         self.save_freq = save_freq if save_freq == "epoch" else check_count("save_freq", save_freq)
         self.delete_checkpoint = bool(delete_checkpoint)

@@ -19,6 +19,11 @@ class CSVLogger(Callback):
     separator : str
     append : bool
         Go on in a file that is there, instead of replacing it.
+
+    Notes
+    -----
+    The file is replaced when the first epoch ends. A training that `BackupAndRestore` takes up
+    again goes on in the file that it left. (Keras replaces that, too, without `append`.)
     """
 
     def __init__(
@@ -31,28 +36,32 @@ class CSVLogger(Callback):
         self.separator = separator
         self.append = bool(append)
         self._names: list[str] | None = None
+        self._goes_on = False
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Empty the file, unless it is gone on with."""
-        if not self.append:
-            self.filename.write_text("")
+        """Start anew: the first line replaces the file, unless it is gone on with."""
+        self._goes_on = self.append
+        if not self.append and not self.filename.exists():
+            self.filename.write_text("")  # a folder that is not there is noticed now
         self._names = None
 
     def get_state(self) -> dict[str, Any]:
         """Return the columns, and how long the file is."""
         size = self.filename.stat().st_size if self.filename.exists() else 0
-        return {"_names": self._names, "size": size if self.append else None}
+        return {"_names": self._names, "size": size if self._goes_on else None}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take the columns; cut lines off that were written after the state was."""
         self._names = state["_names"]
-        if self.append and state["size"] is not None and self.filename.exists():
+        if state["size"] is not None and self.filename.exists():
+            self._goes_on = True
             os.truncate(self.filename, min(state["size"], self.filename.stat().st_size))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a line; "NA" where the logs of a later epoch lack a name of the first."""
         values: dict[str, Any] = dict(logs or {})
-        with self.filename.open("a", newline="") as file:
+        with self.filename.open("a" if self._goes_on else "w", newline="") as file:
+            self._goes_on = True
             writer = csv.writer(file, delimiter=self.separator)
             if self._names is None:
                 self._names = sorted(values)

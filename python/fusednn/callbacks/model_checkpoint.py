@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from fusednn.callbacks.callback import Logs
@@ -17,7 +18,8 @@ class ModelCheckpoint(MonitorCallback):
     ----------
     filepath : path-like
         Ends with ``.keras`` or ``.h5``, with `save_weights_only` with ``.weights.h5``. Names of the
-        logs and ``epoch``, from 1, are filled in: ``"{epoch:02d}-{val_loss:.3f}.keras"``.
+        logs and ``epoch``, from 1, are filled in: ``"{epoch:02d}-{val_loss:.3f}.keras"``. Folders
+        that are not there are made.
     monitor, mode
         See `MonitorCallback`.
     verbose : {0, 1}
@@ -93,6 +95,7 @@ class ModelCheckpoint(MonitorCallback):
                 f"`filepath` names {error}, which the logs do not have: {', '.join(logs or ())}. "
                 f"Received: filepath={self.filepath}"
             ) from None
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path)
         else:

@@ -16,8 +16,9 @@ class MonitorCallback(Callback):
     monitor : str
         A name in the epoch's logs.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; "auto" takes "max" for names that hold "acc" or "auc",
-        else "min".
+        Whether less or more is better; "auto" takes less for the loss, and for a metric what the
+        metric says. Where none says it, as of counts of positives and of plain functions, the end
+        of the first epoch raises ValueError, as in Keras.
     min_delta : float
         A change by this much or less is no improvement.
     """
@@ -26,8 +27,6 @@ class MonitorCallback(Callback):
         super().__init__()
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: mode={mode!r}")
-        if mode == "auto":
-            mode = "max" if "acc" in monitor or "auc" in monitor else "min"
         self.monitor = monitor
         self.mode = mode
         self.min_delta = abs(check_number("min_delta", min_delta))
@@ -41,7 +40,22 @@ class MonitorCallback(Callback):
                 f"{', '.join(logs or ())}.",
                 stacklevel=3,
             )
+        elif self.mode == "auto":
+            self.mode = self._found_mode()
         return value
+
+    def _found_mode(self) -> str:
+        name = self.monitor.removeprefix("val_")
+        if name == "loss":
+            return "min"
+        objective = self.model._compiled()
+        for other, metric in zip(objective.names[1:], objective.metrics or (), strict=False):
+            if other == name and metric._direction is not None:
+                return "max" if metric._direction == "up" else "min"
+        raise ValueError(
+            f"`mode` of {type(self).__name__} must be 'min' or 'max': no metric says whether less "
+            f"or more of '{self.monitor}' is better. Received: mode='auto'"
+        )
 
     def improves(self, value: float, reference: float | None) -> bool:
         """Whether `value` is better than `reference`; anything is better than None."""

@@ -17,6 +17,8 @@ class Accuracy(MeanOverSamples):
     other accuracies; ``metrics=["accuracy"]`` picks it, see `resolve_accuracy`.
     """
 
+    _direction = "up"
+
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
         return self._equal(aligned(y_true, y_pred), y_pred)
@@ -32,6 +34,8 @@ class BinaryAccuracy(MeanOverSamples):
     threshold
         Keras' default 0.5 is meant for probabilities; for logits take 0.
     """
+
+    _direction = "up"
 
     config_names = ("threshold",)
 
@@ -53,6 +57,8 @@ class PlaceAccuracy(MeanOverSamples):
 
     A subclass has a method `true_places`.
     """
+
+    _direction = "up"
 
     def true_places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
         """Return the labels' places, shape (...), for predictions of this shape, (..., K)."""
@@ -119,6 +125,8 @@ class TopKCategoricalAccuracy(MeanOverSamples):
     name, dtype
         See `Metric`.
     """
+
+    _direction = "up"
 
     config_names = ("k",)
 

@@ -55,6 +55,8 @@ class AUC(ConfusionMetric):
         By `update_state`, too: the predictions do not have the shape that an option asks for.
     """
 
+    _direction = "up"
+
     config_names = (
         "num_thresholds",
         "curve",

@@ -29,6 +29,9 @@ class Metric(Configurable):
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("name",)
+    #: What callbacks with ``mode="auto"`` go by: whether more is better ("up") or less ("down").
+    #: Under Keras' name, so that metrics written for Keras say it to us.
+    _direction: str | None = None
 
     def __init__(self, dtype: str | None = None, name: str | None = None) -> None:
         if dtype not in (None, "float32", "float64"):

@@ -203,6 +203,8 @@ class Precision(OfClasses):
         See `OfClasses`.
     """
 
+    _direction = "up"
+
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
         """See `ConfusionMetric.of_counts`."""
         return share(tp, tp + fp)
@@ -216,6 +218,8 @@ class Recall(OfClasses):
     thresholds, top_k, class_id, name, dtype
         See `OfClasses`.
     """
+
+    _direction = "up"
 
     def of_counts(self, tp: Array, fp: Array, tn: Array, fn: Array) -> Array:
         """See `ConfusionMetric.of_counts`."""

@@ -16,6 +16,8 @@ from fusednn.metrics.base import Array, MeanOverSamples, aligned, element_weight
 class MeanSquaredError(MeanOverSamples):
     """Mean of ``(y_pred - y_true)**2`` over all elements."""
 
+    _direction = "down"
+
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
         dtype = np.result_type(y_pred, y_true)
@@ -34,6 +36,8 @@ class RootMeanSquaredError(MeanSquaredError):
 
 class LossMean(MeanOverSamples):
     """Base of metrics that are the mean of a loss over the samples."""
+
+    _direction = "down"
 
     loss_class: ClassVar[type[Loss]]
 
@@ -202,6 +206,8 @@ class SparseCategoricalCrossentropy(LossMean):
 
 class CosineSimilarity(LossMean):
     """Mean cosine of the angle between predictions and targets: the loss has the other sign."""
+
+    _direction = "up"
 
     loss_class = losses.CosineSimilarity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -79,9 +80,16 @@ class Feeder:
         steps_name: str = "steps_per_epoch",
         shuffle: bool | Literal["batch"] = False,
     ) -> Feed:
-        size = 32 if batch_size is None else check_count("batch_size", batch_size)
         steps = None if steps is None else check_count(steps_name, steps)
+        size = self._size_of_batches(batch_size, steps, len(arrays[0]))
         return Feed(batches_of(arrays, size, shuffle=shuffle), steps=steps)
+
+    @staticmethod
+    def _size_of_batches(batch_size: int | None, steps: int | None, rows: int) -> int:
+        """Return the size as given; else what takes all rows in so many steps; else 32."""
+        if batch_size is not None:
+            return check_count("batch_size", batch_size)
+        return 32 if steps is None else max(1, math.ceil(rows / steps))
 
     def _inputs_alone(
         self, x: Any, batch_size: int | None, steps: int | None
@@ -92,8 +100,8 @@ class Feeder:
             if batch_size is not None:
                 raise ValueError(_BATCHES_HAVE_A_SIZE.format(kind=kind_of(x), size=batch_size))
             return Feed(x, self._predicted_batch, steps=steps, steps_name="steps"), None
-        size = 32 if batch_size is None else check_count("batch_size", batch_size)
         inputs = self._fitting_inputs(x, "x")
+        size = self._size_of_batches(batch_size, steps, len(inputs))
         rows = len(inputs) if steps is None else min(len(inputs), steps * size)
         return Feed(Batches(inputs, inputs, size, shuffle=False), steps=steps), rows
 

@@ -138,16 +138,27 @@ class Objective:
     def means(self) -> dict[str, float]:
         """Loss and metrics by name, the loss first."""
         means = {"loss": self.loss_tracker.result()}
-        for metric in self.metrics or ():
-            means[metric.name] = float(metric.result())
+        for name, metric in zip(self.names[1:], self.metrics or (), strict=False):
+            means[name] = float(metric.result())
         return means
 
     @property
     def names(self) -> list[str]:
         """Names in the order of `means`."""
-        if self.metrics is not None:
-            return ["loss", *(m.name for m in self.metrics)]
-        return ["loss", *(m if isinstance(m, str) else m.name for m in self._given)]
+        listed = self._given if self.metrics is None else self.metrics
+        own = [m if isinstance(m, str) else metrics.get(m).name for m in listed]
+        return ["loss", *self._told_apart(own)]
+
+    def _told_apart(self, names: list[str]) -> list[str]:
+        """Return names that differ, as Keras makes them: `weighted_` before, a number behind."""
+        taken: dict[str, int] = {}
+        apart = []
+        for i, own in enumerate(names):
+            name = f"weighted_{own}" if own in taken and i >= self._unweighted else own
+            count = taken.setdefault(name, 0)
+            taken[name] += 1
+            apart.append(f"{name}_{count}" if count else name)
+        return apart
 
     def _resolve(self, labels: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         self._shapes = labels, outputs
@@ -160,10 +171,10 @@ class Objective:
             if isinstance(given, str):
                 metric.name = given  # reported under the name that the user gave it, as in Keras
             resolved.append(metric)
-        names = [m.name for m in resolved]
-        if "loss" in names or len(set(names)) < len(names):
+        if any(m.name == "loss" for m in resolved):
             raise ValueError(
-                f"`metrics` must have names that differ from each other. Received: {names}"
+                "`metrics` must have other names than 'loss', which is the loss'. "
+                f"Received: {[m.name for m in resolved]}"
             )
         self.metrics = resolved
 

@@ -161,7 +161,8 @@ class Trainer(Evaluator):
         y : array_like
             One target per sample; integers stay integers. Only where `x` is an array.
         batch_size : int, optional
-            Of arrays; 32 if not given. The last batch of an epoch may be smaller.
+            Of arrays; if not given, 32, or with `steps_per_epoch` what takes in all samples. The
+            last batch of an epoch may be smaller.
         epochs : int
             Number of the last epoch: with `initial_epoch`, ``epochs - initial_epoch`` are run.
         verbose : {"auto", 0, 1, 2}

@@ -81,7 +81,7 @@ class OneCycle(LearningRateSchedule):
     def rate(self, step: float) -> float:
         """See `LearningRateSchedule.rate`."""
         for (start, low), (end, high) in zip(self._corners, self._corners[1:], strict=False):
-            if step <= end:
+            if step <= end and start < end:
                 fraction = (step - start) / (end - start)
                 if self.anneal_strategy == "cos":
                     return cosine_between(low, high, fraction)
