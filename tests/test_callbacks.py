@@ -230,7 +230,7 @@ def test_where_nothing_says_what_is_better(given: metrics.Metric) -> None:
     model.compile("sgd", "mse", metrics=[given])
     data = np.ones((4, 2), np.float32), np.ones((4, 1))
     message = (
-        "`mode` of EarlyStopping must be 'min' or 'max': no metric .* more of 'val_n' is better"
+        "`mode` of EarlyStopping must be 'min' or 'max': no metric .* 'val_n' is better"
     )
     with pytest.raises(ValueError, match=message):
         model.fit(*data, validation_split=0.5, verbose=0, callbacks=[EarlyStopping("val_n")])
