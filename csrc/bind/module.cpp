@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   fusednn::register_batch_norm_bound(m);
   fusednn::register_matrix_product(m);
   fusednn::register_optimizer(m);
+  fusednn::register_rows(m);
   fusednn::register_stream(m);
   fusednn::register_torch_step(m);
 }

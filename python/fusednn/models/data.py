@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn import _core
 from fusednn._arguments import check_count as check_count
 from fusednn.utils import random_generator
 
@@ -158,8 +159,7 @@ class Batches:
             if len(rows) < self._size:
                 batch = tuple(array[: len(rows)] for array in batch)
             for array, part in zip(self._arrays, batch, strict=True):
-                # mode="clip": with "raise", NumPy would write to a buffer first and copy it.
-                array.take(rows, axis=0, out=part, mode="clip")
+                _core.take_rows(array, rows, part)
             yield batch
 
 
