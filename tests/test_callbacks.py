@@ -229,9 +229,7 @@ def test_where_nothing_says_what_is_better(given: metrics.Metric) -> None:
     model = Sequential([Dense(1, activation="sigmoid")])
     model.compile("sgd", "mse", metrics=[given])
     data = np.ones((4, 2), np.float32), np.ones((4, 1))
-    message = (
-        "`mode` of EarlyStopping must be 'min' or 'max': no metric .* 'val_n' is better"
-    )
+    message = "`mode` of EarlyStopping must be 'min' or 'max': no metric .* 'val_n' is better"
     with pytest.raises(ValueError, match=message):
         model.fit(*data, validation_split=0.5, verbose=0, callbacks=[EarlyStopping("val_n")])
     model.fit(*data, verbose=0, callbacks=[EarlyStopping("n", mode="max")])
@@ -288,6 +286,11 @@ def test_terminate_on_nan_stops_and_keeps_the_weights(capsys: pytest.CaptureFixt
     assert math.isnan(history.history["loss"][0])
     np.testing.assert_array_equal(model.weights[0], kept[3])
     assert "Batch 3: Invalid loss, terminating training" in capsys.readouterr().out
+
+
+def test_terminate_on_nan_raises_where_it_is_told_to() -> None:
+    with pytest.raises(RuntimeError, match=r"The loss is nan in batch 0: training is terminated"):
+        linear_model().fit(X * np.nan, Y, verbose=0, callbacks=[TerminateOnNaN(raise_error=True)])
 
 
 def test_lambda_callback_refuses_unknown_hooks() -> None:

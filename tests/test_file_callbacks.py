@@ -168,7 +168,11 @@ def test_refusals_of_checkpoints(tmp_path: Path) -> None:
 
 
 def test_refusals_of_tensorboard() -> None:
-    with pytest.raises(ValueError, match="`histogram_freq` must be 0"):
-        TensorBoard(histogram_freq=1)
+    for name in ("write_images", "profile_batch", "embeddings_freq", "embeddings_metadata"):
+        with pytest.raises(ValueError, match=f"`{name}` must not be given: it needs TensorFlow"):
+            TensorBoard(**{name: 1})
+    with pytest.raises(ValueError, match="`histogram_freq` must be at least 0"):
+        TensorBoard(histogram_freq=-1)
+    TensorBoard(write_graph=False)
     with pytest.raises(TypeError, match="`update_freq` must be an integer"):
         TensorBoard(update_freq="step")

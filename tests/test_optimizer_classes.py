@@ -162,6 +162,16 @@ def test_learning_rate_may_change_during_training(rng):
     np.testing.assert_allclose(variable.value, start - 1.25, rtol=1e-6)
 
 
+def test_a_rate_may_be_a_function_of_nothing(rng):
+    (variable,) = make_variables(rng, [(3,)])
+    rates = iter([0.5, 0.25])
+    optimizer = SGD(lambda: next(rates))
+    start = variable.numpy()
+    for change in (0.5, 0.75):
+        optimizer.apply([np.ones(3, np.float32)], [variable])
+        np.testing.assert_allclose(variable.value, start - change, rtol=1e-6)
+
+
 def test_schedule_is_called_with_the_steps_taken(rng):
     (variable,) = make_variables(rng, [(3,)])
     seen = []

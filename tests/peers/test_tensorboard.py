@@ -39,3 +39,24 @@ def test_scalars(tmp_path: Path) -> None:
         np.testing.assert_allclose(values, history[name], rtol=1e-6)
     assert scalars("train", "epoch_learning_rate")[1] == pytest.approx((0.001,) * 3)
     assert scalars("train", "batch_loss")[0] == (2, 4, 6, 8, 10, 12)
+
+
+def test_histograms_and_rates(tmp_path: Path) -> None:
+    model = Sequential([Input((3,)), Dense(2, name="only")])
+    model.compile("sgd", "mse")
+    board = TensorBoard(
+        tmp_path, histogram_freq=2, write_steps_per_second=True, update_freq="batch"
+    )
+    x = np.ones((20, 3))
+    model.fit(x, np.zeros((20, 2)), batch_size=5, epochs=3, verbose=0, callbacks=[board])
+    events = reader.EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    assert set(events.Tags()["histograms"]) == {"only/kernel/histogram", "only/bias/histogram"}
+    assert [e.step for e in events.Histograms("only/kernel/histogram")] == [0, 2]
+    last = events.Histograms("only/kernel/histogram")[-1].histogram_value
+    kernel = model.layers[0].weights[0].numpy()
+    assert last.num == sum(last.bucket) == 6
+    assert (last.min, last.max) == pytest.approx((kernel.min(), kernel.max()))
+    assert last.sum == pytest.approx(kernel.sum(dtype=np.float64), rel=1e-6)
+    assert all(e.value > 0 for e in events.Scalars("epoch_steps_per_second"))
+    assert len(events.Scalars("batch_steps_per_second")) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,13 +59,14 @@ class Rate:
     Parameters
     ----------
     value
-        A number >= 0, a function of the steps taken, or the configuration of a schedule.
+        A number >= 0, a function of the steps taken or of nothing, or the configuration of a
+        schedule.
     decay
         >= 0: the rate is divided by ``1 + decay * steps``.
     """
 
     def __init__(self, value: LearningRate | Mapping[str, Any], decay: float = 0.0) -> None:
-        self._value = _checked(value)
+        self._take(value)
         self.decay = check_number("decay", decay, minimum=0)
 
     @property
@@ -75,7 +77,8 @@ class Rate:
     def before_decay(self, steps: int) -> float:
         """Return the number, or the schedule's after so many steps."""
         if callable(self._value):
-            return check_number("learning_rate", self._value(steps), minimum=0)
+            arguments = (steps,) if self._of_steps else ()
+            return check_number("learning_rate", self._value(*arguments), minimum=0)
         return self._value
 
     def after(self, steps: int) -> float:
@@ -90,13 +93,30 @@ class Rate:
                 "`learning_rate` follows a schedule and cannot be set to a number: make the "
                 f"optimizer with a number instead. Received: learning_rate={value!r}"
             )
+        self._take(value)
+
+    def _take(self, value: LearningRate | Mapping[str, Any]) -> None:
         self._value = _checked(value)
+        self._of_steps = _counts_steps(self._value)
 
     def config(self) -> Any:
         """Return the number, the configuration of a schedule, or another function itself."""
         if isinstance(self._value, LearningRateSchedule):
             return schedules.serialize(self._value)
         return self._value
+
+
+def _counts_steps(function: Any) -> bool:
+    """Whether a function of the learning rate takes the steps made; Keras' take nothing."""
+    if isinstance(function, LearningRateSchedule) or not callable(function):
+        return True
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # of C, and without a signature
+        pass
+    return True
 
 
 def _checked(value: LearningRate | Mapping[str, Any]) -> LearningRate:
