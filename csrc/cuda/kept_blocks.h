@@ -113,7 +113,8 @@ class KeptBlocks {
     Block left;  // by its last owner, who is gone
   };
 
-  // CUDA calls it when no graph made of the captured one is left and none is at work. It must not call CUDA.
+  // CUDA calls it when no graph made of the captured one is left and none is at work, on a thread of its own, and no call
+  // of CUDA's waits for that. It must not call CUDA.
   static void CUDART_CB graph_is_gone(void* data) {
     KeptBlocks& all = KeptBlocks::all();
     const std::lock_guard<std::mutex> lock(all.mutex_);

@@ -10,6 +10,7 @@ from mutations import (
     Builder,
     Mutation,
     Result,
+    listed,
     lists,
     plant,
     read,
@@ -77,6 +78,10 @@ def test_every_mutation_of_the_lists_can_be_made(tmp_path: Path, path: Path):
         sources = TARGETS[mutation.target].sources
         assert all((sources / unit).exists() for unit in mutation.units), mutation.name
         assert mutation.why
+
+
+def test_every_mutation_was_run():
+    assert not differences(listed()), "`mutations.py --record --only WORD` runs and records them"
 
 
 def test_a_record_is_of_what_was_run(tmp_path: Path):
