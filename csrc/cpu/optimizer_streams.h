@@ -61,9 +61,14 @@ FNN_INLINE Words lanes_from(int64_t first) {
   return lane + static_cast<uint32_t>(first);
 }
 
+// Where the sequence of a block's random bits is for the elements from `index` on, a number each: it goes up by the
+// elements that follow.
+FNN_INLINE Words first_place(BlockKey key, int64_t index) { return lanes_from(index + key.offset); }
+FNN_INLINE Words random_bits_at(BlockKey key, Words places) { return random_bits(BlockKey{0, key.twist}, places); }
+
 // Random bits for the elements from `index` on, as many as V has.
 FNN_INLINE Words random_bits_like(BlockKey key, int64_t index, const Vector<float>& /*like*/) {
-  return random_bits(key, lanes_from(index));
+  return random_bits_at(key, first_place(key, index));
 }
 FNN_INLINE uint32_t random_bits_like(BlockKey key, int64_t index, float /*like*/) {
   return random_bits(key, static_cast<uint32_t>(index));

@@ -23,11 +23,11 @@ struct OptimizerBlock {
   bool stochastic;
   BlockKey param_key, ema_key, state_keys[kStatesOf<Optimizer>];
 
-  // Whether parameters, gradients, average and states are all of one type.
-  bool all_of(DType dtype) const {
-    const auto differs = [dtype](const Stream& s) { return s.data != nullptr && s.dtype != dtype; };
-    bool mixed = differs(param) || differs(grad) || differs(ema);
-    for (const Stream& s : states) mixed = mixed || differs(s);
+  // Whether parameters, gradients and average are of one type, and all states of one.
+  bool of(DType dtype, DType of_states) const {
+    const auto differs = [](const Stream& s, DType type) { return s.data != nullptr && s.dtype != type; };
+    bool mixed = differs(param, dtype) || differs(grad, dtype) || differs(ema, dtype);
+    for (const Stream& s : states) mixed = mixed || differs(s, of_states);
     return !mixed;
   }
 };
@@ -41,18 +41,22 @@ class BlockUpdate {
 
   static void run(const Block& block, const Common& common, const Own& own) {
     if constexpr (sizeof(C) == sizeof(float)) {
-      if (block.all_of(DType::kBFloat16)) return plain_then_all<BFloat16>(block, common, own);
-      if (!block.all_of(DType::kFloat32)) return all<AnyType>(block, common, own, 0);
-      return plain_then_all<C>(block, common, own);
+      if (block.of(DType::kFloat32, DType::kFloat32)) return plain_then_all<C, C, C>(block, common, own);
+      if (block.of(DType::kBFloat16, DType::kBFloat16)) {
+        return plain_then_all<BFloat16, BFloat16, BFloat16>(block, common, own);
+      }
+      if (block.of(DType::kFloat16, DType::kFloat32)) return plain_then_all<Float16, C, AnyType>(block, common, own);
+      return all<AnyType>(block, common, own, 0);
     }
     all<C>(block, common, own, 0);
   }
 
  private:
-  template <class T>
+  // T is the type of parameters and gradients, S that of states; AsAll is the type of streams for what is left.
+  template <class T, class S, class AsAll>
   static void plain_then_all(const Block& block, const Common& common, const Own& own) {
-    const int64_t done = kHasPlainLoops && is_plain(block, common) ? plain_vectors<T>(block, common, own) : 0;
-    if (done < block.count) all<T>(block, common, own, done);
+    const int64_t done = kHasPlainLoops && is_plain(block, common) ? plain_vectors<T, S>(block, common, own) : 0;
+    if (done < block.count) all<AsAll>(block, common, own, done);
   }
 
   // Loops without a branch for each option, for steps that use none: a third fewer instructions in the cheapest formulas.
@@ -65,13 +69,13 @@ class BlockUpdate {
   }
 
   // Returns how many elements whole vectors hold. Copies: no store to an element may seem to change them.
-  template <class T>
+  template <class T, class S>
   static FNN_ONE_COPY int64_t plain_vectors(const Block& of, const Common& by, const Own& with) {
     const Block block = of;
     const Common common = by;
     const Own own = with;
     int64_t i = 0;
-    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, Vector<C>, true>(block, common, own, i);
+    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, S, Vector<C>, true>(block, common, own, i);
     return i;
   }
 
@@ -81,12 +85,12 @@ class BlockUpdate {
     const Block block = of;
     const Common common = by;
     const Own own = with;
-    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, Vector<C>>(block, common, own, i);
-    for (; i < block.count; ++i) some<T, C>(block, common, own, i);
+    for (; i + kPerVector<C> <= block.count; i += kPerVector<C>) some<T, T, Vector<C>>(block, common, own, i);
+    for (; i < block.count; ++i) some<T, T, C>(block, common, own, i);
   }
 
   // The elements from i on, as many as V has.
-  template <class T, class V, bool kPlain = false>
+  template <class T, class S, class V, bool kPlain = false>
   static FNN_INLINE void some(const Block& block, const Common& common, const Own& own, int64_t i) {
     V param = load_stream<T, C>(block.param, i, V{});
     V grad = load_stream<T, C>(block.grad, i, V{});
@@ -94,7 +98,7 @@ class BlockUpdate {
     V states[3] = {};
 #pragma GCC unroll 3
     for (int s = 0; s < kStates; ++s) {
-      if (block.states[s].data != nullptr) states[s] = load_stream<T, C>(block.states[s], i, V{});
+      if (block.states[s].data != nullptr) states[s] = load_stream<S, C>(block.states[s], i, V{});
     }
     if constexpr (!kPlain) {
       if (common.changes_gradient) {
@@ -116,7 +120,7 @@ class BlockUpdate {
     put<T, kPlain>(block, block.param, block.param_key, i, param);
 #pragma GCC unroll 3
     for (int s = 0; s < kStates; ++s) {
-      if (block.states[s].data != nullptr) put<T, kPlain>(block, block.states[s], block.state_keys[s], i, states[s]);
+      if (block.states[s].data != nullptr) put<S, kPlain>(block, block.states[s], block.state_keys[s], i, states[s]);
     }
   }
 

@@ -108,14 +108,13 @@ class Updater {
 };
 
 // The list as one flat range, cut into tasks of equal work; a task makes an updater with `make` and calls it for its
-// pieces. Inside a tensor the cuts are moved up to the next whole block. `backwards`: the last task first.
+// pieces. Inside a tensor the cuts are moved up to the next whole block.
 template <class Make>
-inline void for_flat_range(const OptimizerStep& p, bool backwards, const Make& make) {
+inline void for_flat_range(const OptimizerStep& p, const Make& make) {
   constexpr int64_t kTask = 32 * kBlock;
   const int64_t tasks = p.total >= kWorthThreads ? (p.total + kTask - 1) / kTask : 1;
-  parallel(tasks > 1, tasks, [&](int64_t nth) {
+  parallel(tasks > 1, tasks, [&](int64_t task) {
     auto updater = make();
-    const int64_t task = backwards ? tasks - 1 - nth : nth;
     int64_t begin = tasks == 1 ? 0 : task * kTask;
     int64_t left = tasks == 1 || p.total - begin < kTask ? p.total - begin : kTask;
     int64_t tensor = 0;
@@ -137,10 +136,9 @@ template <class Optimizer, class C>
 bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
   const bool each = p.max_norm_each < HUGE_VAL;
   const bool all = p.max_norm < HUGE_VAL;
-  const bool measures = each || all || p.skip_nonfinite;
   double factor = 1.0;
   *stepped = true;
-  if (measures) {
+  if (each || all || p.skip_nonfinite) {
     const auto grad = [&p](int64_t i) { return SquaredNorms::Array{p.tensors[i].grad, p.tensors[i].count}; };
     const Measured measured = squared_norms(p.tensor_count, grad, 1.0 / p.grad_scale, p.norms);
     if (measured == Measured::kNoWorkspace) return false;
@@ -150,8 +148,7 @@ bool optimizer_step_of(const OptimizerStep& p, bool* stepped) {
     for (int64_t i = 0; i < p.tensor_count; ++i) squares += p.norms[i];
     if (all) factor = clip_factor(sqrt(squares), p.max_norm, p.convention);
   }
-  // The gradients that were measured last are still in a cache.
-  for_flat_range(p, measures, [&] { return Updater<Optimizer, C>(p, factor); });
+  for_flat_range(p, [&] { return Updater<Optimizer, C>(p, factor); });
   return true;
 }
 

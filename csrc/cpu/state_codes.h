@@ -89,22 +89,23 @@ template <bool kIsSigned>
 FNN_INLINE void store_code_block(const float* from, uint32_t scale, int64_t n, uint8_t* codes, BlockKey key,
                                  int64_t lane) {
   const uint32_t origin = code_origin(scale, kIsSigned);
-  Words lanes = lanes_from(lane);
-  const auto code_bytes = [&](int64_t i) {
-    const Words random = random_bits(key, lanes);
-    lanes += static_cast<uint32_t>(kPerVector<float>);
-    return bytes_of(encoded_vector<kIsSigned>(read<Words>(from + i), origin, random));
+  Words places = first_place(key, lane);
+  const auto code_words = [&](int64_t i) {
+    const Words random = random_bits_at(key, places);
+    places += static_cast<uint32_t>(kPerVector<float>);
+    return encoded_vector<kIsSigned>(read<Words>(from + i), origin, random);
   };
-  for_vectors(
-      n,
-      [&](int64_t i) {
-        const Bytes bytes = code_bytes(i);
-        __builtin_memcpy(codes + i, &bytes, sizeof bytes);
-      },
-      [&](int64_t i, size_t count) {
-        const Bytes bytes = code_bytes(i);
-        __builtin_memcpy(codes + i, &bytes, count);
-      });
+  int64_t i = 0;
+  for (; i + 4 * kPerVector<float> <= n; i += 4 * kPerVector<float>) {
+    Words words[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) words[k] = code_words(i + k * kPerVector<float>);
+    store_bytes(codes + i, words);
+  }
+  for (; i < n; i += kPerVector<float>) {
+    const Bytes bytes = bytes_of(code_words(i));
+    __builtin_memcpy(codes + i, &bytes, n - i < kPerVector<float> ? static_cast<size_t>(n - i) : sizeof bytes);
+  }
 }
 
 // The bits of the scales of at most kBlock numbers, also to memory.

@@ -108,6 +108,32 @@ FNN_INLINE Bytes bytes_of(Words values) {
 
 FNN_INLINE Vector<float> widen(Halves bits, BFloat16) { return float_of_bfloat16<Vector<float>>(unpacked(bits)); }
 
+// The bytes of four vectors one after the other, at once.
+FNN_INLINE void store_bytes(void* to, const Words (&values)[4]) {
+#if defined(__AVX512F__)
+  const auto pairs = [&values](int k) {
+    return _mm512_packus_epi32(bit_cast<__m512i>(values[k]), bit_cast<__m512i>(values[k + 1]));
+  };
+  // Packing keeps to quarters of a vector.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes =
+      _mm512_maskz_permutexvar_epi32(__mmask16{0xffff}, order, _mm512_packus_epi16(pairs(0), pairs(2)));
+  __builtin_memcpy(to, &bytes, sizeof bytes);
+#elif defined(__AVX2__)
+  const auto pairs = [&values](int k) {
+    return _mm256_packus_epi32(bit_cast<__m256i>(values[k]), bit_cast<__m256i>(values[k + 1]));
+  };
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(pairs(0), pairs(2)), order);
+  __builtin_memcpy(to, &bytes, sizeof bytes);
+#else
+  for (int k = 0; k < 4; ++k) {
+    const Bytes bytes = bytes_of(values[k]);
+    __builtin_memcpy(static_cast<char*>(to) + k * sizeof bytes, &bytes, sizeof bytes);
+  }
+#endif
+}
+
 // A machine's own conversion to bfloat16 flushes subnormal numbers and keeps what a NaN carries: it has the formula's bits
 // where there is neither. No level of x86-64 has it, so that it is asked for here and not by the compiler's flags.
 FNN_INLINE Halves narrow(Vector<float> v, BFloat16) {

@@ -50,8 +50,8 @@ template <class U>
 FNN_INLINE U random_bits(BlockKey key, U lane) {
   U x = lane + key.offset;
   x = (x ^ (x >> 16)) * 0x7feb352du;
-  x ^= key.twist;
-  x = (x ^ (x >> 15)) * 0x846ca68bu;
+  // x ^= twist, then x ^= x >> 15, whose constants are one.
+  x = (x ^ (x >> 15) ^ (key.twist ^ (key.twist >> 15))) * 0x846ca68bu;
   return x ^ (x >> 16);
 }
 
