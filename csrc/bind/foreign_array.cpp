@@ -98,8 +98,31 @@ void require_cuda(const Name& name, py::handle array) {
                            ". Received: type=" + type_name(array));
 }
 
+// What a package raised, as an error of its kind that names the argument.
+[[noreturn]] void raise_by_name(const Name& name, py::handle array, py::error_already_set& error) {
+  // Not what is no fault of the array: a keyboard interrupt, no memory.
+  if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw py::error_already_set(error);
+  PyObject* kind = PyExc_RuntimeError;
+  for (PyObject* one : {PyExc_TypeError, PyExc_ValueError, PyExc_BufferError, PyExc_NotImplementedError}) {
+    if (error.matches(one)) kind = one;
+  }
+  const auto said = py::str(error.value()).cast<std::string>();
+  const std::string message = "`" + name +
+                              "` must be an array that DLPack can share. Received: type=" + type_name(array) +
+                              ", which says: " + said.substr(0, said.find('\n'));
+  py::raise_from(error, kind, message.c_str());
+  throw py::error_already_set();
+}
+
+// Memory that was given away, as JAX' donated arrays have, is not there to be asked about.
+void require_not_deleted(const Name& name, py::handle array) {
+  if (!py::hasattr(array, "is_deleted") || !array.attr("is_deleted")().cast<bool>()) return;
+  throw py::value_error("`" + name + "` must be an array that still has its memory. Received: type=" +
+                        type_name(array) + ", deleted or donated");
+}
+
 // The capsule, asked for without waiting for the device: the kernels run on the package's own stream.
-py::object exported(const Name& name, py::handle array) {
+py::object capsule_of(const Name& name, py::handle array) {
   const py::object method = array.attr("__dlpack__");
   const py::tuple device = array.attr("__dlpack_device__")();
   const bool on_gpu = device[0].cast<int32_t>() == dlpack::kCuda;
@@ -112,6 +135,20 @@ py::object exported(const Name& name, py::handle array) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
   return method(py::arg("stream") = stream);
+}
+
+py::object exported(const Name& name, py::handle array) {
+  try {
+    require_not_deleted(name, array);
+    const py::object capsule = capsule_of(name, array);
+    for (const char* kind : {kVersioned, kCapsule}) {
+      if (PyCapsule_IsValid(capsule.ptr(), kind) != 0) return capsule;
+    }
+    throw py::type_error("`" + name +
+                         "` must give a new capsule of DLPack from `__dlpack__`. Received: type=" + type_name(capsule));
+  } catch (py::error_already_set& error) {
+    raise_by_name(name, array, error);
+  }
 }
 
 template <class ManagedTensor>

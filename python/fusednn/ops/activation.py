@@ -1,7 +1,9 @@
 """Leaky ReLU (Maas, Hannun and Ng 2013), alone; with BatchNorm it is part of those kernels."""
 
+import numpy as np
+
 from fusednn import _core
-from fusednn.ops.arrays import Array, full_output
+from fusednn.ops.arrays import Array, full_output, given_back
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
@@ -39,7 +41,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     """
     y = full_output("x", x) if out is None else out
     _core.leaky_relu(x, negative_slope, y)
-    return y
+    return y if isinstance(x, np.ndarray) else given_back(x, out, y)[0]
 
 
 def leaky_relu_backward(
@@ -70,4 +72,4 @@ def leaky_relu_backward(
     """
     grad_x = full_output("x", x) if out is None else out
     _core.leaky_relu_backward(grad, x, negative_slope, grad_x)
-    return grad_x
+    return grad_x if isinstance(x, np.ndarray) else given_back(x, out, grad_x)[0]

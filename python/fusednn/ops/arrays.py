@@ -1,9 +1,11 @@
 """What the functions of ops allocate for their callers.
 
 What is given is passed on as it is: `_core` checks it. Only where something has to be allocated are
-arguments looked at before.
+arguments looked at before. Packages whose arrays cannot be written (JAX) get NumPy's, filled, as
+arrays of theirs; but for bfloat16 they take the memory over.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -36,10 +38,13 @@ def package_of(name: str, value: object) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):  # a subclass defined elsewhere
         return torch
+    if _namespace_of(value) is not None:
+        return np  # until `given_back`
     if hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__"):
         raise TypeError(
-            f"`{name}` must be an array of NumPy, CuPy or PyTorch where results are allocated: "
-            f"give all of them as `out`. Received: type={type(value).__name__}"
+            f"`{name}` must be an array of NumPy, CuPy or PyTorch, or one in the CPU's memory that "
+            "has NumPy's dtypes and `__array_namespace__`, as JAX' have, where results are "
+            f"allocated: give all of them as `out`. Received: type={type(value).__name__}"
         )
     raise TypeError(
         f"`{name}` must be a NumPy array, or one of CuPy or PyTorch. "
@@ -47,9 +52,61 @@ def package_of(name: str, value: object) -> Any:
     )
 
 
+def _namespace_of(value: Any) -> Any:
+    """Return the functions of the package that takes NumPy's arrays over as its own, or None.
+
+    Its arrays cannot be written, or only its own functions make them: the kernels write to NumPy's.
+    """
+    if not (
+        hasattr(value, "__dlpack__")
+        and hasattr(value, "__array_namespace__")
+        and isinstance(getattr(value, "dtype", None), np.dtype)
+    ):
+        return None
+    try:
+        on_cpu = value.__dlpack_device__()[0] == 1
+    except Exception:  # `_core` says what is wrong with the array
+        on_cpu = True
+    return value.__array_namespace__() if on_cpu else None
+
+
+#: What JAX wants of memory that it takes over without a copy.
+_ALIGNMENT = 64
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+    memory = np.empty(math.prod(shape) * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    array: Array = memory[start : memory.size - _ALIGNMENT + start].view(dtype).reshape(shape)
+    return array
+
+
+def _taken_over(namespace: Any, result: Array) -> Array:
+    # NumPy shares the types that are its own alone; bfloat16 is copied.
+    make = namespace.from_dlpack if result.dtype.kind == "f" else namespace.asarray
+    taken: Array = make(result)
+    return taken
+
+
+def given_back(like: Array, out: Out, *results: Array) -> tuple[Array, ...]:
+    """Return `results` as arrays of the package of `like`, but for those that are in `out`."""
+    if isinstance(like, np.ndarray):
+        return results
+    given = out if isinstance(out, tuple) else (out,)
+    return tuple(
+        result
+        if not isinstance(result, np.ndarray) or any(result is one for one in given)
+        else _taken_over(_namespace_of(like), result)
+        for result in results
+    )
+
+
 def full_output(name: str, like: Array) -> Array:
     """Allocate an array with the shape, dtype and order of axes of `like`, the argument `name`."""
-    output: Array = package_of(name, like).empty_like(like)
+    package = package_of(name, like)
+    if package is np and not isinstance(like, np.ndarray):
+        return _aligned(like.shape, like.dtype)
+    output: Array = package.empty_like(like)
     return output
 
 
@@ -71,6 +128,8 @@ def channel_outputs(name: str, x: Array, channel_axis: int) -> tuple[Array, Arra
     channels = shape[channel_axis]
     if package is np:
         dtype = FLOAT64 if x.dtype.char == "d" else FLOAT32
+        if not isinstance(x, np.ndarray):
+            return _aligned((channels,), dtype), _aligned((channels,), dtype)
         return np.empty(channels, dtype), np.empty(channels, dtype)
     double = x.dtype == package.float64
     options = {"dtype": package.float64 if double else package.float32}

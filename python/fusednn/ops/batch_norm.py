@@ -4,8 +4,10 @@ The activation is part of the kernel: ``negative_slope=None`` is none, 0 is ReLU
 ``channel_axis=1`` is NCHW and NC, ``channel_axis=-1`` NHWC.
 """
 
+import numpy as np
+
 from fusednn import _core
-from fusednn.ops.arrays import Array, Out, full_output, results_in
+from fusednn.ops.arrays import Array, Out, full_output, given_back, results_in
 
 FORWARD_RESULTS = ("y", "mean", "inv_std")
 BACKWARD_RESULTS = ("grad_x", "grad_gamma", "grad_beta")
@@ -90,6 +92,9 @@ def batch_norm_forward(
         mean,
         inv_std,
     )
+    if isinstance(x, np.ndarray):
+        return y, mean, inv_std
+    y, mean, inv_std = given_back(x, out, y, mean, inv_std)
     return y, mean, inv_std
 
 
@@ -152,6 +157,9 @@ def batch_norm_backward(
         grad_gamma,
         grad_beta,
     )
+    if isinstance(x, np.ndarray):
+        return grad_x, grad_gamma, grad_beta
+    grad_x, grad_gamma, grad_beta = given_back(x, out, grad_x, grad_gamma, grad_beta)
     return grad_x, grad_gamma, grad_beta
 
 
@@ -197,6 +205,9 @@ def batch_norm_backward_from_output(
     _core.batch_norm_backward_from_output(
         grad, y, gamma, beta, inv_std, negative_slope, channel_axis, grad_x, grad_gamma, grad_beta
     )
+    if isinstance(y, np.ndarray):
+        return grad_x, grad_gamma, grad_beta
+    grad_x, grad_gamma, grad_beta = given_back(y, out, grad_x, grad_gamma, grad_beta)
     return grad_x, grad_gamma, grad_beta
 
 
@@ -239,7 +250,7 @@ def batch_norm_inference(
     _core.batch_norm_inference(
         x, gamma, beta, running_mean, running_var, eps, negative_slope, channel_axis, y
     )
-    return y
+    return y if isinstance(x, np.ndarray) else given_back(x, out, y)[0]
 
 
 def batch_norm_inference_backward(
@@ -294,4 +305,7 @@ def batch_norm_inference_backward(
         grad_gamma,
         grad_beta,
     )
+    if isinstance(x, np.ndarray):
+        return grad_x, grad_gamma, grad_beta
+    grad_x, grad_gamma, grad_beta = given_back(x, out, grad_x, grad_gamma, grad_beta)
     return grad_x, grad_gamma, grad_beta

@@ -8,8 +8,10 @@ Synchronised BatchNorm: each rank calls :func:`batch_norm_statistics`, all gathe
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fusednn import _core
-from fusednn.ops.arrays import Array, channel_outputs, full_output
+from fusednn.ops.arrays import Array, channel_outputs, full_output, given_back
 
 
 def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Array, int]:
@@ -35,6 +37,8 @@ def batch_norm_statistics(x: Array, *, channel_axis: int = 1) -> tuple[Array, Ar
     """
     mean, m2 = channel_outputs("x", x, channel_axis)
     count = _core.batch_norm_statistics(x, channel_axis, mean, m2)
+    if not isinstance(x, np.ndarray):
+        mean, m2 = given_back(x, None, mean, m2)
     return mean, m2, count
 
 
@@ -70,6 +74,8 @@ def merge_statistics(parts: Sequence[tuple[Array, Array, int]]) -> tuple[Array, 
         )
     mean, m2 = (full_output("parts[0].mean", parts[0][0]) for _ in range(2))
     count = _core.merge_statistics(parts, mean, m2)
+    if not isinstance(parts[0][0], np.ndarray):
+        mean, m2 = given_back(parts[0][0], None, mean, m2)
     return mean, m2, count
 
 
@@ -109,7 +115,7 @@ def batch_norm_apply(
     """
     y = full_output("x", x) if out is None else out
     _core.batch_norm_apply(x, mean, inv_std, gamma, beta, negative_slope, channel_axis, y)
-    return y
+    return y if isinstance(x, np.ndarray) else given_back(x, out, y)[0]
 
 
 def batch_norm_backward_reduce(
@@ -155,6 +161,8 @@ def batch_norm_backward_reduce(
         sum_grad,
         sum_grad_xhat,
     )
+    if not isinstance(x, np.ndarray):
+        sum_grad, sum_grad_xhat = given_back(x, None, sum_grad, sum_grad_xhat)
     return sum_grad, sum_grad_xhat
 
 
@@ -213,4 +221,4 @@ def batch_norm_backward_apply(
         channel_axis,
         grad_x,
     )
-    return grad_x
+    return grad_x if isinstance(x, np.ndarray) else given_back(x, out, grad_x)[0]
