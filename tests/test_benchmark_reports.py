@@ -280,6 +280,17 @@ class TestReports:
         assert any("  torch " in line and "2.00!" in line for line in lines)
         assert any("  jax " in line and "25%?" in line for line in lines)
 
+    def test_times_beside_other_programs_are_no_figures(self) -> None:
+        calm = case_result(LARGE, fusednn=1.0, roof=1.0, torch=7.0)
+        busy = case_result(LARGE.replace("nchw-32x64x112x112", "nchw-32x256x56x56"), fusednn=1.0, roof=1.0, torch=700.0)
+        busy.others = 1.26
+        text = page_text(results_of(calm, busy))
+        assert "x torch eager | >= 6 | 7.00 | 7.00 | 1 of 1, 1 beside other programs |" in text
+        assert "| cases beside busy other programs | 1 |" in text
+        assert "| nchw-32x256x56x56? | 2 |" in text
+        assert "x torch eager | >= 6 | the machine was busy |  |  |" in page_text(results_of(busy))
+        assert next(case_lines(busy)).endswith("2 threads, OTHER PROGRAMS TOOK 1.3 CPUs")
+
     def test_what_is_little_faster_than_the_roof_is_noise(self) -> None:
         case = case_result(LARGE, fusednn=1.0, roof=1.04)
         assert list(case.above_roof()) == []

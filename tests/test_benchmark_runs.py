@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from fusednn.benchmarks import catalogue, run, statistics
 from fusednn.benchmarks.library import Library, LibraryError
 from fusednn.benchmarks.measure import Settings, Turns, measure
+from fusednn.benchmarks.others import Others
 from fusednn.benchmarks.peers import PEERS, Peer, select_peers
 from fusednn.benchmarks.results import CaseResult, Results, Timing
 from fusednn.benchmarks.workbench import Workbench
@@ -158,6 +162,29 @@ class TestRun:
         with pytest.raises(ValueError, match="Out of range float values"):
             results.write(path)
         assert Results.read(path).cases == []
+
+
+class TestOthers:
+    def test_a_busy_process_is_another_unless_it_is_ours(self) -> None:
+        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            everybody, but_one = Others(set()), Others({busy.pid})
+            used = Path(f"/proc/{busy.pid}/stat")
+
+            def ticks() -> int:
+                return sum(map(int, used.read_text().split()[13:15]))
+
+            begun = ticks()
+            while ticks() < begun + 30:
+                time.sleep(0.01)
+            assert everybody.cpus() > but_one.cpus()
+        finally:
+            busy.kill()
+            busy.wait()
+        assert but_one.cpus() == 0.0  # what it took is not known any more
+
+    def test_nobody_is_seen_where_nothing_tells(self, tmp_path: Path) -> None:
+        assert Others(set(), tmp_path).cpus() == 0.0
 
 
 class TestDisturbedTurns:

@@ -251,10 +251,13 @@ class TestStatistics:
 
 class TestCommand:
     def test_list(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["bench", "--list", "step", "--threads", "1"]) == 0
+        command = ["bench", "--list", "step", "--threads", "1,1", "--peers", "numpy,fusednn"]
+        assert main(command) == 0
         said = capsys.readouterr().out
         assert said.startswith("step/adam/784-300-100-10-batch32/float32  threads=1\n")
-        assert "torch-compile" in said
+        assert said.count("step/adam/784-300-100-10-batch32/float32 ") == 1
+        assert "numpy" in said
+        assert "torch-compile" not in said
 
     def test_smoke(self, capsys: pytest.CaptureFixture[str]) -> None:
         cases = [SMALL, "optimizer/adam", "step", "leaky_relu/forward"]

@@ -182,7 +182,7 @@ def select(
             continue
         if not patterns and not _of_form(case, form):
             continue
-        for count in threads or sorted({1, most_threads}):
+        for count in sorted(set(threads)) or sorted({1, most_threads}):
             if threads or count == most_threads or _with_one_thread(case, form):
                 chosen.append((small_form(case) if form == "smoke" else case, count))
     if not chosen:

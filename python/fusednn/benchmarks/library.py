@@ -89,6 +89,11 @@ class Library:
         """Whether there is a process."""
         return self._process is not None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return None if self._process is None else self._process.pid
+
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -18,6 +18,7 @@ from fusednn.benchmarks import check, inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.library import Library, LibraryError
+from fusednn.benchmarks.others import Others
 from fusednn.benchmarks.peers import Peer
 from fusednn.benchmarks.results import CaseResult, Timing
 from fusednn.benchmarks.statistics import Pace, summarise, undisturbed
@@ -181,6 +182,8 @@ class Turns:
         """Warm up, take turns, and write what they took into the result."""
         paces = self._paces()
         rounds = max((pace.turns for pace in paces.values()), default=0)
+        pids = {library.pid for library in self._libraries.values()}
+        others = Others({pid for pid in pids if pid is not None})
         for i in range(rounds):
             for peer in self._peers:
                 pace = paces.get(peer.name)
@@ -189,6 +192,8 @@ class Turns:
                     reply = self._ask(peer, "time", calls=pace.calls, batch=pace.batch)
                     if reply is not None:
                         self._times[peer.name][i] = reply["seconds"]
+        if self._result.family != "neighbour":  # which is another program itself
+            self._result.others = others.cpus()
         self._summarise()
 
     def _paces(self) -> dict[str, Pace]:

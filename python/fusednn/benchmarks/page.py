@@ -77,6 +77,7 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
     yield "date", results.date
     yield "cases", str(len(results.cases))
     yield "rounds not counted, disturbed", str(sum(case.disturbed for case in results.cases))
+    yield "cases beside busy other programs", str(sum(case.busy for case in results.cases))
     yield "duration", f"{results.seconds / 60:.0f} min"
 
 
@@ -104,9 +105,10 @@ def _targets(results: Results) -> str:
         row = [about, target.figure.name, bound]
         if found.values:
             figures = [f"{found.worst:.2f}", f"{found.median:.2f}"]
-            row += [*figures, f"{found.met} of {len(found.values)}"]
+            busy = f", {found.busy} beside other programs" if found.busy else ""
+            row += [*figures, f"{found.met} of {len(found.values)}{busy}"]
         else:
-            row += ["not measured", "", ""]
+            row += ["the machine was busy" if found.busy else "not measured", "", ""]
         rows.append(row)
     return _table(("cases", "figure", "bound", "worst", "median", "kept"), rows)
 
@@ -143,6 +145,7 @@ def _cases(cases: list[CaseResult]) -> str:
         what = case.variant if case.family == "optimizer" else case.subject
         if case.family == "neighbour":
             what = f"{case.variant}, {case.subject}"
+        what += "?" if case.busy else ""
         row = [what if case.dtype == "float32" else f"{what}, {case.dtype}", str(case.threads)]
         row += [duration(roof.seconds) if roof else "", duration(ours.seconds)]
         row += [f"{ours.spread / 2:.0%}{'?' if ours.uncertain else ''}"]

@@ -13,6 +13,8 @@ from typing import Any
 FORMAT = 1
 #: What is as many times as fast as the roof, beyond both spreads, is named: the roof is too low.
 ABOVE_ROOF = 1.05
+#: CPUs' worth of other programs from which what was timed beside them is marked.
+BUSY = 0.2
 #: "+-" from which a time is marked as uncertain.
 UNCERTAIN = 0.1
 
@@ -75,6 +77,9 @@ class CaseResult:
     threads : int
     traffic : int
     contenders : dict of str to Timing
+    others : float
+        How many CPUs' time other programs took meanwhile: libraries with several threads, of which
+        one does not get to run, may all be slow in every turn, and differ by little.
     disturbed : int
         Rounds of turns that were not counted: the roof took another time in them.
     seconds : float
@@ -86,7 +91,13 @@ class CaseResult:
     traffic: int
     contenders: dict[str, Timing] = field(default_factory=dict)
     disturbed: int = 0
+    others: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs took so much of the processors that its times mean little."""
+        return self.others > BUSY
 
     @property
     def family(self) -> str:

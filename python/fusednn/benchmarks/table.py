@@ -15,10 +15,11 @@ def case_lines(case: CaseResult) -> Iterator[str]:
 
     "of roof" is the roof's time divided by the contender's, marked "!" where it is above 1 by more
     than the noise; "fusednn is" how many times as fast fusednn is as the contender; a "+-" above
-    10 % is marked "?".
+    10 % is marked "?". Where other programs took a good part of a CPU, the first line says so.
     """
     disturbed = f", {case.disturbed} disturbed rounds not counted" if case.disturbed else ""
-    yield f"{case.name}, {threads(case.threads)}{disturbed}"
+    busy = f", OTHER PROGRAMS TOOK {case.others:.1f} CPUs" if case.busy else ""
+    yield f"{case.name}, {threads(case.threads)}{disturbed}{busy}"
     for name, timing in case.contenders.items():
         if timing.status != "absent":
             yield f"  {name:20}" + _columns(case, name, timing)

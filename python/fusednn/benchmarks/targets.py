@@ -155,10 +155,13 @@ class Reached:
     ----------
     values : list of float
         The figure in each case, the worst first; empty where none was measured.
+    busy : int
+        Cases that do not count: other programs took a good part of the processors.
     """
 
     target: Target
     values: list[float]
+    busy: int = 0
 
     @property
     def worst(self) -> float:
@@ -279,8 +282,9 @@ def reached(results: Results) -> list[Reached]:
     last_cache = int(results.machine["caches"]["L3"])
     found = []
     for target in TARGETS:
-        values = [target.figure.of(m) for m in cases if target.holds_for(m.case, last_cache)]
+        about = [m for m in cases if target.holds_for(m.case, last_cache)]
+        values = [target.figure.of(m) for m in about if not m.case.busy]
         worst_last = not target.figure.at_least
         known = sorted((v for v in values if v is not None), reverse=worst_last)
-        found.append(Reached(target, known))
+        found.append(Reached(target, known, sum(m.case.busy for m in about)))
     return found

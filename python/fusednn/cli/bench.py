@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check the answers of small cases, time nothing; any wrong answer is an error",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the results")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the results")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="write them as Markdown")
 
 
@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
         _refuse_options("page", arguments, allowed=("page", "picture"))
         _report_on(words[1:], arguments)
     elif arguments.list:
-        _refuse_options("--list", arguments, allowed=("list", "threads", "dtypes", "form"))
+        allowed = ("list", "peers", "without", "threads", "dtypes", "form")
+        _refuse_options("--list", arguments, allowed=allowed)
         _list(arguments)
     else:
         _measure(arguments)
@@ -119,12 +120,14 @@ def _selected(arguments: argparse.Namespace) -> list[tuple[Case, int]]:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from fusednn.benchmarks.peers import PEERS
+    from fusednn.benchmarks.peers import PEERS, select_peers
 
+    asked = arguments.peers or arguments.without
+    shown = select_peers(arguments.peers, arguments.without) if asked else PEERS
     for case, threads in _selected(arguments):
         print(f"{case.name}  threads={threads}")
     print("\npeers:")
-    for peer in PEERS:
+    for peer in shown:
         if not peer.is_roof:
             missing = f"  (not installed: {', '.join(peer.missing)})" if peer.missing else ""
             print(f"  {peer.name:16}{', '.join(peer.families)}{missing}")
