@@ -27,6 +27,14 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("CategoricalHinge", {}),
     ("CosineSimilarity", {}),
     ("KLDivergence", {}),
+    ("BinaryFocalCrossentropy", {}),
+    ("BinaryFocalCrossentropy", {"gamma": 0.0}),
+    ("BinaryFocalCrossentropy", {"apply_class_balancing": True, "alpha": 0.1, "gamma": 1.5}),
+    ("BinaryFocalCrossentropy", {"from_logits": True, "label_smoothing": 0.1}),
+    ("CategoricalFocalCrossentropy", {}),
+    ("CategoricalFocalCrossentropy", {"gamma": 0.0, "alpha": 1.0}),
+    ("CategoricalFocalCrossentropy", {"alpha": [0.1, 0.5, 1.0, 2.0], "gamma": 0.5}),
+    ("CategoricalFocalCrossentropy", {"from_logits": True, "label_smoothing": 0.1}),
 ]
 
 
@@ -79,6 +87,26 @@ METRICS: list[tuple[str, dict[str, Any]]] = [
     ("Recall", {"top_k": 3, "thresholds": [0.2, 0.6], "class_id": 2}),
     ("Precision", {"top_k": 1}),
     ("Precision", {"top_k": 2, "thresholds": 0.6, "class_id": 1}),
+    ("F1Score", {}),
+    *(("F1Score", {"average": average}) for average in ("micro", "macro", "weighted")),
+    ("FBetaScore", {"beta": 2.0, "average": "macro", "threshold": 0.4}),
+    ("R2Score", {}),
+    ("R2Score", {"class_aggregation": None, "num_regressors": 3}),
+    ("R2Score", {"class_aggregation": "variance_weighted_average"}),
+    (
+        "MeanIoU",
+        {"dtype": "float32", "num_classes": 4, "sparse_y_true": False, "sparse_y_pred": False},
+    ),
+    (
+        "MeanIoU",
+        {
+            "dtype": "float32",
+            "num_classes": 3,
+            "sparse_y_true": False,
+            "sparse_y_pred": False,
+            "ignore_class": 1,
+        },
+    ),
     ("TruePositives", {}),
     ("FalsePositives", {}),
     ("TrueNegatives", {}),
@@ -100,6 +128,7 @@ METRICS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # Keras' confusion matrix
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("name", "options"), METRICS)
 def test_metrics(

@@ -33,6 +33,12 @@ from fusednn.losses.elementwise import (
     poisson,
     squared_hinge,
 )
+from fusednn.losses.focal import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+)
 from fusednn.losses.of_function import LossFunctionWrapper
 from fusednn.losses.regression import MeanSquaredError, mean_squared_error
 from fusednn.losses.rows import (
@@ -47,7 +53,9 @@ from fusednn.losses.scratch import Scratch
 
 __all__ = [
     "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
     "ElementwiseLoss",
@@ -66,7 +74,9 @@ __all__ = [
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
     "binary_crossentropy",
+    "binary_focal_crossentropy",
     "categorical_crossentropy",
+    "categorical_focal_crossentropy",
     "categorical_hinge",
     "cosine_similarity",
     "deserialize",
@@ -91,6 +101,8 @@ _registry: Registry[Loss] = Registry(
     [
         MeanSquaredError,
         BinaryCrossentropy,
+        BinaryFocalCrossentropy,
+        CategoricalFocalCrossentropy,
         CategoricalCrossentropy,
         SparseCategoricalCrossentropy,
         CategoricalHinge,
@@ -120,6 +132,8 @@ _registry: Registry[Loss] = Registry(
 _of_function: dict[Callable[..., Any], type[Loss]] = {
     mean_squared_error: MeanSquaredError,
     binary_crossentropy: BinaryCrossentropy,
+    binary_focal_crossentropy: BinaryFocalCrossentropy,
+    categorical_focal_crossentropy: CategoricalFocalCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
     categorical_hinge: CategoricalHinge,

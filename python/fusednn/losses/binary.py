@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -33,7 +35,7 @@ class BinaryCrossentropy(Loss):
         See `Loss`.
     """
 
-    config_names = ("from_logits", "label_smoothing", "axis")
+    config_names: ClassVar[tuple[str, ...]] = ("from_logits", "label_smoothing", "axis")
     link = "sigmoid"
 
     def __init__(

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusednn._serialization import Registry, custom, serialize
+from fusednn.losses import (
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_hinge,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
 from fusednn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -26,6 +44,13 @@ from fusednn.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
+from fusednn.metrics.functions import (
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
 from fusednn.metrics.of_function import MeanMetricWrapper
 from fusednn.metrics.of_losses import (
     BinaryCrossentropy,
@@ -44,6 +69,8 @@ from fusednn.metrics.of_losses import (
     SparseCategoricalCrossentropy,
     SquaredHinge,
 )
+from fusednn.metrics.overlap import MeanIoU
+from fusednn.metrics.scores import F1Score, FBetaScore, R2Score
 
 __all__ = [
     "AUC",
@@ -54,6 +81,8 @@ __all__ = [
     "CategoricalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
+    "F1Score",
+    "FBetaScore",
     "FalseNegatives",
     "FalsePositives",
     "Hinge",
@@ -62,6 +91,7 @@ __all__ = [
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
+    "MeanIoU",
     "MeanMetricWrapper",
     "MeanOverSamples",
     "MeanSquaredError",
@@ -70,6 +100,7 @@ __all__ = [
     "PlaceAccuracy",
     "Poisson",
     "Precision",
+    "R2Score",
     "Recall",
     "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
@@ -79,10 +110,31 @@ __all__ = [
     "TopKCategoricalAccuracy",
     "TrueNegatives",
     "TruePositives",
+    "binary_accuracy",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_accuracy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
     "deserialize",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
     "resolve_accuracy",
     "serialize",
+    "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
+    "sparse_top_k_categorical_accuracy",
+    "squared_hinge",
+    "top_k_categorical_accuracy",
 ]
 
 _registry: Registry[Metric] = Registry(
@@ -97,6 +149,8 @@ _registry: Registry[Metric] = Registry(
         CategoricalCrossentropy,
         CategoricalHinge,
         CosineSimilarity,
+        F1Score,
+        FBetaScore,
         FalseNegatives,
         FalsePositives,
         Hinge,
@@ -105,10 +159,12 @@ _registry: Registry[Metric] = Registry(
         Mean,
         MeanAbsoluteError,
         MeanAbsolutePercentageError,
+        MeanIoU,
         MeanSquaredError,
         MeanSquaredLogarithmicError,
         Poisson,
         Precision,
+        R2Score,
         Recall,
         RootMeanSquaredError,
         SparseCategoricalAccuracy,
@@ -134,6 +190,28 @@ _registry: Registry[Metric] = Registry(
 )
 
 
+_of_function: dict[Callable[..., Any], type[Metric]] = {
+    binary_accuracy: BinaryAccuracy,
+    binary_crossentropy: BinaryCrossentropy,
+    categorical_accuracy: CategoricalAccuracy,
+    categorical_crossentropy: CategoricalCrossentropy,
+    categorical_hinge: CategoricalHinge,
+    hinge: Hinge,
+    kl_divergence: KLDivergence,
+    log_cosh: LogCoshError,
+    mean_absolute_error: MeanAbsoluteError,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_error: MeanSquaredError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    poisson: Poisson,
+    sparse_categorical_accuracy: SparseCategoricalAccuracy,
+    sparse_categorical_crossentropy: SparseCategoricalCrossentropy,
+    sparse_top_k_categorical_accuracy: SparseTopKCategoricalAccuracy,
+    squared_hinge: SquaredHinge,
+    top_k_categorical_accuracy: TopKCategoricalAccuracy,
+}
+
+
 def get(identifier: Any) -> Metric:
     """Return a metric.
 
@@ -150,6 +228,9 @@ def get(identifier: Any) -> Metric:
     ValueError
         It is none of these.
     """
+    for function, cls in _of_function.items():
+        if identifier is function:
+            return cls(name=function.__name__)
     if callable(identifier) and not isinstance(identifier, (Metric, type)):
         return MeanMetricWrapper(identifier)
     return _registry.get(identifier)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fusednn import losses, metrics
 from fusednn.losses.base import row_weights
 from fusednn.metrics import Metric, PlaceAccuracy
@@ -139,7 +141,13 @@ class Objective:
         """Loss and metrics by name, the loss first."""
         means = {"loss": self.loss_tracker.result()}
         for name, metric in zip(self.names[1:], self.metrics or (), strict=False):
-            means[name] = float(metric.result())
+            value = metric.result()
+            if np.ndim(value):
+                raise ValueError(
+                    f"The metric '{name}' must return one number in a model: look at its "
+                    f"arguments. Received: an array of shape {np.shape(value)}"
+                )
+            means[name] = float(value)
         return means
 
     @property
