@@ -2,6 +2,9 @@
 // cache for the second, which is a unit of channels (inner > 1) or the whole array (inner == 1); else 2R + 1W with the
 // second pass backwards. Backward 2R + 1W, else 4R + 1W.
 //
+// Where a unit is long stretches of memory and the output is too large for a cache, a unit is mapped in the same loop
+// that reduces the thread's next one: reading and writing in turns wait for each other.
+//
 // Reductions: leaves of fixed size, merged in index order, whoever computed them.
 #pragma once
 
@@ -35,6 +38,10 @@ struct Mapping {
   F formula;
 
   void part(int64_t unit, int64_t part) const { geometry.map(unit, part, grad, x, out, tables, streamed, formula); }
+  template <class Reduce>
+  void part_beside(int64_t unit, int64_t part, const Reduce& reduce) const {
+    geometry.map_beside(unit, part, grad, x, out, tables, formula, reduce);
+  }
   int64_t tasks() const { return geometry.map_tasks(); }
   void task(int64_t i) const { geometry.map_task(i, grad, x, out, tables, streamed, formula); }
   // After the last part or task of a thread.
@@ -42,6 +49,19 @@ struct Mapping {
     if (streamed) end_streaming();
   }
 };
+
+// Mappings that are compiled beside reductions, too: those of most trainings. The others are rarer, or write where they
+// read, and each would be some kilobytes.
+template <class T>
+constexpr bool kOftenTrained = kVectorBytes > 16 && sizeof(T) <= sizeof(float);
+template <>
+constexpr bool kOftenTrained<Float16> = false;
+template <class Map>
+constexpr bool kBesideReduction = false;
+template <class T>
+constexpr bool kBesideReduction<Mapping<Runs<T>, Normalize<Compute<T>>>> = kOftenTrained<T>;
+template <class T>
+constexpr bool kBesideReduction<Mapping<Runs<T>, GradInput<Compute<T>, FromInput>>> = kOftenTrained<T>;
 
 struct NoMapping {
   void part(int64_t, int64_t) const {}
@@ -78,6 +98,11 @@ struct TwoPasses {
       const int64_t units = geometry.units();
       const int64_t threads = worth_threads ? threads_of_call() : 1;
       const bool balanced = units % threads == 0 || units >= 4 * threads;
+      if constexpr (kBesideReduction<Map>) {
+        if (balanced && mapping.streamed && geometry.leaves_are_stretches() &&
+            2 * geometry.unit_bytes() * threads <= shared_cache())
+          return unit_beside_unit(threads);
+      }
       if (balanced && geometry.unit_bytes() * threads <= shared_cache()) return unit_by_unit();
     }
     pass_by_pass();
@@ -90,6 +115,31 @@ struct TwoPasses {
       for (int64_t part = 0; part < geometry.parts(); ++part) reduce(unit, part);
       finish(unit);
       for (int64_t part = geometry.parts() - 1; part >= 0; --part) mapping.part(unit, part);
+      mapping.end();
+    });
+  }
+
+  // The same, and a thread maps a unit while it reduces its next one. In the order of reading, so that what waits to be
+  // mapped is one unit's worth at any time.
+  void unit_beside_unit(int64_t threads) const {
+    const int64_t units = geometry.units();
+    const int64_t parts = geometry.parts();
+    int64_t taken = 0;
+    const auto take = [&taken] { return __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED); };
+    parallel(worth_threads, threads, [&](int64_t) {
+      int64_t unit = take();
+      if (unit >= units) return;
+      for (int64_t part = 0; part < parts; ++part) reduce(unit, part);
+      finish(unit);
+      for (int64_t next = take(); next < units; next = take()) {
+        for (int64_t part = 0; part < parts; ++part) {
+          mapping.part_beside(unit, part,
+                              [&](auto& beside) __attribute__((always_inline)) { reduce(next, part, beside); });
+        }
+        finish(next);
+        unit = next;
+      }
+      for (int64_t part = 0; part < parts; ++part) mapping.part(unit, part);
       mapping.end();
     });
   }
@@ -180,7 +230,8 @@ bool forward(const BatchNorm& p) {
   const Mapping<Geometry, Normalize<C>> mapping{geometry, p.x, p.x, p.y, s.tables, streamed(geometry, p, p.y), formula};
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
-      [&](int64_t unit, int64_t part) { geometry.moments(unit, part, p.x, s.partials); },
+      [&](int64_t unit, int64_t part, auto&... beside)
+          __attribute__((always_inline)) { geometry.moments(unit, part, p.x, s.partials, beside...); },
       [&](int64_t unit) {
         for_channel_blocks(geometry.first_channel(unit), geometry.end_channel(unit),
                            [&](int64_t c, int64_t n) { finish_moments(geometry, p, s, c, n); });
@@ -266,7 +317,9 @@ bool backward(const BatchNorm& p, const MapWith& map_with) {
   const Recover<C, From> recover{slope_of<C>(p.negative_slope)};
   two_passes(
       geometry, elements_of(p) >= kWorthThreads,
-      [&](int64_t unit, int64_t part) { geometry.sums(unit, part, p.grad, input, s.tables, recover, s.partials); },
+      [&](int64_t unit, int64_t part, auto&... beside) __attribute__((always_inline)) {
+        geometry.sums(unit, part, p.grad, input, s.tables, recover, s.partials, beside...);
+      },
       [&](int64_t unit) {
         for_channel_blocks(geometry.first_channel(unit), geometry.end_channel(unit),
                            [&](int64_t c, int64_t n) { finish_sums<From>(geometry, p, s, c, n); });

@@ -43,6 +43,22 @@ FNN_INLINE void put_elements(void* out, int64_t begin, int64_t end, bool streame
   for (; i < end; ++i) store_scalar<T>(out, i, cursor.scalar(i));
 }
 
+// The middle of put_elements past the caches, beside another loop: a call computes the next kElements of [at, end), which
+// begin at a cache line's start.
+template <class T, int kElements, class Cursor>
+struct StreamedSteps {
+  void* out;
+  int64_t at, end;
+  Cursor cursor;
+
+  FNN_INLINE void operator()() {
+    if (at + kElements > end) return;
+#pragma GCC unroll 8
+    for (int k = 0; k < kElements; k += kPerVector<Compute<T>>) stream<T>(out, at + k, cursor.vector(at + k));
+    at += kElements;
+  }
+};
+
 // out[i] = f(grad[i], x[i]) for [begin, end). Where f has no use for a gradient, pass x for it.
 template <class T, class F>
 struct PairCursor {

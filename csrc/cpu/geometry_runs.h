@@ -32,7 +32,7 @@ class Runs {
       runs_per_leaf_ = kLeaf / inner_;
       parts_ = (outer_ + runs_per_leaf_ - 1) / runs_per_leaf_;
       // Runs far shorter than a page would touch one page each: neighbouring channels share it.
-      const int64_t together = kStretchBytes / (inner_ * static_cast<int64_t>(sizeof(T)));
+      const int64_t together = runs_per_leaf_ == 1 ? 1 : kStretchBytes / (inner_ * static_cast<int64_t>(sizeof(T)));
       group_ = together < channels_ ? together : channels_;
       group_ = group_ < 1 ? 1 : group_;
     }
@@ -58,13 +58,19 @@ class Runs {
   }
 
   FNN_ONE_COPY void moments(int64_t unit, int64_t part, const void* x, const Partials& out) const {
+    NothingBeside nothing;
+    moments(unit, part, x, out, nothing);
+  }
+  template <class Beside>
+  FNN_INLINE void moments(int64_t unit, int64_t part, const void* x, const Partials& out, Beside& beside) const {
     for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
       const C pivot = pivot_of(c, part, x);
-      const TwoSums sums = sum_leaf(c, part, x, x, [pivot](auto e, auto, auto& sum, auto& squares) {
+      const auto add = [pivot](auto e, auto, auto& sum, auto& squares) {
         const auto d = e - pivot;
         sum += d;
         squares += d * d;
-      });
+      };
+      const TwoSums sums = sum_leaf(c, part, x, x, add, beside);
       const Moments m = moments_about(static_cast<double>(pivot), sums.first, sums.second, part_count(part));
       out.first[part * channels_ + c] = m.mean;
       out.second[part * channels_ + c] = m.m2;
@@ -75,13 +81,19 @@ class Runs {
   template <class Recover>
   FNN_ONE_COPY void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
                          const Recover& recover, const Partials& out) const {
+    NothingBeside nothing;
+    sums(unit, part, grad, x, tables, recover, out, nothing);
+  }
+  template <class Recover, class Beside>
+  FNN_INLINE void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
+                       const Recover& recover, const Partials& out, Beside& beside) const {
     for (int64_t c = first_channel(unit); c < end_channel(unit); ++c) {
-      const TwoSums s =
-          sum_leaf(c, part, grad, x, [&recover, channel = tables.at(c)](auto g, auto e, auto& a, auto& b) {
-            const auto r = recover(g, e, channel);
-            a += r.grad;
-            b += r.grad * r.centred;
-          });
+      const auto add = [&recover, channel = tables.at(c)](auto g, auto e, auto& a, auto& b) {
+        const auto r = recover(g, e, channel);
+        a += r.grad;
+        b += r.grad * r.centred;
+      };
+      const TwoSums s = sum_leaf(c, part, grad, x, add, beside);
       out.first[part * channels_ + c] = s.first;
       out.second[part * channels_ + c] = s.second;
     }
@@ -103,6 +115,31 @@ class Runs {
     }
   }
 
+  // Whether a leaf is one stretch of memory, as the next function wants it.
+  bool leaves_are_stretches() const { return pieces_ > 0 || runs_per_leaf_ == 1; }
+
+  // map() past the caches, line by line beside reduce(beside), which reads the same part of another unit: what is read
+  // from memory and what is written keep each other's waiting time short.
+  template <class F, class Reduce>
+  FNN_ONE_COPY void map_beside(int64_t unit, int64_t part, const void* grad, const void* x, void* out,
+                               const ChannelTables<C>& tables, const F& f, const Reduce& reduce) const {
+    const int64_t pieces = pieces_ > 0 ? pieces_ : 1;
+    const int64_t begin = (part / pieces * channels_ + unit) * inner_ + part % pieces * piece_;
+    const int64_t end = begin + static_cast<int64_t>(part_count(part));
+    const int64_t aligned = begin + elements_to_line<T>(out, begin, end - begin);
+    const auto of_channel = [f, channel = tables.at(unit)](auto g, auto e) { return f(g, e, channel); };
+    using Cursor = PairCursor<T, decltype(of_channel)>;
+    StreamedSteps<T, kLanes<C>, Cursor> steps{out, aligned, end, {grad, x, of_channel}};
+    const auto beside = [&steps](const void* first, const void* second) __attribute__((always_inline)) {
+      fetch_ahead(first);
+      if (second != first) fetch_ahead(second);
+      steps();
+    };
+    reduce(beside);
+    map_stretch(begin, aligned, grad, x, out, tables, true, f);
+    map_stretch(steps.at, end, grad, x, out, tables, true, f);
+  }
+
   // The same for all of the array, in the order of memory.
   int64_t map_tasks() const { return (outer_ * channels_ * inner_ + kMapTask - 1) / kMapTask; }
   template <class F>
@@ -118,6 +155,15 @@ class Runs {
   static constexpr int64_t kPivot = 256;
   static constexpr int64_t kStretchBytes = 1 << 14;
   static constexpr int64_t kMapTask = 1 << 15;
+
+  // The machine alone waits at every page's and every leaf's beginning.
+  static FNN_INLINE void fetch_ahead(const void* p) {
+    constexpr int64_t kAhead = 4096;
+    constexpr int64_t kLine = 64;
+    for (int64_t at = 0; at < kLanes<C> * static_cast<int64_t>(sizeof(T)); at += kLine) {
+      __builtin_prefetch(element<char>(p, kAhead + at));
+    }
+  }
 
   int64_t last_run(int64_t part) const {
     const int64_t end = (part + 1) * runs_per_leaf_;
@@ -142,11 +188,12 @@ class Runs {
     }
   }
 
-  template <class Add>
-  FNN_INLINE TwoSums sum_leaf(int64_t c, int64_t part, const void* x, const void* z, const Add& add) const {
+  template <class Add, class Beside>
+  FNN_INLINE TwoSums sum_leaf(int64_t c, int64_t part, const void* x, const void* z, const Add& add,
+                              Beside& beside) const {
     LaneSums<T> sums;
     runs(c, part, [&](int64_t begin, int64_t length) {
-      sums.add_run(element<T>(x, begin), element<T>(z, begin), length, add);
+      sums.add_run(element<T>(x, begin), element<T>(z, begin), length, add, beside);
       return true;
     });
     return sums.total();
@@ -155,7 +202,7 @@ class Runs {
   // The mean of a leaf's first k elements, about which one pass over all n gives sum and squares. Should it lie s away
   // from the leaf's mean, up to n s^2 is subtracted from the rounded sum of squares; but then those k elements deviate by
   // s, and at least k s^2 remains. So that costs n / k = 16 roundings at the very worst.
-  C pivot_of(int64_t c, int64_t part, const void* x) const {
+  FNN_ONE_COPY C pivot_of(int64_t c, int64_t part, const void* x) const {
     LaneSums<T> sums;
     int64_t n = 0;
     runs(c, part, [&](int64_t begin, int64_t length) {

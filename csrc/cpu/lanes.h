@@ -25,6 +25,11 @@ struct TwoSums {
   double first, second;
 };
 
+// For a run that nothing is done beside.
+struct NothingBeside {
+  FNN_INLINE void operator()(const void* /*x*/, const void* /*z*/) const {}
+};
+
 // Two sums over runs of elements of storage type T.
 template <class T>
 class LaneSums {
@@ -33,10 +38,12 @@ class LaneSums {
   using V = Vector<C>;
 
   // Over i < n: add(x[i], z[i], first, second) adds what element i contributes to each sum, scalars or vectors.
-  template <class Add>
-  FNN_INLINE void add_run(const void* x, const void* z, int64_t n, const Add& add) {
+  // beside(address in x, address in z): before each kLanes elements.
+  template <class Add, class Beside>
+  FNN_INLINE void add_run(const void* x, const void* z, int64_t n, const Add& add, Beside& beside) {
     int64_t i = 0;
     for (; i + kLanes<C> <= n; i += kLanes<C>) {
+      beside(element<T>(x, i), element<T>(z, i));
 #pragma GCC unroll 8
       for (int k = 0; k < kCount; ++k) add_vector(x, z, i, k, add);
     }
@@ -51,7 +58,17 @@ class LaneSums {
     }
   }
 
-  FNN_INLINE TwoSums total() const { return {sum(first_, first_rest_), sum(second_, second_rest_)}; }
+  template <class Add>
+  FNN_INLINE void add_run(const void* x, const void* z, int64_t n, const Add& add) {
+    NothingBeside nothing;
+    add_run(x, z, n, add, nothing);
+  }
+
+  // Of copies, so that the sums themselves can stay in registers.
+  FNN_INLINE TwoSums total() const {
+    const LaneSums copy = *this;
+    return {sum(copy.first_, copy.first_rest_), sum(copy.second_, copy.second_rest_)};
+  }
 
  private:
   static constexpr int kCount = kLanes<C> / kPerVector<C>;
@@ -63,7 +80,7 @@ class LaneSums {
     add(load<T>(x, at), load<T>(z, at), first_[k], second_[k]);
   }
 
-  static FNN_INLINE double sum(const V* vectors, const C* rest) {
+  static FNN_ONE_COPY double sum(const V* vectors, const C* rest) {
     C lanes[kLanes<C>];
     __builtin_memcpy(lanes, vectors, sizeof lanes);
     for (int i = 0; i < kRest; ++i) lanes[i] += rest[i];
