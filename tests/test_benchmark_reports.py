@@ -282,7 +282,12 @@ class TestReports:
 
     def test_times_beside_other_programs_are_no_figures(self) -> None:
         calm = case_result(LARGE, fusednn=1.0, roof=1.0, torch=7.0)
-        busy = case_result(LARGE.replace("nchw-32x64x112x112", "nchw-32x256x56x56"), fusednn=1.0, roof=1.0, torch=700.0)
+        busy = case_result(
+            LARGE.replace("nchw-32x64x112x112", "nchw-32x256x56x56"),
+            fusednn=1.0,
+            roof=1.0,
+            torch=700.0,
+        )
         busy.others = 1.26
         text = page_text(results_of(calm, busy))
         assert "x torch eager | >= 6 | 7.00 | 7.00 | 1 of 1, 1 beside other programs |" in text

@@ -17,6 +17,7 @@ from fusednn.layers import (
     Dense,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Input,
     Layer,
     MaxPooling2D,
@@ -98,6 +99,7 @@ def test_pooling(geometry: dict[str, Any], shape: tuple[int, ...]) -> None:
 def test_global_average() -> None:
     x = normal(3, 4, 5, 2)
     np.testing.assert_allclose(GlobalAveragePooling2D(dtype="float64")(x), x.mean(axis=(1, 2)))
+    np.testing.assert_array_equal(GlobalMaxPooling2D(dtype="float64")(x), x.max(axis=(1, 2)))
     kept = GlobalAveragePooling2D(keepdims=True, dtype="float64")
     assert kept(x).shape == (3, 1, 1, 2) == (3, *kept.compute_output_shape((None, 4, 5, 2))[1:])
 
@@ -125,6 +127,7 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
         Conv2D(2, 2, dtype="float64"),
         AveragePooling2D((2, 3), 2, "same", dtype="float64"),
     ],
+    "global_max": lambda: [Conv2D(2, 2, dtype="float64"), GlobalMaxPooling2D(dtype="float64")],
     "global": lambda: [Conv2D(2, 2, dtype="float64"), GlobalAveragePooling2D(dtype="float64")],
 }
 
@@ -212,6 +215,8 @@ def test_channels_first_is_channels_last_turned_around() -> None:
         lambda: MaxPooling2D(2, 1, data_format="channels_first"),
         lambda: AveragePooling2D(2, 1, "same", data_format="channels_first"),
         lambda: GlobalAveragePooling2D("channels_first"),
+        lambda: GlobalMaxPooling2D("channels_first"),
+        lambda: GlobalMaxPooling2D("channels_first", keepdims=True),
         lambda: GlobalAveragePooling2D("channels_first", keepdims=True),
         lambda: Flatten("channels_first"),
     ],
@@ -249,6 +254,7 @@ def test_configurations() -> None:
         MaxPooling2D(3, 1, "same"),
         AveragePooling2D((2, 1)),
         GlobalAveragePooling2D(keepdims=True),
+        GlobalMaxPooling2D("channels_first", True),
     ):
         again = type(layer).from_config(layer.get_config())
         assert again.get_config() == layer.get_config()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fusednn
 from fusednn import utils
 from fusednn.layers import BatchNormalization, Dense, Dropout, Input, LeakyReLU
 from fusednn.models import (
@@ -188,3 +189,15 @@ def test_files(tmp_path: Path, ending: str) -> None:
     for missing in ({}, {"Doubled": Dense}):
         with pytest.raises(ValueError, match=r"in `custom_objects`. Received: 'Doubled'"):
             load_model(path, custom_objects=missing)
+
+
+def test_every_model_is_sequential() -> None:
+    assert fusednn.Layer is fusednn.layers.Layer
+    assert isinstance(Sequential(), fusednn.Model)
+
+    class Own(fusednn.Model):
+        pass
+
+    for make in (fusednn.Model, Own):
+        with pytest.raises(NotImplementedError, match=f"`{make.__name__}` must be a `Sequential`"):
+            make(inputs=[], outputs=[])

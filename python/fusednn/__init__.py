@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     )
     from fusednn.devices import cuda_settings, device, release_cuda_memory
     from fusednn.embedding import get_cmake_dir, get_include, get_library_dir
-    from fusednn.layers import Input
-    from fusednn.models import Sequential
+    from fusednn.layers import Input, Layer
+    from fusednn.models import Model, Sequential
     from fusednn.runtime import (
         __version__,
         build_info,
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Input",
+    "Layer",
+    "Model",
     "Sequential",
     "Variable",
     "__version__",
@@ -84,6 +86,8 @@ __all__ = [
 # Names that live in a module below; all others in __all__ are modules themselves.
 _HOMES = {
     "Input": "layers",
+    "Layer": "layers",
+    "Model": "models",
     "Sequential": "models",
     "Variable": "variable",
     "__version__": "runtime",

@@ -29,6 +29,8 @@ LAYERS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("AveragePooling2D", (2, 7, 6, 3), {"pool_size": 2}),
     ("AveragePooling2D", (2, 7, 6, 3), {"pool_size": 3, "strides": 2, "padding": "same"}),
     ("GlobalAveragePooling2D", (2, 7, 6, 3), {}),
+    ("GlobalMaxPooling2D", (2, 7, 6, 3), {}),
+    ("GlobalMaxPooling2D", (2, 3, 7, 6), FIRST | {"keepdims": True}),
     ("GlobalAveragePooling2D", (2, 7, 6, 3), {"keepdims": True}),
     ("Conv2D", (2, 3, 7, 6), FIRST | {"filters": 4, "kernel_size": 3, "activation": "softmax"}),
     ("Conv2D", (2, 3, 7, 6), FIRST | {"filters": 4, "kernel_size": 4, "strides": 2}),

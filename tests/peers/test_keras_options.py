@@ -77,6 +77,7 @@ LAYERS: list[tuple[str, Options]] = [
     ("Conv2D", {"filters": 3, "kernel_size": 2, "dilation_rate": 2, "activation": "elu"}),
     ("Conv2D", {"filters": 3, "kernel_size": 2, "kernel_regularizer": "l2", "use_bias": False}),
     ("GlobalAveragePooling2D", {}),
+    ("GlobalMaxPooling2D", {"keepdims": True}),
     ("GlobalAveragePooling2D", {"keepdims": True}),
     ("MaxPooling2D", {}),
     ("MaxPooling2D", {"pool_size": 3, "strides": (1, 2), "padding": "same"}),

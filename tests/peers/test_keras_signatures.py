@@ -125,7 +125,13 @@ ALL = list(pairs())
 @pytest.mark.parametrize(("path", "mine", "theirs"), ALL, ids=[path for path, _, _ in ALL])
 def test_signature(path: str, mine: Any, theirs: Any) -> None:
     short = path if path.startswith("Sequential") else path.rpartition(".")[2]
-    if inspect.isclass(mine) and short in ("Layer", "Optimizer", "Initializer", "Callback"):
+    if inspect.isclass(mine) and short in (
+        "Layer",
+        "Model",
+        "Optimizer",
+        "Initializer",
+        "Callback",
+    ):
         return  # bases: Keras passes on whatever it is given
     ours, keras_has = parameters(mine), parameters(theirs)
     passes_on = any(p.kind is p.VAR_KEYWORD for p in ours.values())

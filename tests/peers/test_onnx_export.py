@@ -64,6 +64,7 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[layers.Layer]]]] = {
             layers.Conv2D(3, (2, 3), dilation_rate=(2, 1), activation="silu"),
             layers.PReLU(shared_axes=[1, 2]),
             layers.AveragePooling2D(2, 1, "same"),
+            layers.GlobalMaxPooling2D(keepdims=True),
             layers.GlobalAveragePooling2D(keepdims=True),
             layers.GlobalAveragePooling2D(),
         ],

@@ -8,13 +8,18 @@ from fusednn.layers.dense import Dense
 from fusednn.layers.dense_transpose import DenseTranspose
 from fusednn.layers.dropout import Dropout
 from fusednn.layers.flatten import Flatten
+from fusednn.layers.global_pooling import (
+    GlobalAveragePooling2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool2D,
+    GlobalMaxPooling2D,
+)
 from fusednn.layers.input import Input, InputLayer
 from fusednn.layers.layer import Layer
 from fusednn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise
 from fusednn.layers.pooling import (
     AveragePooling2D,
     AvgPool2D,
-    GlobalAveragePooling2D,
     MaxPool2D,
     MaxPooling2D,
 )
@@ -38,6 +43,9 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling2D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
     "Layer",

@@ -1,4 +1,4 @@
-"""Maxima and means of windows, and of whole images."""
+"""Maxima and means of windows of images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.image_axes import (
     channel_axis,
-    channels_last,
     check_data_format,
     check_image,
     from_channels_last,
-    in_format,
     to_channels_last,
 )
 from fusednn.layers.layer import BatchShape, Layer
@@ -215,86 +213,3 @@ class AveragePooling2D(Pooling2D):
 
 MaxPool2D = MaxPooling2D
 AvgPool2D = AveragePooling2D
-
-
-class GlobalAveragePooling2D(Layer):
-    """The mean over rows and columns of images, channel by channel.
-
-    ``(batch, rows, columns, channels)`` becomes ``(batch, channels)``, and so does ``(batch,
-    channels, rows, columns)`` with `data_format` "channels_first".
-
-    Parameters
-    ----------
-    data_format : {None, "channels_last", "channels_first"}
-        As of `Conv2D`.
-    keepdims : bool
-        Keep both axes, of length 1.
-    **kwargs
-        Of `Layer`.
-    """
-
-    def __init__(
-        self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.data_format = check_data_format(data_format)
-        self.keepdims = bool(keepdims)
-
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """Shape of the output."""
-        check_image(self.name, input_shape, self.data_format)
-        batch, *_, channels = channels_last(input_shape, self.data_format)
-        kept = in_format((batch, 1, 1, channels), self.data_format)
-        return kept if self.keepdims else (batch, channels)
-
-    def steps(self, *, training: bool, trainable: bool) -> list[Step]:
-        """One step."""
-        return [
-            *to_channels_last(self.data_format),
-            GlobalAverageStep(self),
-            *(from_channels_last(self.data_format) if self.keepdims else []),
-        ]
-
-    def get_config(self) -> dict[str, Any]:
-        """Arguments that make an equal layer."""
-        return super().get_config() | {
-            "data_format": self.data_format,
-            "keepdims": self.keepdims,
-        }
-
-
-class GlobalAverageStep(Step):
-    """The mean over both axes of an image."""
-
-    runs_on_gpu = True
-
-    def __init__(self, layer: GlobalAveragePooling2D) -> None:
-        self._layer = layer
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape without rows and columns."""
-        batch, *_, channels = input_shape
-        return (batch, 1, 1, channels) if self._layer.keepdims else (batch, channels)
-
-    def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
-        """Take arrays for y and grad_x."""
-        self._y = buffers.output(self.output_shape(input_shape))
-        batch, rows, columns, channels = input_shape
-        self._means = self._y.reshape(batch, channels)
-        self._share = 1 / (rows * columns)
-        self._grad_x = buffers.gradient(input_shape) if grad_input else None
-
-    def forward(self, x: Array) -> Array:
-        """Return the means."""
-        x.sum(axis=(1, 2), out=self._means)
-        np.multiply(self._y, self._share, out=self._y)
-        return self._y
-
-    def backward(self, grad: Array) -> Array:
-        """Return grad_x."""
-        if self._grad_x is None:
-            return grad
-        np.multiply(grad, self._share, out=grad)
-        batch, channels = self._means.shape
-        np.copyto(self._grad_x, grad.reshape(batch, 1, 1, channels))
-        return self._grad_x

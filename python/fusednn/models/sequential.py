@@ -17,6 +17,7 @@ from fusednn.layers.layer import BatchShape, sample_shape
 from fusednn.layers.naming import automatic_name
 from fusednn.models.data import Array, as_inputs
 from fusednn.models.described import Described
+from fusednn.models.model import Model
 from fusednn.models.nesting import check_distinct, contains, leaves_of
 from fusednn.models.own_call import ModelCall, OwnCall, refuse_own_call
 from fusednn.models.penalties import Penalties
@@ -37,7 +38,7 @@ class _Place(NamedTuple):
     arrays: list[Array]
 
 
-class Sequential(Described, OwnCall, Trainer, Weighted):
+class Sequential(Model, Described, OwnCall, Trainer, Weighted):
     """A stack of layers, each fed with the output of the one before.
 
     Parameters

@@ -16,6 +16,7 @@ import numpy as np
 
 from fusednn import activations, layers
 from fusednn.layers import Layer
+from fusednn.layers.global_pooling import GlobalPooling2D
 from fusednn.layers.image_axes import channels_last
 from fusednn.layers.pooling import Pooling2D
 from fusednn.saving.atomic import replacing
@@ -172,14 +173,13 @@ def _pads(layer: layers.Conv2D | Pooling2D, shape: Shape) -> list[int]:
     return [top, left, bottom, right] if windows.padding == "same" else [0, 0, 0, 0]
 
 
-def _mean_of_images(
-    graph: Graph, layer: layers.GlobalAveragePooling2D, x: str, shape: Shape
-) -> str:
+def _of_whole_images(graph: Graph, layer: GlobalPooling2D, x: str, shape: Shape) -> str:
     keep = int(layer.keepdims)
     axes = [2, 3] if layer.data_format == "channels_first" else [1, 2]
+    operator = "ReduceMax" if isinstance(layer, layers.GlobalMaxPooling2D) else "ReduceMean"
     if graph.opset < 18:
-        return graph.add("ReduceMean", x, axes=axes, keepdims=keep)
-    return graph.add("ReduceMean", x, graph.constant(axes, np.int64), keepdims=keep)
+        return graph.add(operator, x, axes=axes, keepdims=keep)
+    return graph.add(operator, x, graph.constant(axes, np.int64), keepdims=keep)
 
 
 def _normalisation(graph: Graph, layer: layers.BatchNormalization, x: str, shape: Shape) -> str:
@@ -240,7 +240,8 @@ _LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     layers.Conv2D: _convolution,
     layers.MaxPooling2D: _pooling,
     layers.AveragePooling2D: _pooling,
-    layers.GlobalAveragePooling2D: _mean_of_images,
+    layers.GlobalAveragePooling2D: _of_whole_images,
+    layers.GlobalMaxPooling2D: _of_whole_images,
     layers.BatchNormalization: _normalisation,
     layers.Activation: lambda g, layer, x, shape: g.activation(layer.activation, x),
     layers.LeakyReLU: lambda g, layer, x, shape: g.add("LeakyRelu", x, alpha=layer.negative_slope),
