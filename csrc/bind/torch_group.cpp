@@ -20,39 +20,6 @@ const Words& words() {
   return all;
 }
 
-bool set_dtype(const dlpack::DataType& type, fnn_tensor& to) {
-  if (type.lanes != 1) return false;
-  if (type.code == dlpack::kFloat && type.bits == 32) {
-    to.dtype = FNN_FLOAT32;
-  } else if (type.code == dlpack::kFloat && type.bits == 64) {
-    to.dtype = FNN_FLOAT64;
-  } else if (type.code == dlpack::kFloat && type.bits == 16) {
-    to.dtype = FNN_FLOAT16;
-  } else if (type.code == dlpack::kBFloat && type.bits == 16) {
-    to.dtype = FNN_BFLOAT16;
-  } else {
-    return false;
-  }
-  return true;
-}
-
-// The memory of a plain tensor on the CPU, just as array_view.h describes it.
-bool view(PyObject* tensor, fnn_tensor& to) {
-  const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(tensor));
-  if (api == nullptr) return false;
-  dlpack::Tensor from;
-  if (api->tensor_from_object(tensor, &from) != 0) {
-    PyErr_Clear();
-    return false;
-  }
-  if (from.device.type != dlpack::kCpu || !set_dtype(from.dtype, to)) return false;
-  to.data = from.data == nullptr ? nullptr : static_cast<char*>(from.data) + from.byte_offset;
-  to.ndim = from.ndim;
-  to.shape = from.shape;
-  to.strides = from.strides;
-  return true;
-}
-
 // A view that negates what it shows has gaps, which no plan is for, or a single element.
 bool shows_its_values(PyObject* tensor, const fnn_tensor& t) {
   for (int32_t i = 0; i < t.ndim; ++i) {
@@ -78,7 +45,7 @@ bool TorchGroup::read(py::handle params, py::handle state, const TorchStateNames
   Walk states{state.ptr()};
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params.ptr()); ++i) {
     const auto param = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(params.ptr(), i));
-    if (exchange_api_of(Py_TYPE(param.ptr())) == nullptr) return false;
+    if (!is_plain_tensor(param)) return false;
     auto grad = py::reinterpret_steal<py::object>(PyObject_GetAttr(param.ptr(), words().grad));
     if (!grad) throw py::error_already_set();
     if (!grad.is_none() && !add(param, std::move(grad), states, names)) return false;
@@ -99,7 +66,8 @@ void TorchGroup::reserve(size_t count, const TorchStateNames& names) {
 }
 
 bool TorchGroup::add(const py::object& param, py::object grad, Walk& states, const TorchStateNames& names) {
-  if (!view(param.ptr(), params_.emplace_back()) || !view(grad.ptr(), grads_.emplace_back())) return false;
+  if (!reader_.read(param.ptr(), params_.emplace_back()) || !reader_.read(grad.ptr(), grads_.emplace_back()))
+    return false;
   if (!shows_its_values(grad.ptr(), grads_.back())) return false;
   owners_.push_back(param);
   kept_.push_back(std::move(grad));
@@ -128,7 +96,7 @@ bool TorchGroup::add_states(PyObject* own, const TorchStateNames& names) {
   };
   const auto take = [&](PyObject* name, std::vector<fnn_tensor>& to) {
     PyObject* const value = entry(name);
-    if (value == nullptr || !view(value, to.emplace_back())) return false;
+    if (value == nullptr || !reader_.read(value, to.emplace_back())) return false;
     kept_.push_back(py::reinterpret_borrow<py::object>(value));
     return true;
   };
@@ -145,7 +113,7 @@ bool TorchGroup::add_states(PyObject* own, const TorchStateNames& names) {
 
 bool TorchGroup::add_counter(PyObject* step) {
   fnn_tensor t{};
-  if (!view(step, t) || t.data == nullptr || t.ndim != 0 || (t.dtype != FNN_FLOAT32 && t.dtype != FNN_FLOAT64))
+  if (!reader_.read(step, t) || t.data == nullptr || t.ndim != 0 || (t.dtype != FNN_FLOAT32 && t.dtype != FNN_FLOAT64))
     return false;
   const Counter counter{t.data, t.dtype == FNN_FLOAT64};
   const double made = counter.in_double ? *static_cast<double*>(t.data) : double{*static_cast<float*>(t.data)};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind/optimizer_kinds.h"
+#include "bind/torch_reader.h"
 #include "fusednn/fusednn.h"
 
 namespace fusednn {
@@ -61,6 +62,7 @@ class TorchGroup {
   bool add_states(PyObject* own, const TorchStateNames& names);
   bool add_counter(PyObject* step);
 
+  TorchReader reader_;
   std::vector<fnn_tensor> params_, grads_, averages_;
   std::array<std::vector<fnn_tensor>, FNN_MAX_STATES> states_;
   std::vector<Counter> counters_;

@@ -66,6 +66,11 @@ bool is_torch_tensor(py::handle object) {
   return torch != nullptr && PyObject_TypeCheck(object.ptr(), torch->tensor) != 0;
 }
 
+bool is_plain_tensor(py::handle object) {
+  const Torch* torch = find_torch();
+  return torch != nullptr && (Py_TYPE(object.ptr()) == torch->tensor || Py_TYPE(object.ptr()) == torch->parameter);
+}
+
 const dlpack::ExchangeApi* exchange_api_of(PyTypeObject* type) {
   const Torch* torch = find_torch();
   const bool known = torch != nullptr && exchange_api_used && (type == torch->tensor || type == torch->parameter);

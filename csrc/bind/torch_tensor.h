@@ -15,6 +15,9 @@ namespace py = pybind11;
 // Of torch.Tensor, torch.nn.Parameter or a subclass. No call imports PyTorch: who has a tensor did.
 bool is_torch_tensor(py::handle object);
 
+// Of just torch.Tensor or torch.nn.Parameter.
+bool is_plain_tensor(py::handle object);
+
 // The exchange API for objects of just this type, or null. It is for torch.Tensor and torch.nn.Parameter alone:
 // their subclasses inherit it, and those that wrap other tensors or none at all have no memory to offer.
 const dlpack::ExchangeApi* exchange_api_of(PyTypeObject* type);

@@ -186,17 +186,42 @@ def test_a_gradient_that_shows_its_negative():
     assert torch.equal(*results)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_without_the_exchange_api(name):
-    """As PyTorch before 2.10."""
-    before = _core.use_exchange_api(False)
-    try:
-        ours, theirs = pair(name, ours={"ema": 0.9})
-        step_both(ours, theirs)
+@pytest.mark.usefixtures("hidden_exchange_api")
+class TestWithoutTheExchangeApi:
+    """As PyTorch before 2.10: tensors are read by their attributes."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=case_id)
+    @pytest.mark.parametrize("name", NAMES)
+    def test_values(self, name, dtype, monkeypatch):
+        ours, theirs = pair(name, dtype, ours={"ema": 0.9})
+        step_both(ours, theirs, range(2))
+        refuse_new_lists(monkeypatch)
+        step_both(ours, theirs, range(2, 8))
         for own, peer in zip(params_of(ours), params_of(theirs), strict=True):
             torch.testing.assert_close(own, peer, rtol=1e-5, atol=1e-5)
-    finally:
-        _core.use_exchange_api(before)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=case_id)
+    def test_short_types_are_read_as_with_it(self, dtype):
+        results = []
+        for use in (False, True):
+            _core.use_exchange_api(use)
+            ours, _ = pair("Adam", dtype)
+            for step in range(4):
+                set_gradients(params_of(ours), step)
+                ours.step()
+            results.append([p.detach() for p in params_of(ours)])
+        assert all(torch.equal(*both) for both in zip(*results, strict=True))
+
+    def test_what_is_unusual(self):
+        test_a_gradient_that_shows_its_negative()
+        test_gradients_that_do_not_fit()
+
+
+@pytest.fixture
+def hidden_exchange_api():
+    before = _core.use_exchange_api(False)
+    yield
+    _core.use_exchange_api(before)
 
 
 def test_threads_step_optimizers_of_their_own():
