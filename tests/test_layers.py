@@ -11,6 +11,7 @@ import reference
 from fusednn.layers import (
     Activation,
     BatchNormalization,
+    Conv2D,
     Dense,
     Dropout,
     Flatten,
@@ -410,3 +411,17 @@ def test_set_weights_all_or_nothing() -> None:
     layer.set_weights([np.full((3, 2), 2), [1, 2]])
     assert layer.kernel.numpy().tolist() == [[2, 2]] * 3
     assert layer.get_weights()[1].tolist() == [1, 2]
+
+
+def test_options_of_keras_that_are_absent_are_refused_by_name() -> None:
+    BatchNormalization(renorm=False, synchronized=False, renorm_clipping=None)
+    Dense(3, lora_rank=None, quantization_config=None)
+    with pytest.raises(ValueError, match=r"`renorm` must be off.*recalibrate_batch_norm"):
+        BatchNormalization(renorm=True)
+    with pytest.raises(ValueError, match=r"`synchronized` must be off.*one process.*=True"):
+        BatchNormalization(synchronized=True)
+    for layer in (lambda **k: Dense(3, **k), lambda **k: Conv2D(3, 2, **k)):
+        with pytest.raises(ValueError, match=r"`lora_rank` must be off.*Received: lora_rank=4"):
+            layer(lora_rank=4)
+    with pytest.raises(TypeError, match=r"unknown"):
+        BatchNormalization(unknown=None)

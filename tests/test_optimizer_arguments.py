@@ -76,7 +76,9 @@ def test_config_of_keras_with_options_that_are_not_supported():
     unset = {"loss_scale_factor": None, "gradient_accumulation_steps": None}
     config = SGD(0.5).get_config() | unset
     assert SGD.from_config(config).learning_rate == 0.5
-    with pytest.raises(ValueError, match="`gradient_accumulation_steps` of SGD must be off"):
+    with pytest.raises(
+        ValueError, match=r"`gradient_accumulation_steps` must be off.*larger `batch_size`"
+    ):
         SGD.from_config(config | {"gradient_accumulation_steps": 2})
 
 
@@ -111,5 +113,15 @@ def test_get_keeps_an_object_and_refuses_the_rest():
     assert optimizers.get(optimizer) is optimizer
     assert optimizers.RMSProp is RMSprop
     for wrong in ("adamm", None, 3, {"class_name": "Lion"}):
-        with pytest.raises(ValueError, match="`optimizer` must be an optimizer object, class or"):
+        with pytest.raises(ValueError, match=r"`optimizer` must be an optimizer object, class or"):
             optimizers.get(wrong)
+
+
+def test_options_of_keras_that_are_absent_are_refused_by_name():
+    SGD(loss_scale_factor=None, gradient_accumulation_steps=None)
+    with pytest.raises(
+        ValueError, match=r"`gradient_accumulation_steps` must be off.*Received: .*=2"
+    ):
+        SGD(gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match=r"`loss_scale_factor` must be off.*need no scale"):
+        SGD(loss_scale_factor=8.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,30 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
 def check_optional_number(name: str, value: Any, **bounds: float) -> float | None:
     """Return None for None, else what `check_number` returns."""
     return None if value is None else check_number(name, value, **bounds)
+
+
+def refuse_absent(options: dict[str, Any], absent: Mapping[str, str]) -> None:
+    """Take options of Keras that are off out of `options`, and refuse those that are set.
+
+    Parameters
+    ----------
+    options
+        Keyword arguments that were given.
+    absent
+        What does not exist here, by name, with what to do instead.
+
+    Raises
+    ------
+    ValueError
+        One of them is neither None nor False.
+    """
+    for name in [name for name in options if name in absent]:
+        value = options.pop(name)
+        if value is not None and value is not False:
+            raise ValueError(
+                f"`{name}` must be off, fusednn does not have it: {absent[name]}. "
+                f"Received: {name}={value!r:.200}"
+            )
 
 
 def _interval(

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from fusednn import constraints, initializers, regularizers
-from fusednn._arguments import check_number
+from fusednn._arguments import check_number, refuse_absent
 from fusednn._serialization import serialize
 from fusednn.layers.batch_norm_steps import BatchNormStep, MovingNormStep
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Step
 from fusednn.variable import Variable
+
+_ABSENT = {
+    "renorm": "take larger batches, or `models.recalibrate_batch_norm` after training",
+    "renorm_clipping": "there is no `renorm`",
+    "synchronized": "a model trains in one process, with the statistics of its whole batch",
+}
 
 
 class BatchNormalization(Layer):
@@ -37,7 +43,7 @@ class BatchNormalization(Layer):
     beta_constraint, gamma_constraint
         Applied after each step of the optimizer; see `fusednn.constraints`.
     **kwargs
-        Of `Layer`.
+        Of `Layer`; Keras' `renorm` and `synchronized` must be off.
 
     Raises
     ------
@@ -73,6 +79,7 @@ class BatchNormalization(Layer):
         gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
+        refuse_absent(kwargs, _ABSENT)
         super().__init__(**kwargs)
         self.axis = int(axis)
         self.momentum = check_number("momentum", momentum, minimum=0, maximum=1)

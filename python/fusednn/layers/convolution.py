@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusednn import activations, constraints, initializers, regularizers
+from fusednn._arguments import refuse_absent
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
@@ -21,6 +22,7 @@ from fusednn.layers.image_axes import (
 )
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
+from fusednn.layers.weight_arguments import ABSENT_OF_KERNELS
 from fusednn.layers.windows import Windows, check_padding, pair
 from fusednn.variable import Variable
 
@@ -52,7 +54,7 @@ class Conv2D(Layer):
 bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         As of `Dense`.
     **kwargs
-        Of `Layer`.
+        Of `Layer`; Keras' `lora_rank` and `quantization_config` must be off.
 
     Raises
     ------
@@ -80,6 +82,7 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
+        refuse_absent(kwargs, ABSENT_OF_KERNELS)
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if isinstance(filters, bool) or not isinstance(filters, (int, np.integer)) or filters < 1:
             raise ValueError(f"`filters` must be a positive integer. Received: filters={filters}")

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from fusednn import activations, constraints, initializers, regularizers
+from fusednn._arguments import refuse_absent
 from fusednn._serialization import serialize
 from fusednn.devices import CPU
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.layer import BatchShape, Layer
 from fusednn.layers.step import Array, Shape, Step
+from fusednn.layers.weight_arguments import ABSENT_OF_KERNELS
 from fusednn.variable import Variable
 
 
@@ -74,6 +76,7 @@ class Dense(Layer):
     ) -> None:
         if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units < 1:
             raise ValueError(f"`units` must be a positive integer. Received: units={units}")
+        refuse_absent(kwargs, ABSENT_OF_KERNELS)
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = int(units)
         self.activation = activations.get(activation)

@@ -22,6 +22,12 @@ _KERAS_3 = (
 _KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
 _SHORT = ("name", "shape", "initializer")
 
+#: Keras' options of layers with kernels that do not exist here, and what to do.
+ABSENT_OF_KERNELS = {
+    "lora_rank": "freeze layers, or give them a `learning_rate_multiplier`",
+    "quantization_config": "kernels are float32 or float64",
+}
+
 
 class WeightArguments(NamedTuple):
     """What `Layer.add_weight` was given, with defaults."""

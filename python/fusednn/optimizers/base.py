@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fusednn import ops
-from fusednn._arguments import check_number, check_optional_number
+from fusednn._arguments import check_number, check_optional_number, refuse_absent
 from fusednn._serialization import Configurable
 from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gradients
 from fusednn.optimizers.learning_rate import Rate, RateNumber
-from fusednn.optimizers.options import Array, LearningRate, State
+from fusednn.optimizers.options import ABSENT, Array, LearningRate, State, check_together
 from fusednn.optimizers.signatures import whole_signature
 from fusednn.optimizers.slots import DecayExclusion, Group, Slots
 from fusednn.optimizers.state_variables import StateVariable, variables_of
@@ -60,6 +60,8 @@ class Optimizer(Configurable):
     ema_overwrite_frequency
         Every so many steps the variables are set to their averages. None: only where
         `finalize_variable_values` is called, as `Sequential.fit` does at its end.
+    loss_scale_factor, gradient_accumulation_steps
+        Keras', which must be None.
     quantized_states
         Keep the states in 8 bits (`ops.QuantizedState`) instead of 32: for Adam 2.03 bytes per
         parameter instead of 8, at the price of noise that `ops.QuantizedState` tells of. Averages
@@ -115,6 +117,8 @@ class Optimizer(Configurable):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
         quantized_states: bool = False,
         name: str | None = None,
         lr: LearningRate | None = None,
@@ -128,18 +132,9 @@ class Optimizer(Configurable):
                     f"Received: lr={lr}, learning_rate={learning_rate}"
                 )
             learning_rate = lr
-        if sum(limit is not None for limit in (clipnorm, clipvalue, global_clipnorm)) > 1:
-            raise ValueError(
-                "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. Received: "
-                f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
-            )
-        if ema_overwrite_frequency is not None and (
-            not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1
-        ):
-            raise ValueError(
-                "`ema_overwrite_frequency` must be an integer >= 1 or None. "
-                f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
-            )
+        check_together(clipnorm, clipvalue, global_clipnorm, ema_overwrite_frequency)
+        refuse_absent({"loss_scale_factor": loss_scale_factor}, ABSENT)
+        refuse_absent({"gradient_accumulation_steps": gradient_accumulation_steps}, ABSENT)
         self.name = name or type(self).__name__.lower()
         self._rate = Rate(learning_rate, decay or 0.0)
         self.weight_decay = check_optional_number("weight_decay", weight_decay, minimum=0)
