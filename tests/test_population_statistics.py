@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -94,13 +96,14 @@ def test_data_sets_and_other_sources_of_batches() -> None:
     expected, model = deep(), deep()
     recalibrate_batch_norm(expected, X, batch_size=50)
     data = Dataset.from_tensor_slices((X, np.zeros(len(X)))).batch(50)
-    for source in (data, data.prefetch(2), Batched()):
+    batches = [X[i : i + 50] for i in range(0, len(X), 50)]
+    pairs = [(x, None) for x in batches]
+    sources = (data, data.prefetch(2), Batched(), batches, pairs, iter(batches), iter(pairs))
+    for source in sources:
         model.set_weights(deep().get_weights())
         recalibrate_batch_norm(model, source)
         for own, wanted in zip(model.get_weights(), expected.get_weights(), strict=True):
             np.testing.assert_array_equal(own, wanted)
-    with pytest.raises(TypeError, match=r"`data` must be readable again.*Received: generator"):
-        recalibrate_batch_norm(model, (X for _ in range(2)))
     with pytest.raises(ValueError, match="`data` must be a Dataset of batches"):
         recalibrate_batch_norm(model, Dataset.from_tensor_slices(X))
 
@@ -177,7 +180,8 @@ def test_folding_of_images_and_what_cannot_be_folded() -> None:
     for i, variable in enumerate(model.weights):
         variable.assign(np.abs(0.5 + 0.3 * normal(*variable.shape, seed=i)))
     folded = fold_batch_norm(model)
-    assert [type(x).__name__ for x in folded.layers].count("BatchNormalization") == 2
+    # That after tanh goes into the convolution after it; that over another axis stays.
+    assert [type(x).__name__ for x in folded.layers].count("BatchNormalization") == 1
     x = normal(4, 6, 5, 2)
     np.testing.assert_allclose(
         folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
@@ -211,4 +215,38 @@ def test_folded_into_a_convolution_with_channels_first(axis: int, folds: bool) -
     x = normal(7, 2, 5, 4)
     np.testing.assert_allclose(
         folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5
+    )
+
+
+FOLDS: dict[str, tuple[tuple[int, ...], list[Any], int]] = {
+    "before_dense": ((5,), [BatchNormalization(), Dense(3, "relu", use_bias=False)], 0),
+    "after_dropout": ((5,), [Dense(3), Dropout(0.5), BatchNormalization(), Dropout(0.5)], 0),
+    "through_dropout": ((5,), [BatchNormalization(), Dropout(0.5), Dense(3)], 0),
+    "one_of_two": ((5,), [Dense(4), BatchNormalization(), Dense(3)], 0),
+    "two_in_a_row": ((5,), [Dense(4), BatchNormalization(), BatchNormalization(), Dense(3)], 0),
+    "before_convolution": ((5, 4, 2), [BatchNormalization(), Conv2D(3, 2, strides=2)], 0),
+    "zeros_around": ((5, 4, 2), [BatchNormalization(), Conv2D(3, 2, padding="same")], 1),
+    "first": (
+        (2, 5, 4),
+        [BatchNormalization(axis=1), Conv2D(3, 2, data_format="channels_first")],
+        0,
+    ),
+    "activation": ((5,), [BatchNormalization(), Activation("relu"), Dense(3)], 1),
+    "another_axis": ((3, 4), [Dense(3), BatchNormalization(axis=1)], 1),
+    "rows": ((3, 4), [BatchNormalization(), Dense(3)], 0),
+    "flattened": ((3, 4), [BatchNormalization(), Flatten(), Dense(3)], 1),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_what_folds_into_which_neighbour(name: str) -> None:
+    shape, own, left = FOLDS[name]
+    model = Sequential([Input(shape), *own])
+    for i, variable in enumerate(model.weights):
+        variable.assign(np.abs(0.5 + 0.3 * normal(*variable.shape, seed=i)))
+    folded = fold_batch_norm(model)
+    assert [type(x).__name__ for x in folded.layers].count("BatchNormalization") == left
+    x = normal(7, *shape)
+    np.testing.assert_allclose(
+        folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
     )

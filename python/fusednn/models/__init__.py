@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from fusednn.models.clone import clone_model
+from fusednn.models.folding import fold_batch_norm
 from fusednn.models.learning_rate_finder import LearningRateTest, find_learning_rate
 from fusednn.models.model import Model
-from fusednn.models.population import fold_batch_norm, recalibrate_batch_norm
+from fusednn.models.population import recalibrate_batch_norm
 from fusednn.models.pretraining import pretrain_autoencoders
 from fusednn.models.sequential import Sequential
 

@@ -290,8 +290,8 @@ def export_onnx(
     -----
     The input is called "input", the output "output"; the batch axis is open.
     """
+    from fusednn.models.folding import fold_batch_norm
     from fusednn.models.own_call import refuse_own_call
-    from fusednn.models.population import fold_batch_norm
 
     try:
         import onnx
