@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fusednn._arguments import check_number
+from fusednn.arithmetic import Arithmetic
 from fusednn.devices import CPU, Device, count_move
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Variable:
+class Variable(Arithmetic):
     """A named array that layers read and optimizers update in place.
 
     Parameters
@@ -42,6 +43,8 @@ class Variable:
     The arrays behind `value` and `grad` stay the same until the variable moves to another device:
     kernels and optimizers keep references to them. `assign` copies into `value`. In Keras the
     value is replaced by each assignment, and gradients are not stored on the variable.
+
+    Operators and indices give arrays of their own; see `Arithmetic`.
     """
 
     __slots__ = (
