@@ -31,11 +31,27 @@ constexpr bool is_same<A, A> = true;
 // The storage type of streams each of which says its own.
 struct AnyType {};
 
+// A scalar of a stream of any type: what is left after whole vectors is not worth a copy for each stream.
+template <class C>
+FNN_ONE_COPY C any_scalar(const Stream& stream, int64_t index) {
+  if (stream.dtype == DType::kBFloat16) return load_scalar<BFloat16>(stream.data, index);
+  if (stream.dtype == DType::kFloat16) return load_scalar<Float16>(stream.data, index);
+  return load_scalar<C>(stream.data, index);
+}
+template <class C>
+FNN_ONE_COPY void put_any_scalar(const Stream& stream, int64_t index, C value) {
+  if (stream.dtype == DType::kBFloat16) return store_scalar<BFloat16>(stream.data, index, value);
+  if (stream.dtype == DType::kFloat16) return store_scalar<Float16>(stream.data, index, value);
+  store_scalar<C>(stream.data, index, value);
+}
+
 // Elements from `index` on as V, a vector or a scalar of C, of a stream of type T.
 template <class T, class C, class V>
 FNN_INLINE V load_stream(const Stream& stream, int64_t index, const V& like) {
   if constexpr (!is_same<T, AnyType>) {
     return load_like<T>(stream.data, index, like);
+  } else if constexpr (is_same<V, C>) {
+    return any_scalar<C>(stream, index);
   } else {
     if (stream.dtype == DType::kBFloat16) return load_like<BFloat16>(stream.data, index, like);
     if (stream.dtype == DType::kFloat16) return load_like<Float16>(stream.data, index, like);
@@ -47,6 +63,8 @@ template <class T, class C, class V>
 FNN_INLINE void store_stream(const Stream& stream, int64_t index, V v) {
   if constexpr (!is_same<T, AnyType>) {
     store_like<T>(stream.data, index, v);
+  } else if constexpr (is_same<V, C>) {
+    put_any_scalar<C>(stream, index, v);
   } else {
     if (stream.dtype == DType::kBFloat16) return store_like<BFloat16>(stream.data, index, v);
     if (stream.dtype == DType::kFloat16) return store_like<Float16>(stream.data, index, v);
@@ -80,7 +98,7 @@ FNN_INLINE void store_stochastic(void* base, int64_t index, Vector<float> v, Blo
   const Halves halves = packed(bits);
   __builtin_memcpy(element<BFloat16>(base, index), &halves, sizeof halves);
 }
-FNN_INLINE void store_stochastic(void* base, int64_t index, float value, BlockKey key) {
+FNN_ONE_COPY void store_stochastic(void* base, int64_t index, float value, BlockKey key) {
   const BFloat16 narrowed = narrow_stochastic(value, random_bits_like(key, index, value));
   __builtin_memcpy(element<BFloat16>(base, index), &narrowed, sizeof narrowed);
 }
