@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusednn import callbacks, ops, utils
+from fusednn import activations, callbacks, losses, ops, utils
+from fusednn.activations import Activation as Activated
 from fusednn.devices import base
 from fusednn.layers import (
     Activation,
@@ -117,6 +118,45 @@ def test_steps_allocate_nothing_after_the_first(task: str) -> None:
             peak()
             run(x, y)
             assert peak() < FEW, run.__name__
+
+
+PLAIN = {"activation": "relu", "loss": "categorical_crossentropy", "metric": "accuracy"}
+LOSSES = [
+    name
+    for name in losses.__all__
+    if name.islower() and name not in {"get", "deserialize", "serialize"} and "sparse" not in name
+]
+KINDS = {
+    "activation": [
+        name for name, entry in vars(activations).items() if isinstance(entry, Activated)
+    ],
+    "loss": LOSSES,
+    "metric": [
+        *(name for name in LOSSES if name not in {"huber", "log_cosh"} and "focal" not in name),
+        *("binary_accuracy", "top_k_categorical_accuracy", "RootMeanSquaredError", "LogCoshError"),
+        *("Precision", "Recall", "AUC", "TruePositives", "R2Score"),
+    ],
+}
+
+
+def taken(rows: int, kind: str, name: str) -> int:
+    """Bytes that the third step on so many rows takes at once."""
+    parts = PLAIN | {kind: name}
+    hidden = Dense(7, activation=parts["activation"])
+    model = Sequential([Input((FEATURES,)), hidden, Dense(CLASSES, activation="sigmoid")])
+    model.compile(Adam(), parts["loss"], metrics=[parts["metric"]])
+    x, y = normal(rows, FEATURES), ONE_HOT[:rows]
+    model.train_on_batch(x, y)
+    model.train_on_batch(x, y)
+    with traced() as peak:
+        peak()
+        model.train_on_batch(x, y)
+        return peak()
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k, names in KINDS.items() for n in names])
+def test_no_activation_loss_or_metric_takes_more_for_more_rows(kind: str, name: str) -> None:
+    assert taken(ROWS, kind, name) - taken(ROWS // 5, kind, name) < ROWS // 5
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

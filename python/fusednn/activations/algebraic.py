@@ -18,7 +18,7 @@ class Squareplus(Elementwise):
     """
 
     name = "squareplus"
-    work_arrays = 1
+    work_arrays = 2
     config_names = ("b",)
 
     def __init__(self, b: float = 4.0) -> None:
@@ -27,8 +27,10 @@ class Squareplus(Elementwise):
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         # y(x) y(-x) = b / 4: below 0, where the sum would cancel, it is that over y(-x).
-        size = np.abs(x, out=self._work(x, work)[0])
-        below = x < 0
+        size, other = self._work(x, work)
+        below = other.reshape(-1).view(np.bool_)[: x.size].reshape(x.shape)
+        np.less(x, 0, out=below)
+        np.abs(x, out=size)
         out = np.multiply(x, x, out=out)
         out += self.b
         np.sqrt(out, out=out)

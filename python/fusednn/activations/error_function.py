@@ -63,4 +63,7 @@ def write_normal_distribution(x: Array, out: Array, work: Array) -> None:
     u += 1
     u *= 0.25  # t / 2
     out *= u
-    np.copyto(out, np.subtract(1, out, out=u), where=x > 0)
+    # 1 - out where x > 0, exactly: no array of truth values is made.
+    np.greater(x, 0, out=size)
+    np.subtract(size, out, out=out)
+    np.abs(out, out=out)

@@ -59,7 +59,7 @@ class HardSiLU(Gated):
     """``x * hard_sigmoid(x)``, also called hard swish (Howard et al. 2019)."""
 
     name = "hard_silu"
-    work_arrays = 1
+    work_arrays = 2
 
     def gate(self, x: Array, out: Array, work: Array) -> None:
         """``min(max(x / 6 + 1 / 2, 0), 1)``."""
@@ -69,8 +69,9 @@ class HardSiLU(Gated):
 
     def gate_slope(self, x: Array, out: Array, work: Array) -> None:
         """1 / 6 where the gate is neither 0 nor 1."""
-        work[0].fill(1 / 6)
-        np.copyto(work[0], 0, where=(out <= 0) | (out >= 1))
+        slope = np.greater(out, 0, out=work[0])
+        slope *= np.less(out, 1, out=work[1])
+        slope *= 1 / 6
 
 
 class Mish(Gated):

@@ -97,6 +97,7 @@ class ReLU6(Elementwise):
     """``min(max(x, 0), 6)``; the derivative at 0 and 6 is 0."""
 
     name = "relu6"
+    work_arrays = 1
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
@@ -104,7 +105,7 @@ class ReLU6(Elementwise):
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """1 where 0 < y < 6."""
-        write_inside(y, 0, 6, 1.0, out)
+        write_inside(y, 0, 6, 1.0, out, work)
 
 
 class HardShrink(Elementwise):
@@ -117,6 +118,7 @@ class HardShrink(Elementwise):
     """
 
     name = "hard_shrink"
+    work_arrays = 1
     config_names = ("threshold",)
 
     def __init__(self, threshold: float = 0.5) -> None:
@@ -124,17 +126,13 @@ class HardShrink(Elementwise):
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
-        small = np.abs(x) <= self.threshold
-        if out is None:
-            out = x.copy()
-        elif out is not x:
-            np.copyto(out, x)
-        np.copyto(out, 0, where=small)
-        return out
+        large = np.abs(x, out=self._work(x, work)[0])
+        np.greater(large, self.threshold, out=large)
+        return np.multiply(x, large, out=out)
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """1 where y is not 0."""
-        np.copyto(out, np.not_equal(y, 0))
+        np.not_equal(y, 0, out=out)
 
 
 class SoftShrink(Elementwise):
@@ -161,14 +159,15 @@ class SoftShrink(Elementwise):
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """1 where y is not 0."""
-        np.copyto(out, np.not_equal(y, 0))
+        np.not_equal(y, 0, out=out)
 
 
-def write_inside(y: Array, low: float, high: float, value: float, out: Array) -> None:
+def write_inside(y: Array, low: float, high: float, value: float, out: Array, work: Array) -> None:
     """Write `value` where ``low < y < high``, else 0 (NaN where y is NaN)."""
-    np.subtract(y, low, out=out)
-    np.copyto(out, 0, where=(y <= low) | (y >= high))
-    np.copyto(out, value, where=out > 0)
+    np.greater(y, low, out=out)
+    out *= np.less(y, high, out=work[0])
+    out *= value
+    out += np.subtract(y, y, out=work[0])
 
 
 def _copied(source: Array, out: Array | None) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -32,6 +33,15 @@ class Distribution(Activation):
         """Whether a loss may take the place of this function: of the last axis alone."""
         return super().is_link(name) and self.axis == -1
 
+    def _reduced(self, work: Array) -> Array:
+        """Return the beginning of `work` as an array of the reduced shape, axes kept."""
+        axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
+        shape = list(work.shape)
+        for axis in axes:
+            shape[axis] = 1
+        reduced: Array = work.reshape(-1)[: math.prod(shape)].reshape(shape)
+        return reduced
+
 
 class Softmax(Distribution):
     """``exp(x - max(x)) / sum(exp(x - max(x)))`` over the last axis, or over `axis`.
@@ -45,14 +55,16 @@ class Softmax(Distribution):
     """
 
     name = "softmax"
+    work_arrays = 1
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
-        highest = x.max(axis=self.axis, keepdims=True, initial=-np.inf)
+        each = self._reduced(self._work(x, work)[0])
+        x.max(axis=self.axis, keepdims=True, initial=-np.inf, out=each)
         with np.errstate(invalid="ignore"):  # infinite inputs give NaN, without a warning
-            out = np.subtract(x, highest, out=out)
+            out = np.subtract(x, each, out=out)
             np.exp(out, out=out)
-            out /= out.sum(axis=self.axis, keepdims=True)
+            out /= out.sum(axis=self.axis, keepdims=True, out=each)
         return out
 
     def backward(
@@ -64,10 +76,12 @@ class Softmax(Distribution):
         work: Array | None = None,
     ) -> Array:
         """See `Activation.backward`."""
+        arrays = self._work(y, work)
         if self.axis == -1:
-            mean = np.einsum("...i,...i->...", grad, y)[..., None]
+            mean = self._reduced(arrays[0])
+            np.einsum("...i,...i->...", grad, y, out=mean[..., 0])
         else:
-            mean = (grad * y).sum(axis=self.axis, keepdims=True)
+            mean = np.multiply(grad, y, out=arrays[0]).sum(axis=self.axis, keepdims=True)
         out = np.subtract(grad, mean, out=out)
         out *= y
         return out
@@ -85,15 +99,18 @@ class LogSoftmax(Distribution):
     """
 
     name = "log_softmax"
-    work_arrays = 1
+    work_arrays = 2
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
-        highest = x.max(axis=self.axis, keepdims=True, initial=-np.inf)
+        shares, other = self._work(x, work)
+        each = self._reduced(other)
+        x.max(axis=self.axis, keepdims=True, initial=-np.inf, out=each)
         with np.errstate(invalid="ignore", divide="ignore"):
-            out = np.subtract(x, highest, out=out)
-            shares = np.exp(out, out=self._work(x, work)[0])
-            out -= np.log(shares.sum(axis=self.axis, keepdims=True))
+            out = np.subtract(x, each, out=out)
+            np.exp(out, out=shares)
+            shares.sum(axis=self.axis, keepdims=True, out=each)
+            out -= np.log(each, out=each)
         return out
 
     def backward(
@@ -105,8 +122,10 @@ class LogSoftmax(Distribution):
         work: Array | None = None,
     ) -> Array:
         """See `Activation.backward`."""
-        shares = np.exp(y, out=self._work(y, work)[0])
-        shares *= grad.sum(axis=self.axis, keepdims=True)
+        shares: Array
+        shares, other = self._work(y, work)
+        np.exp(y, out=shares)
+        shares *= grad.sum(axis=self.axis, keepdims=True, out=self._reduced(other))
         return np.subtract(grad, shares, out=out)
 
 

@@ -60,6 +60,7 @@ class HardTanh(Elementwise):
     """``min(max(x, -1), 1)``; the derivative at the bounds is 0."""
 
     name = "hard_tanh"
+    work_arrays = 1
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
@@ -67,7 +68,7 @@ class HardTanh(Elementwise):
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """1 where -1 < y < 1."""
-        write_inside(y, -1, 1, 1.0, out)
+        write_inside(y, -1, 1, 1.0, out, work)
 
 
 class HardSigmoid(Elementwise):
@@ -77,6 +78,7 @@ class HardSigmoid(Elementwise):
     """
 
     name = "hard_sigmoid"
+    work_arrays = 1
     _steepness = 1 / 6
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
@@ -87,7 +89,7 @@ class HardSigmoid(Elementwise):
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """Write the steepness where 0 < y < 1."""
-        write_inside(y, 0, 1, self._steepness, out)
+        write_inside(y, 0, 1, self._steepness, out, work)
 
 
 class SparseSigmoid(HardSigmoid):

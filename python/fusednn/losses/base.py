@@ -257,12 +257,15 @@ class Loss(Configurable):
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Array:
         """Return the loss of each sample: shape (...) for predictions of shape (..., K)."""
         predictions = _predictions(y_pred, self.dtype)
-        scratch = Scratch.of(predictions.shape, predictions.dtype)
+        return self.of_samples(
+            np.asarray(y_true), predictions, Scratch.of(predictions.shape, predictions.dtype)
+        )
+
+    def of_samples(self, y_true: Array, y_pred: Array, scratch: Scratch) -> Array:
+        """As `call`, for float32 or float64 predictions; the result may be one of `scratch`."""
         with np.errstate(all="ignore"):
-            losses = self._losses(
-                np.asarray(y_true), predictions, scratch, self.from_logits, None, None
-            )
-        return losses.reshape(predictions.shape[:-1])
+            losses = self._losses(y_true, y_pred, scratch, self.from_logits, None, None)
+        return losses.reshape(y_pred.shape[:-1])
 
     def gradient(self, y_true: Array, y_pred: Array) -> Array:
         """Return the gradient of ``call(y_true, y_pred).sum()`` with respect to `y_pred`.

@@ -122,7 +122,8 @@ class MeanSquaredLogarithmicError(ElementwiseLoss):
             high += 1
             np.divide(value, high, out=slope)
             slope *= 2
-            np.copyto(slope, 0, where=p <= EPSILON)
+            low = np.less_equal(p, EPSILON, out=scratch.matrix("low", np.bool_))
+            np.copyto(slope, 0, where=low)
         np.multiply(value, value, out=value)
 
 
@@ -228,7 +229,9 @@ class Hinge(ElementwiseLoss):
     def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
         targets = super().targets(y_true, shape, scratch)
-        if not np.all((targets == 0) | (targets == 1)):
+        binary = np.equal(targets, 0, out=scratch.matrix("zeros", np.bool_))
+        binary |= np.equal(targets, 1, out=scratch.matrix("ones of targets", np.bool_))
+        if not binary.all():
             return targets
         signs = np.multiply(targets, 2, out=scratch.matrix("signs"))
         signs -= 1

@@ -9,13 +9,39 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
-from fusednn.losses.base import EPSILON, Array
+from fusednn.losses.base import EPSILON, Array, Loss
 from fusednn.losses.binary import BinaryCrossentropy
 from fusednn.losses.categorical import CategoricalCrossentropy
-from fusednn.losses.scratch import Scratch
+from fusednn.losses.scratch import Scratch, blocks_of_rows
 
 
-class BinaryFocalCrossentropy(BinaryCrossentropy):
+class ByBlocks(Loss):
+    """Base of losses whose many intermediate results are made for some rows at a time."""
+
+    def block(
+        self, y_true: Array, y_pred: Array, work: Array, from_logits: bool, scale: float | None
+    ) -> Array:
+        """`Loss.per_row` of some rows; `work` is where the gradient of these goes."""
+        raise NotImplementedError(f"{type(self).__name__} must define `block`.")
+
+    def per_row(
+        self,
+        y_true: Array,
+        y_pred: Array,
+        *,
+        from_logits: bool,
+        work: Array,
+        scale: float | None,
+        scratch: Scratch,
+    ) -> Array:
+        """See `Loss.per_row`."""
+        losses = scratch.vector("losses")
+        for rows in blocks_of_rows(y_pred.shape):
+            losses[rows] = self.block(y_true[rows], y_pred[rows], work[rows], from_logits, scale)
+        return losses
+
+
+class BinaryFocalCrossentropy(ByBlocks, BinaryCrossentropy):
     """Mean over the last axis of ``w * (1 - q)**gamma * bce``, with ``q = t * p + (1 - t)(1 - p)``.
 
     bce is the loss of `BinaryCrossentropy`, whose targets it has, and w is 1, or with
@@ -55,17 +81,10 @@ class BinaryFocalCrossentropy(BinaryCrossentropy):
         self.alpha = check_number("alpha", alpha, minimum=0, maximum=1)
         self.gamma = check_number("gamma", gamma, minimum=0)
 
-    def per_row(
-        self,
-        y_true: Array,
-        y_pred: Array,
-        *,
-        from_logits: bool,
-        work: Array,
-        scale: float | None,
-        scratch: Scratch,
+    def block(
+        self, y_true: Array, y_pred: Array, work: Array, from_logits: bool, scale: float | None
     ) -> Array:
-        """See `Loss.per_row`."""
+        """See `ByBlocks.block`."""
         features = max(y_pred.shape[1], 1)
         p = 1 / (1 + np.exp(-y_pred)) if from_logits else y_pred
         kept = np.clip(p, EPSILON, 1 - EPSILON)
@@ -85,12 +104,12 @@ class BinaryFocalCrossentropy(BinaryCrossentropy):
                 slope *= p * (1 - p)
             np.multiply(slope, scale / features, out=work)
         entropy *= weight
-        losses: Array = entropy.dot(scratch.ones(), out=scratch.vector("losses"))
+        losses: Array = entropy.sum(axis=1)
         losses /= features
         return losses
 
 
-class CategoricalFocalCrossentropy(CategoricalCrossentropy):
+class CategoricalFocalCrossentropy(ByBlocks, CategoricalCrossentropy):
     """``-sum(alpha * (1 - q)**gamma * t * log(q))`` over the last axis, with ``q = p / sum(p)``.
 
     q is clipped to [1e-7, 1 - 1e-7]. Labels t are those of `CategoricalCrossentropy`. Of logits
@@ -129,21 +148,14 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
             self.alpha = check_number("alpha", alpha, minimum=0)
         self.gamma = check_number("gamma", gamma, minimum=0)
 
-    def per_row(
-        self,
-        y_true: Array,
-        y_pred: Array,
-        *,
-        from_logits: bool,
-        work: Array,
-        scale: float | None,
-        scratch: Scratch,
+    def block(
+        self, y_true: Array, y_pred: Array, work: Array, from_logits: bool, scale: float | None
     ) -> Array:
-        """See `Loss.per_row`."""
+        """See `ByBlocks.block`."""
         weights = np.asarray(self.alpha, y_pred.dtype)
-        if weights.ndim and weights.size != scratch.width:
+        if weights.ndim and weights.size != y_pred.shape[1]:
             raise ValueError(
-                f"`alpha` must hold one weight for each of {scratch.width} classes. "
+                f"`alpha` must hold one weight for each of {y_pred.shape[1]} classes. "
                 f"Received: {weights.size}"
             )
         p = np.exp(y_pred - y_pred.max(axis=1, keepdims=True)) if from_logits else y_pred

@@ -58,7 +58,8 @@ class CosineSimilarity(Loss):
             # below 1e-7 it is a constant.
             along = scratch.vector("along")
             np.multiply(losses, inverse_p, out=along)
-            np.copyto(along, 0, where=inverse_p >= 1 / EPSILON)
+            short = np.greater_equal(inverse_p, 1 / EPSILON, out=scratch.vector("short", np.bool_))
+            np.copyto(along, 0, where=short)
             turned = np.multiply(y_pred, along[:, None], out=scratch.matrix("turned"))
             np.multiply(y_true, inverse_t[:, None], out=work)
             work += turned
@@ -136,11 +137,13 @@ class CategoricalHinge(PlainLoss):
         if scale is not None:
             active = np.sign(losses, out=scratch.vector("active"))
             active *= scale
-            np.multiply(y_true, -active[:, None], out=work)
+            np.multiply(y_true, active[:, None], out=work)
+            np.negative(work, out=work)
             others.take(places, out=positive, mode="clip")
             positive *= active
             flat = work.reshape(-1)
-            flat[places] += positive
+            positive += flat.take(places, out=scratch.vector("there"), mode="clip")
+            flat[places] = positive
         return losses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +45,14 @@ class Scratch:
         *outer, width = shape
         return cls(math.prod(outer), width, dtype)
 
+    def fits(self, predictions: Array) -> bool:
+        """Whether its arrays are of the shape and type for these predictions."""
+        shape = (self.rows * self.width, self.width)
+        return self.dtype == predictions.dtype and shape == (
+            predictions.size,
+            predictions.shape[-1],
+        )
+
     def vector(self, name: str, dtype: Any = None) -> Array:
         """Array of shape (rows,)."""
         array = self._arrays.get(name)
@@ -78,3 +87,13 @@ class Scratch:
         wide = self.vector("wide", np.float64)
         np.copyto(wide, values)
         return float(np.add.reduce(wide))
+
+
+def blocks_of_rows(shape: tuple[int, ...], elements: int = 4096) -> Iterator[slice]:
+    """Yield the rows of an array in parts of about so many elements, which stay in a cache.
+
+    What is computed part by part needs memory for a part, however large the batch is.
+    """
+    size = max(1, elements // max(1, math.prod(shape[1:])))
+    for begin in range(0, shape[0] if shape else 0, size):
+        yield slice(begin, begin + size)

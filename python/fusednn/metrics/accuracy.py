@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from fusednn._arguments import check_number
+from fusednn.losses.scratch import blocks_of_rows
 from fusednn.metrics.base import Array, MeanOverSamples, Metric, aligned
 
 
@@ -128,19 +130,28 @@ class TopKCategoricalAccuracy(MeanOverSamples):
 
     _direction = "up"
 
+    #: The accuracy that has labels of the same form.
+    labels_class: ClassVar[type[PlaceAccuracy]] = CategoricalAccuracy
     config_names = ("k",)
 
     def __init__(self, k: int = 5, name: str | None = None, dtype: str | None = None) -> None:
         super().__init__(name, dtype)
         self.k = int(check_number("k", k, minimum=1))
+        self._labels = self.labels_class()
 
     def places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
         """Return the labels' places, shape (...), for predictions of this shape, (..., K)."""
-        return CategoricalAccuracy().true_places(y_true, shape)
+        return self._labels.true_places(y_true, shape)
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        places = self.places(y_true, y_pred.shape).astype(np.intp)[..., None]
+        places = self.places(y_true, y_pred.shape)
+        hits: Array = self._kept("hits", y_pred.shape[:-1], np.bool_)
+        for rows in blocks_of_rows(y_pred.shape):
+            hits[rows] = self._hits(places[rows].astype(np.intp)[..., None], y_pred[rows])
+        return hits
+
+    def _hits(self, places: Array, y_pred: Array) -> Array:
         own = np.take_along_axis(y_pred, places, axis=-1)
         before = np.arange(y_pred.shape[-1]) < places
         ahead = (y_pred > own) | ((y_pred == own) & before)
@@ -160,6 +171,7 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
         among the first `k` of them is a hit.
     """
 
+    labels_class = SparseCategoricalAccuracy
     config_names = ("from_sorted_ids",)
 
     def __init__(
@@ -179,10 +191,6 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
         labels = self.places(y_true, y_pred.shape)[..., None]
         hits: Array = (y_pred[..., : self.k] == labels).any(axis=-1)
         return hits
-
-    def places(self, y_true: Array, shape: tuple[int, ...]) -> Array:
-        """See `TopKCategoricalAccuracy.places`."""
-        return SparseCategoricalAccuracy().true_places(y_true, shape)
 
 
 def resolve_accuracy(y_true_shape: Sequence[int], output_shape: Sequence[int]) -> Metric:

@@ -238,9 +238,7 @@ def element_weights(sample_weight: ArrayLike | None, shape: tuple[int, ...]) -> 
     ValueError
         There are neither one nor as many as samples or elements.
     """
-    if sample_weight is None:
-        return np.ones(shape)
-    weights = np.asarray(sample_weight, np.float64)
+    weights = np.asarray(1.0 if sample_weight is None else sample_weight)
     if weights.shape != shape and weights.size not in (1, shape[0]):
         raise ValueError(
             f"`sample_weight` must hold one weight for each of {shape[0]} samples. "

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_count, check_number
+from fusednn.losses.scratch import blocks_of_rows
 from fusednn.metrics.base import Array, Metric, aligned, element_weights
 
 #: What predictions that are not among the largest become: less than all thresholds.
@@ -75,7 +76,7 @@ class ConfusionMetric(Metric):
                 f"`update_state` of {type(self).__name__} takes `y_true` and `y_pred`. "
                 f"Received: {len(values)} arguments"
             )
-        y_pred = np.asarray(values[1], np.float64)
+        y_pred = np.asarray(values[1])
         y_true = aligned(np.asarray(values[0]), y_pred)
         if y_pred.size and not (y_pred.min() >= 0 and y_pred.max() <= 1):
             raise ValueError(
@@ -83,6 +84,11 @@ class ConfusionMetric(Metric):
                 f"Received: values from {y_pred.min()} to {y_pred.max()}"
             )
         weights = element_weights(sample_weight, y_pred.shape)
+        for rows in blocks_of_rows(y_pred.shape):
+            self._count(y_true[rows], y_pred[rows].astype(np.float64), weights[rows])
+
+    def _count(self, y_true: Array, y_pred: Array, weights: Array) -> None:
+        """Add some rows of a batch; predictions are float64."""
         if self.top_k is not None:
             y_pred = _of_largest(y_pred, self.top_k)
         if self.class_id is not None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fusednn import losses
 from fusednn.losses import Loss
+from fusednn.losses.scratch import Scratch
 from fusednn.metrics.base import Array, MeanOverSamples, aligned, element_weights
 
 
@@ -46,6 +47,7 @@ class LossMean(MeanOverSamples):
     ) -> None:
         super().__init__(name, dtype)
         self.loss = self.loss_class(**loss_options)
+        self._scratch: Scratch | None = None
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
@@ -55,7 +57,12 @@ class LossMean(MeanOverSamples):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        return self.loss.call(y_true, y_pred)
+        if y_pred.dtype not in (np.float32, np.float64) or not y_pred.ndim:
+            return self.loss.call(y_true, y_pred)
+        scratch = self._scratch
+        if scratch is None or not scratch.fits(y_pred):
+            scratch = self._scratch = Scratch.of(y_pred.shape, y_pred.dtype)
+        return self.loss.of_samples(y_true, y_pred, scratch)
 
 
 class PlainLossMean(LossMean):
@@ -225,4 +232,5 @@ class CosineSimilarity(LossMean):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """See `MeanOverSamples.per_sample`."""
-        return -super().per_sample(y_true, y_pred)
+        cosines = super().per_sample(y_true, y_pred)
+        return np.negative(cosines, out=cosines)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_count, check_number
+from fusednn.losses.scratch import blocks_of_rows
 from fusednn.metrics.base import Array, Metric, aligned, element_weights
 
 _EPSILON = 1e-7
@@ -24,7 +25,7 @@ class ColumnMetric(Metric):
     _direction = "up"
 
     def batch_sums(self, y_true: Array, y_pred: Array, weights: Array) -> list[Array]:
-        """Return what a batch adds to each of `sums`, shape (columns,)."""
+        """Return what some rows, float64, add to each of `sums`, shape (columns,)."""
         raise NotImplementedError(f"{type(self).__name__} must define `batch_sums`.")
 
     def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
@@ -40,8 +41,8 @@ class ColumnMetric(Metric):
                 f"`update_state` of {type(self).__name__} takes `y_true` and `y_pred`. "
                 f"Received: {len(values)} arguments"
             )
-        y_pred = np.asarray(values[1], np.float64)
-        y_true = aligned(np.asarray(values[0], np.float64), y_pred)
+        y_pred = np.asarray(values[1])
+        y_true = aligned(np.asarray(values[0]), y_pred)
         if y_pred.ndim != 2 and self.sums[0] == "true_positives":
             raise ValueError(
                 f"`y_pred` must have shape (batch, classes) for {type(self).__name__}. "
@@ -56,8 +57,10 @@ class ColumnMetric(Metric):
                 f"`y_pred` must have the shape (batch, *{np.shape(kept)}) of the batches before. "
                 f"Received: shape {y_pred.shape}"
             )
-        for name, value in zip(self.sums, self.batch_sums(y_true, y_pred, weights), strict=True):
-            setattr(self, name, getattr(self, name) + value)
+        for rows in blocks_of_rows(y_pred.shape):
+            part = (array[rows].astype(np.float64) for array in (y_true, y_pred, weights))
+            for name, value in zip(self.sums, self.batch_sums(*part), strict=True):
+                setattr(self, name, getattr(self, name) + value)
 
     def reset_state(self) -> None:
         """See `Metric.reset_state`."""

@@ -214,8 +214,10 @@ class Trainer(Evaluator):
 
         Notes
         -----
-        After the first step of each batch size no array is allocated: shuffled batches, products,
-        gradients and the loss go to memory that is kept (see `plan.Plan`).
+        After the first step of each batch size no array is allocated that grows with the batch:
+        shuffled batches, products, gradients, losses and metrics go to memory that is kept (see
+        `plan.Plan`), or are computed a few rows at a time. Functions of the caller's, and the
+        weights that `train_on_batch` makes of `class_weight`, are exceptions.
 
         NumPy's matrix products use as many threads as its BLAS is set to. That is a setting of the
         whole process, and `fit` leaves it alone. On free cores, more threads are faster for all
