@@ -12,6 +12,7 @@
 #include "bind/numbers.h"
 #include "bind/numpy_array.h"
 #include "bind/positional.h"
+#include "bind/refuse.h"
 
 namespace fusednn {
 namespace {
@@ -26,10 +27,7 @@ fnn_batch_norm_options options(py::handle channel_axis, py::handle negative_slop
 
 // Views are kept from call to call: none may be of a copy, or of memory that another package may give back.
 ArrayView staying(const char* name, py::handle array) {
-  if (!is_array(array) || !is_c_contiguous(array)) {
-    throw py::value_error("`" + std::string(name) + "` must be an array of NumPy in C order. Received: " + name + "=" +
-                          std::string(py::repr(array)));
-  }
+  if (!is_array(array) || !is_c_contiguous(array)) refuse(name, "an array of NumPy in C order", array);
   return {name, array};
 }
 
@@ -78,8 +76,7 @@ void check_alike(const ArrayView& one, const ArrayView& other, const char* name)
   const fnn_tensor &a = *one.tensor(), &b = *other.tensor();
   const bool real = a.dtype == FNN_FLOAT32 || a.dtype == FNN_FLOAT64;
   if (!real || a.dtype != b.dtype || one.size() != other.size()) {
-    throw py::value_error("`" + std::string(name) + "` must be of the size and dtype of `running_mean`, float32 or " +
-                          "float64. Received: " + std::string(py::repr(other.array())));
+    refuse(name, "of the size and dtype of `running_mean`, float32 or float64", other.array());
   }
 }
 

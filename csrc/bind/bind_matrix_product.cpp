@@ -22,6 +22,7 @@
 #include "bind/families.h"
 #include "bind/numbers.h"
 #include "bind/numpy_array.h"
+#include "bind/refuse.h"
 #include "core/float_mode.h"
 
 namespace fusednn {
@@ -237,11 +238,6 @@ PyObject* call(PyObject* capsule, PyObject* /*arguments*/) {
 }
 
 PyMethodDef definition = {"product", &call, METH_NOARGS, "Compute what it was made for."};
-
-[[noreturn]] void refuse(const char* name, const char* what, py::handle array) {
-  throw py::value_error("`" + std::string(name) + "` must be " + what + ". Received: " + name + "=" +
-                        std::string(py::repr(array)));
-}
 
 // The rows and columns of a matrix and how it lies in memory.
 std::pair<std::pair<int64_t, int64_t>, Operand> read(const char* name, py::handle array, int64_t item) {

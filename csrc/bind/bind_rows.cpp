@@ -11,6 +11,7 @@
 #include "bind/families.h"
 #include "bind/numpy_array.h"
 #include "bind/positional.h"
+#include "bind/refuse.h"
 
 namespace fusednn {
 namespace {
@@ -37,11 +38,6 @@ void copy_block(int index, void* data) {
   const auto& gather = *static_cast<const Gather*>(data);
   const int64_t first = index * gather.block;
   gather.copy(first, std::min(first + gather.block, gather.count));
-}
-
-[[noreturn]] void refuse(const char* name, const char* must, py::handle array) {
-  throw py::value_error("`" + std::string(name) + "` must be " + must + ". Received: " + name + "=" +
-                        std::string(py::repr(array)));
 }
 
 void check_array(const char* name, py::handle array) {
