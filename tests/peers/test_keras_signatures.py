@@ -34,7 +34,6 @@ MISSING = {
     "args": "bases name their arguments instead of taking any",
     "kwargs": "bases name their arguments instead of taking any",
     "call_function": "there is no functional API",
-    "clone_function": "there is no functional API",
     "input_axes": "kernels have the axes of Keras' layers",
     "input_tensors": "there is no functional API",
     "lora_alpha": "there are no adapters of low rank",
@@ -181,5 +180,11 @@ def test_lists_hold_what_differs_only() -> None:
 
 
 def test_what_is_loaded_late_is_listed() -> None:
-    for module in (fusednn, fusednn.callbacks, fusednn.models, fusednn.wrappers):
+    for module in (
+        fusednn,
+        fusednn.callbacks,
+        fusednn.models,
+        fusednn.saving,
+        fusednn.wrappers,
+    ):
         assert set(module.__all__) <= set(dir(module))
