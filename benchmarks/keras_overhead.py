@@ -1,8 +1,8 @@
 """What fusednn.keras saves of a step beside Keras' own layers and optimizers, on small arrays.
 
 ``KERAS_BACKEND=torch python benchmarks/keras_overhead.py`` prints a table: the layer at (64, 32)
-beside Keras' two, and a step of each optimizer on 60 variables of 32 numbers. Each figure is the
-least of many repetitions; forms take turns.
+beside Keras' two, and a step of each optimizer on 60 variables of 32 numbers, with other gradients
+in each step and with the same. Each figure is the least of many repetitions; forms take turns.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import timeit
 from collections.abc import Callable
+from itertools import cycle, repeat
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -52,7 +53,8 @@ def layers() -> None:
 
 def optimizers() -> None:
     rng = np.random.default_rng(0)
-    grads = [torch.randn(32) for _ in range(60)]
+    # As backward passes leave them: other tensors in each step.
+    gradients = [[torch.randn(32) for _ in range(60)] for _ in range(8)]
     options: dict[str, dict[str, Any]] = {
         "SGD": {"momentum": 0.9},
         "Adagrad": {},
@@ -63,11 +65,17 @@ def optimizers() -> None:
     for name, own in options.items():
         steps = []
         for package in (fusednn.keras.optimizers, keras.optimizers):
-            variables = [keras.Variable(rng.standard_normal(32), dtype="float32") for _ in grads]
+            variables = [
+                keras.Variable(rng.standard_normal(32), dtype="float32") for _ in range(60)
+            ]
             optimizer = getattr(package, name)(1e-4, **own)
             optimizer.build(variables)
-            steps.append(lambda o=optimizer, v=variables: o.apply(grads, v))
-        row(f"{name}, 60 variables of 32", *steps)
+            kept, new = repeat(gradients[0]), cycle(gradients)
+            steps += [
+                lambda o=optimizer, v=variables, g=g: o.apply(next(g), v) for g in (new, kept)
+            ]
+        row(f"{name}, 60 variables of 32, new gradients", steps[0], steps[2])
+        row(f"{name}, gradients kept", steps[1], steps[3])
 
 
 if __name__ == "__main__":
