@@ -157,7 +157,7 @@ def peers(session: nox.Session) -> None:
     """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of the tests for GPUs."""
     install_package(session, *groups("peers"), jax=True)
     # A test whose peer cannot be imported would be skipped.
-    imports = "import torch, keras, fusednn.jax, optax, onnx, mlx.optimizers"
+    imports = "import torch, keras, fusednn.jax, optax, flax.nnx, equinox, onnx, mlx.optimizers"
     session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
     # What is for GPUs runs on stand-ins here: PyTorch's CPU tensors, NumPy, the simulator.
     simulator = str(build_cuda_sim(session))
@@ -171,7 +171,15 @@ def peers(session: nox.Session) -> None:
 FRAMEWORKS = {
     "jax": ("optax>=0.2.8",),
     "keras": ("torch==2.13.0", "jax>=0.8"),
+    "tensorflow-cpu": ("keras>=3.10",),
     "torch": (),
+}
+#: Which of tests/peers they are, where not those that are called after it.
+FRAMEWORK_TESTS = {
+    "tensorflow-cpu": (
+        *("tests/peers/test_tensorflow_optimizers.py", "tests/peers/test_keras_backends.py"),
+        *("-k", "tensorflow and not tensorflow_computes_as_keras"),
+    )
 }
 
 
@@ -192,9 +200,10 @@ def frameworks(session: nox.Session) -> None:
             session.error(f"must be NAME==VERSION of {', '.join(FRAMEWORKS)}. Received: {release}")
         with_jax = name in {"jax", "keras"}
         install_package(session, *groups("test"), release, *FRAMEWORKS[name], jax=with_jax)
-        imports = f"import {name}" + (", fusednn.jax" if with_jax else "")
+        imports = f"import {name.removesuffix('-cpu')}" + (", fusednn.jax" if with_jax else "")
         session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
-        tests = sorted(str(path) for path in Path("tests/peers").glob(f"test_{name}_*.py"))
+        named = sorted(str(path) for path in Path("tests/peers").glob(f"test_{name}_*.py"))
+        tests = FRAMEWORK_TESTS.get(name, named)
         run_pytest(session, *tests)
 
 
@@ -274,8 +283,12 @@ def symbols(session: nox.Session) -> None:
 def tidy(session: nox.Session) -> None:
     """Run clang-tidy over csrc, compiled as CMake says."""
     session.install(*groups("tidy"))
+    session.install("--no-deps", "jaxlib>=0.8")  # its headers, for csrc/xla
     env = cmake_environment(session)
-    session.run("cmake", "--preset", "tidy", env=env)
+    ask = "from importlib.util import find_spec as find; print(find('jaxlib').origin)"
+    jaxlib = Path(str(session.run("python", "-c", ask, silent=True)).strip())
+    headers = jaxlib.parent / "include"
+    session.run("cmake", "--preset", "tidy", f"-DFUSEDNN_JAX_INCLUDE={headers}", env=env)
     session.run("run-clang-tidy.py", "-p", "build/tidy", "-quiet", *session.posargs)
 
 

@@ -248,3 +248,8 @@ def test_other_refusals():
         fj.batch_norm_inference(jnp.ones((1, 3)), None, None, jnp.ones(3), -jnp.ones(3))
     with pytest.raises(ValueError, match=r"fusednn_batch_norm_.* cannot be differentiated"):
         jax.grad(lambda x: jax.grad(lambda x: fj.batch_norm(x)[0][0, 0])(x)[0, 0])(jnp.ones((3, 2)))
+
+
+def test_an_axis_that_is_no_integer_is_named():
+    with pytest.raises(TypeError, match=r"`channel_axis` must be an integer\. Received: .*=1\.5"):
+        fj.batch_norm(jnp.ones((3, 2)), channel_axis=1.5)

@@ -28,7 +28,14 @@ def run(*arguments: str, backend: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("backend", ["torch", "numpy"])
+needs_tensorflow = pytest.mark.skipif(
+    find_spec("tensorflow") is None, reason="TensorFlow takes 1.3 GB: asked for by its name alone"
+)
+
+
+@pytest.mark.parametrize(
+    "backend", ["torch", "numpy", pytest.param("tensorflow", marks=needs_tensorflow)]
+)
 def test_on_other_backends(backend: str) -> None:
     """The files that run on JAX where nothing else is asked for."""
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES, backend=backend)
@@ -103,6 +110,36 @@ def test_tensorflow_computes_as_keras() -> None:
     own, theirs = done.stdout.splitlines()
     assert own == theirs
     assert own.endswith("False")
+
+
+REAL_TENSORFLOW = """
+import warnings
+import numpy as np, keras, fusednn.keras as fk
+keras.utils.set_random_seed(0)
+model = keras.Sequential([
+    keras.Input((5,)), keras.layers.Dense(7), keras.layers.BatchNormalization(),
+    keras.layers.LeakyReLU(), keras.layers.Dense(3),
+])
+x = np.random.default_rng(0).standard_normal((96, 5)).astype("float32")
+losses = []
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    twins = (fk.convert(model), fk.optimizers.Adam(0.1)), (model, keras.optimizers.Adam(0.1))
+for network, optimizer in twins:
+    network.compile(optimizer, "mse")
+    history = network.fit(x, x[:, :3], epochs=3, verbose=0, shuffle=False)
+    losses.append(history.history["loss"])
+np.testing.assert_allclose(*losses, rtol=1e-5)
+print([str(w.message).split(":")[0] for w in caught if "fusednn" in str(w.message)])
+"""
+
+
+@needs_tensorflow
+def test_a_fit_on_tensorflow_is_that_of_keras() -> None:
+    done = run("-c", REAL_TENSORFLOW, backend="tensorflow")
+    assert done.returncode == 0, done.stderr
+    for part in ("layers", "optimizers"):
+        assert f"no kernels for {part} on Keras' backend 'tensorflow'" in done.stdout
 
 
 @pytest.mark.parametrize("version", ["2.15.0", None])

@@ -206,7 +206,7 @@ def test_reasons():
         "one": several,
         "two": several,
         "out": other,
-        "capped": "no activation follows",
+        "capped": "the ReLU after it has max_value=",
         "regular": "activity regularizer",
         "short": "one computes in float32, the other in float16",
         "shared": "called 2 times",
@@ -237,3 +237,24 @@ def test_frozen_layers_and_dtypes_are_kept():
     assert not copy.layers[1].trainable
     assert copy.layers[1].momentum == 0.5
     assert [w.dtype for w in copy.weights] == [w.dtype for w in model.weights]
+
+
+def test_the_reason_is_what_follows():
+    layers, relu = keras.layers, keras.layers.ReLU
+    followers = {
+        "the ReLU after it has max_value=6": relu(6),
+        "the ReLU after it has max_value=2 and threshold=1": relu(2, threshold=1),
+        "the ReLU after it has threshold=0.5": relu(threshold=0.5),
+        "the activation after it is tanh": layers.Activation("tanh"),
+        "the activation after it is relu6": layers.Activation("relu6"),
+        "the activation after it is a PReLU": layers.PReLU(),
+        "the activation after it is a ELU": layers.ELU(),
+        "no activation follows": layers.Dense(2),
+    }
+    for reason, follower in followers.items():
+        model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization(), follower])
+        assert [pair.reason for pair in fk.find_pairs(model)] == [reason]
+        inputs = keras.Input((3,))
+        x = layers.BatchNormalization()(inputs)
+        model = keras.Model(inputs, type(follower).from_config(follower.get_config())(x))
+        assert [pair.reason for pair in fk.find_pairs(model)] == [reason]

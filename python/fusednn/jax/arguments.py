@@ -60,7 +60,10 @@ def require_number(name: str, value: Any, low: float = -math.inf, high: float = 
 
 def require_axis(name: str, axis: Any, ndim: int) -> int:
     """Return `axis` counted from the front."""
-    index = operator.index(axis)
+    try:
+        index = operator.index(axis)
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={axis!r}") from error
     if not -ndim <= index < ndim:
         raise ValueError(
             f"`{name}` must be in [{-ndim}, {ndim - 1}] for {ndim} axes. Received: {name}={axis}"

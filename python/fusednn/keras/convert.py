@@ -206,11 +206,10 @@ def _own_pairs(model: keras.Model) -> list[Pair]:
 
 def _followers(model: keras.Model) -> dict[str, tuple[Any, str | None]]:
     """Return for each layer the only activation that takes its result, or why there is none."""
-    nothing = "no activation follows"
     if isinstance(model, keras.Sequential):
         following = dict(pairwise([*model.layers, None]))
         return {
-            layer.name: (None, nothing) if _slope(after) is None else (after, None)
+            layer.name: (None, _why_none(after)) if _slope(after) is None else (after, None)
             for layer, after in following.items()
         }
     users: dict[int, list[Any]] = {}
@@ -230,7 +229,7 @@ def _followers(model: keras.Model) -> dict[str, tuple[Any, str | None]]:
         elif len(takers) != 1 or id(tensor) in results:
             found[layer.name] = (None, "its result is used by something else than one activation")
         elif _slope(takers[0]) is None:
-            found[layer.name] = (None, nothing)
+            found[layer.name] = (None, _why_none(takers[0]))
         elif calls[takers[0].name] > 1:
             found[layer.name] = (takers[0], "the activation stands in several places of the model")
         else:
@@ -249,6 +248,22 @@ def _slope(layer: Any) -> float | None:
         slopes = {activations.relu: 0.0, activations.leaky_relu: 0.2}
         return slopes.get(layer.activation)
     return None
+
+
+def _why_none(layer: Any) -> str:
+    """Return why `layer`, which follows, is no (leaky) ReLU that the kernels have."""
+    layers = keras.layers
+    if type(layer) is layers.ReLU:
+        given = {"max_value": layer.max_value, "threshold": layer.threshold or None}
+        options = [f"{name}={value:g}" for name, value in given.items() if value is not None]
+        return f"the ReLU after it has {' and '.join(options)}"
+    if type(layer) is layers.Activation:
+        return f"the activation after it is {keras.activations.serialize(layer.activation)}"
+    if isinstance(
+        layer, layers.LeakyReLU | layers.ReLU | layers.PReLU | layers.ELU | layers.Softmax
+    ):
+        return f"the activation after it is a {type(layer).__name__}"
+    return "no activation follows"
 
 
 def _obstacle(norm: Any, activation: Any) -> str | None:
