@@ -7,8 +7,9 @@
   and shared with the baseline is an illegal instruction on the next machine;
 - these objects need nothing of C++ but ``fusednn::`` itself, and were built without link time
   optimisation, which would inline across instruction sets;
-- ``libfusednn.so`` exports ``fnn_*`` alone, needs no symbol of Python, and links the C and C++
-  run-time libraries only; ``libfusednn_xla.so``, where it was built, links ``libfusednn.so`` too.
+- ``libfusednn.so`` exports ``fnn_*`` and ``fusednn_abi_version`` alone, needs no symbol of Python,
+  and links the C and C++ run-time libraries only; ``libfusednn_xla.so``, where it was built, links
+  ``libfusednn.so`` too.
 """
 
 import argparse
@@ -23,6 +24,7 @@ UNIT_TARGET = re.compile(r"fusednn_unit_(\w+)\.dir")
 OWNER = r"_Z(?:T[VTISC]|GV|GR|Th\w+?_|Z)*N[rVKRO]*"
 RUN_TIME = re.compile(r"(libc|libm|libstdc\+\+|libgcc_s|libpthread|libdl|ld-linux-.*)\.so\b")
 OURS = "libfusednn.so"
+EXPORTED = re.compile(r"fnn_|fusednn_abi_version$")
 
 
 def read_symbols(path: Path, *options: str) -> Iterator[tuple[str, str]]:
@@ -59,7 +61,7 @@ def check_library(path: Path) -> list[str]:
     ).stdout
     libraries = re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic)
 
-    problems = [f"{path}: exports {name}" for name in exported if not name.startswith("fnn_")]
+    problems = [f"{path}: exports {name}" for name in exported if not EXPORTED.match(name)]
     problems += [f"{path}: needs Python's {n}" for n in needed if re.match(r"_?Py[A-Z_]", n)]
     problems += [f"{path}: links {n}" for n in libraries if not RUN_TIME.match(n) and n != OURS]
     if not exported:

@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
-#include <stdexcept>
 
 #include "cpu/dispatch.h"
+#include "cpu/host.h"
 #include "cpu/thread_pool.h"
 
 namespace fusednn {
@@ -40,6 +40,15 @@ void require_initialized() {
   if (!environment_error().empty()) fail_value(environment_error());
 }
 
+void require_callbacks_done() {
+  Host* const lender = host();
+  if (lender == nullptr || !lender->callback_failed) return;
+  lender->callback_failed = false;
+  fail_value(
+      "`parallel_for` must call each task once, wait for all of them and return. Received: tasks that were not done "
+      "when it ended; the outputs are not complete");
+}
+
 void require_workspace(bool allocated) {
   if (!allocated) throw std::bad_alloc();
 }
@@ -53,9 +62,6 @@ fnn_status record_failure() noexcept {
   } catch (const std::bad_alloc&) {
     last_error = "out of memory for the workspace";
     return FNN_ERROR_MEMORY;
-  } catch (const std::invalid_argument& e) {  // of the layers below, which know no status
-    last_error = e.what();
-    return FNN_ERROR_VALUE;
   } catch (const std::exception& e) {
     last_error = e.what();
     return FNN_ERROR_INTERNAL;

@@ -25,6 +25,9 @@ std::string number(double value);
 // Throws what fnn_initialize reports.
 void require_initialized();
 
+// Throws where the calling program's threads left tasks of this call undone.
+void require_callbacks_done();
+
 // Records the failure that is being handled as the thread's last, and returns its status.
 fnn_status record_failure() noexcept;
 
@@ -35,6 +38,7 @@ fnn_status guarded(const Body& body) noexcept {
     require_initialized();
     const FloatMode mode;
     body();
+    require_callbacks_done();
     return FNN_SUCCESS;
   } catch (...) {
     return record_failure();

@@ -21,6 +21,8 @@ struct Host {
   // Allocated and kept for the next call.
   void* workspace = nullptr;
   size_t workspace_size = 0;
+  // `parallel_for` did not do each task once, or threw: the results of the call are worth nothing.
+  bool callback_failed = false;
 };
 
 // Of the calling thread; null where everything is the library's own.

@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
-#include <stdexcept>
-#include <string>
 #include <system_error>
 #include <thread>
 
@@ -282,18 +280,24 @@ void run_lent(const void* lent, int64_t index) {
   work.done.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Kernels cannot be unwound through: what goes wrong here is told at their end.
+void run_on_lent_threads(Host& lender, int64_t count, Task task, const void* context) {
+  const LentTask lent{task, context};
+  try {
+    lender.parallel_for(lender.parallel_context, count, &run_lent, &lent);
+  } catch (...) {
+    lender.callback_failed = true;
+  }
+  if (lent.done.load(std::memory_order_relaxed) != count) lender.callback_failed = true;
+}
+
 }  // namespace
 
 void run_parallel(int64_t count, Task task, const void* context) {
-  const Host* lender = host();
+  Host* lender = host();
   if (count > 1 && lender != nullptr && lender->parallel_for != nullptr) {
-    const LentTask lent{task, context};
-    lender->parallel_for(lender->parallel_context, count, &run_lent, &lent);
-    const int64_t done = lent.done.load(std::memory_order_relaxed);
-    if (done == count) return;
-    throw std::invalid_argument(
-        "`parallel_for` must call each task once and wait for all of them. Received: " + std::to_string(done) + " of " +
-        std::to_string(count) + " calls done; the outputs are not complete");
+    run_on_lent_threads(*lender, count, task, context);
+    return;
   }
   if (count > 1 && num_threads() > 1 && !inside) {
     Pool& p = current_pool();

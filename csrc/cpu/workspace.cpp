@@ -21,7 +21,12 @@ size_t with_room(size_t bytes) { return (bytes + bytes / 2 + 4095) / 4096 * 4096
 void* workspace_of(Host& host, size_t bytes) {
   if (bytes <= host.workspace_size) return host.workspace;
   const size_t size = with_room(bytes);
-  void* data = host.allocate(host.memory_context, size, 64);
+  void* data = nullptr;
+  try {
+    data = host.allocate(host.memory_context, size, 64);
+  } catch (...) {  // kernels cannot be unwound through: as if there were none
+    return nullptr;
+  }
   if (data == nullptr) return nullptr;
   if (host.workspace != nullptr) host.release(host.memory_context, host.workspace, host.workspace_size);
   host.workspace = data;
