@@ -6,6 +6,9 @@
 //
 // Handlers run on threads of XLA's. The kernels' own threads compute: they obey set_num_threads, and a call that
 // finds them busy runs on the thread that it is on. XLA's pool can run tasks but not wait for them.
+//
+// A handler for GPUs is compiled like one for the CPU: XLA's stream is a pointer that the C API is given, no header of
+// CUDA's is included, and the kernels lie in libfusednn_cuda.so.
 #pragma once
 
 #include <array>
