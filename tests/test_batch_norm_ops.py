@@ -6,6 +6,7 @@ inv_std by the exact statistics, grad_x by the magnitude of its largest term.
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -94,6 +95,23 @@ def test_backward_from_output(make, dtype, layout, shape, slope):
     lost = 8 * (1 + float(np.max(np.abs(p.beta / p.gamma))))
     expected = ref.batch_norm_backward_from_output(*saved, **p.how)
     p.assert_gradients(got, expected, p.gamma, inv_std, mean, ulps=lost)
+
+
+@pytest.mark.parametrize("dtype", ref.DTYPES, ids=str)
+def test_half_of_the_digits_can_be_recovered_or_it_is_an_error(make, dtype):
+    p = Problem(make, (5, 3, 97), dtype, slope=0.5)
+    root = float(ml_dtypes.finfo(p.x.dtype).eps) ** -0.5
+    p.gamma[:], p.beta[:] = 0.5, 0.0
+    for ratio in (0.95, -0.95, 1.05, -1.05):
+        p.beta[1] = 0.5 * ratio * root
+        y, _, inv_std = ops.batch_norm_forward(p.x, p.gamma, p.beta, **p.how)
+        saved = (p.grad, y, p.gamma, p.beta, inv_std)
+        if abs(ratio) < 1:
+            ops.batch_norm_backward_from_output(*saved, **p.how)
+        else:
+            message = rf"`gamma` must be at least 0\.52.* of {dtype}.*gamma\[1\]=0\.5, beta\[1\]="
+            with pytest.raises(ValueError, match=message):
+                ops.batch_norm_backward_from_output(*saved, **p.how)
 
 
 @pytest.mark.parametrize("affine", ["gamma", "beta", "neither"])

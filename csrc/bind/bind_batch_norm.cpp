@@ -84,6 +84,17 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
   });
 }
 
+int64_t unrecoverable(py::handle x, py::handle gamma, py::handle beta, py::handle negative_slope,
+                      py::handle channel_axis) {
+  const fnn_batch_norm_options o = options(channel_axis, negative_slope);
+  const ArrayView input("x", x);
+  const ArrayView g = ArrayView::optional_vector("gamma", gamma);
+  const ArrayView b = ArrayView::optional_vector("beta", beta);
+  int64_t channel = -1;
+  run(g.size(), [&] { return fnn_batch_norm_unrecoverable(input.tensor(), g.tensor(), b.tensor(), &o, &channel); });
+  return channel;
+}
+
 void inference(py::handle x, py::handle gamma, py::handle beta, py::handle running_mean, py::handle running_var,
                py::handle eps, py::handle negative_slope, py::handle channel_axis, py::handle out) {
   fnn_batch_norm_options o = options(channel_axis, negative_slope);
@@ -221,6 +232,7 @@ void register_batch_norm(py::module_& m) {
   add_positional<&backward_from_output>(
       m, "batch_norm_backward_from_output",
       "grad, y, gamma, beta, inv_std, negative_slope, channel_axis, out, grad_gamma, grad_beta");
+  add_positional<&unrecoverable>(m, "batch_norm_unrecoverable", "x, gamma, beta, negative_slope, channel_axis");
   add_positional<&inference>(m, "batch_norm_inference",
                              "x, gamma, beta, running_mean, running_var, eps, negative_slope, channel_axis, out");
   add_positional<&inference_backward>(

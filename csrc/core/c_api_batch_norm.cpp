@@ -1,9 +1,9 @@
 // The C API's BatchNorm functions: check, describe, hand to the device.
-#include <cfloat>
 #include <cmath>
 #include <vector>
 
 #include "core/device.h"
+#include "core/recovery.h"
 #include "core/status.h"
 #include "math/batch_norm.h"
 
@@ -90,6 +90,28 @@ class Call {
     }
   }
 
+  // What the in-place form needs to know of the output.
+  Recovery recovery() const {
+    const Recovery r(problem.dtype, problem.negative_slope);
+    if (!r.allows_slope(problem.negative_slope)) {
+      fail_value(
+          "`negative_slope` must be positive where the input is recovered from the output, and it and its inverse no "
+          "subnormal numbers. Received: negative_slope=" +
+          number(problem.negative_slope));
+    }
+    return r;
+  }
+
+  // The first channel whose input cannot be recovered from the output; -1 if there is none.
+  int64_t unrecoverable_channel(const Recovery& r, const fnn_tensor* gamma, const fnn_tensor* beta) const {
+    if (!values_at_hand()) return -1;
+    for (int64_t c = 0; c < problem.channels; ++c) {
+      const double scale = gamma == nullptr ? 1.0 : value_at(*gamma, c);
+      if (!r.allows(scale, beta == nullptr ? 0.0 : value_at(*beta, c))) return c;
+    }
+    return -1;
+  }
+
   void run(bool (*Backend::*cpu)(const BatchNorm&),
            CudaOutcome (*CudaBackend::*cuda)(const BatchNorm&, const CudaPlace&)) const {
     memory_.check();
@@ -168,30 +190,34 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
   return guarded([&] {
     Call call("y", y, options);
     BatchNorm& p = call.problem;
-    if (!(p.negative_slope > 0.0)) {
-      fail_value(
-          "`negative_slope` must be positive where the input is recovered from the output. Received: "
-          "negative_slope=" +
-          number(p.negative_slope));
-    }
     p.y_in = y->data;
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);
-    const double smallest_normal = p.dtype == DType::kFloat64 ? DBL_MIN : static_cast<double>(FLT_MIN);
-    for (int64_t c = 0; p.gamma != nullptr && call.values_at_hand() && c < p.channels; ++c) {
-      const double value = value_at(*gamma, c);
-      if (std::abs(value) < smallest_normal) {
-        fail_value(
-            "`gamma` must not contain zeros, nor subnormal numbers, where the input is recovered from the output. "
-            "Received: gamma[" +
-            std::to_string(c) + "]=" + number(value));
-      }
+    const Recovery recovery = call.recovery();
+    const int64_t c = call.unrecoverable_channel(recovery, gamma, beta);
+    if (c >= 0) {
+      const double shift = beta == nullptr ? 0.0 : value_at(*beta, c);
+      const std::string at = "[" + std::to_string(c) + "]=";
+      fail_value("`gamma` must be at least " + number(recovery.smallest_gamma(shift)) +
+                 " in size, beside this `beta` and `negative_slope`, where half of the digits of " +
+                 dtype_name(y->dtype) + " are to be recovered from the output. Received: gamma" + at +
+                 number(gamma == nullptr ? 1.0 : value_at(*gamma, c)) + ", beta" + at + number(shift) +
+                 ", negative_slope=" + number(p.negative_slope));
     }
     p.inv_std = call.channel_input("inv_std", inv_std);
     p.grad_x = call.full_output("out", grad_x, y, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_backward_from_output, &CudaBackend::batch_norm_backward_from_output);
+  });
+}
+
+fnn_status fnn_batch_norm_unrecoverable(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
+                                        const fnn_batch_norm_options* options, int64_t* channel) {
+  return guarded([&] {
+    Call call("x", x, options);
+    call.affine(gamma, beta);
+    *channel = call.unrecoverable_channel(call.recovery(), gamma, beta);
   });
 }
 

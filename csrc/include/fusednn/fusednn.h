@@ -176,12 +176,17 @@ FNN_API fnn_status fnn_batch_norm_backward(const fnn_tensor* grad, const fnn_ten
                                            const fnn_tensor* beta, const fnn_tensor* mean, const fnn_tensor* inv_std,
                                            const fnn_batch_norm_options* options, const fnn_tensor* grad_x,
                                            const fnn_tensor* grad_gamma, const fnn_tensor* grad_beta);
-/* The in-place form: x was overwritten by y. Needs negative_slope > 0 and gamma without zeros. */
+/* The in-place form: x was overwritten by y. Needs negative_slope > 0, and each gamma to be so large beside beta that
+ * half of the digits of the normalised input can be recovered: |beta / gamma| <= 1 / sqrt(epsilon of y's type), which is
+ * 2896 in float32 and 11 in bfloat16. Otherwise an error, but on a GPU, where values are not looked at. */
 FNN_API fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn_tensor* y,
                                                        const fnn_tensor* gamma, const fnn_tensor* beta,
                                                        const fnn_tensor* inv_std, const fnn_batch_norm_options* options,
                                                        const fnn_tensor* grad_x, const fnn_tensor* grad_gamma,
                                                        const fnn_tensor* grad_beta);
+/* Ask before x is overwritten: the first channel that it would be an error for, or -1. */
+FNN_API fnn_status fnn_batch_norm_unrecoverable(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
+                                                const fnn_batch_norm_options* options, int64_t* channel);
 FNN_API fnn_status fnn_batch_norm_inference(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
                                             const fnn_tensor* running_mean, const fnn_tensor* running_var,
                                             const fnn_batch_norm_options* options, const fnn_tensor* y);

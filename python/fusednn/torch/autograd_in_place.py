@@ -18,7 +18,12 @@ from fusednn.torch.library import channel_like
 _increment_version = torch._C._increment_version
 
 
-def check_may_be_overwritten(x: torch.Tensor, gamma: torch.Tensor | None) -> None:
+def check_may_be_overwritten(
+    x: torch.Tensor,
+    gamma: torch.Tensor | None,
+    beta: torch.Tensor | None,
+    negative_slope: float | None,
+) -> None:
     """Refuse what autograd would refuse after the fact, and what no backward pass could undo.
 
     Raises
@@ -26,7 +31,7 @@ def check_may_be_overwritten(x: torch.Tensor, gamma: torch.Tensor | None) -> Non
     RuntimeError
         For a leaf that requires a gradient, or a view that PyTorch does not let change.
     ValueError
-        For a zero in `gamma`.
+        For a `gamma` that is too small beside `beta` and `negative_slope`.
     """
     if not torch.is_grad_enabled():
         return
@@ -37,10 +42,16 @@ def check_may_be_overwritten(x: torch.Tensor, gamma: torch.Tensor | None) -> Non
         )
     if x._is_view():
         x[:0].zero_()  # changes nothing; raises where a change is not allowed
-    if gamma is not None and not gamma.is_cuda and not bool(gamma.detach().all()):
+    with torch.no_grad():
+        c = _core.batch_norm_unrecoverable(x, gamma, beta, negative_slope, 1)
+    if c >= 0:
+        weight, bias = (v if t is None else t[c].item() for t, v in ((gamma, 1.0), (beta, 0.0)))
+        most = torch.finfo(x.dtype).eps ** -0.5
         raise ValueError(
-            "`weight` must be without zeros where `inplace` is true. "
-            f"Received: {int((gamma == 0).sum())} zeros"
+            "`weight` must not be zero where `inplace` is true, nor so small beside `bias` and "
+            "`negative_slope` that the backward pass loses more than half of the digits: "
+            f"abs(bias / weight) is at most {most:.4g} in {x.dtype}. Received: "
+            f"weight[{c}]={weight}, bias[{c}]={bias}, negative_slope={negative_slope}"
         )
 
 

@@ -59,9 +59,11 @@ def batch_norm_leaky_relu(
         0 is ReLU, None no activation.
     inplace : bool, default False
         Overwrite `input` with the result and keep that alone for the backward pass. Needs a
-        positive `negative_slope` and a `weight` without zeros; small weights beside large biases
-        lose digits of the gradient. Where the program is traced instead of run (`torch.compile`,
-        `torch.func`) `input` is left as it is.
+        positive `negative_slope` and no `weight` that is so small beside `bias` that more than half
+        of the digits of gradients would be lost: ``abs(bias / weight)`` up to 2896 for an `input`
+        in float32, 32 in float16, 11 in bfloat16, 6.7e7 in float64 (on a GPU values are not looked
+        at). Where the program is traced instead of run (`torch.compile`, `torch.func`) `input` is
+        left as it is.
     num_batches_tracked : Tensor of one integer, optional
         Read where `momentum` is None; 1 if absent.
 
@@ -73,7 +75,8 @@ def batch_norm_leaky_relu(
     Raises
     ------
     TypeError, ValueError
-        For a wrong dtype, shape or number, and in training for one value per channel.
+        For a wrong dtype, shape or number, in training for one value per channel, and for an
+        `inplace` that could not be undone.
     RuntimeError
         For an `inplace` that would lose the values of a leaf. Derivatives of the gradients are
         refused when they are asked for.
@@ -98,7 +101,7 @@ def batch_norm_leaky_relu(
                 f"Received: negative_slope={negative_slope}"
             )
         if plain:
-            check_may_be_overwritten(input, weight)
+            check_may_be_overwritten(input, weight, bias, negative_slope)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError(

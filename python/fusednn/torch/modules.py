@@ -104,8 +104,10 @@ class BatchNormLeakyReLU1d(BatchNormLeakyReLU, nn.BatchNorm1d):
         Of the leaky ReLU, as in `torch.nn.LeakyReLU` (Keras: 0.3); 0 is ReLU.
     inplace : bool, default False
         Overwrite the input and keep the output alone for the backward pass: one activation less.
-        Needs ``negative_slope > 0`` and a `weight` without zeros. What would change the saved
-        output before the backward pass is an error then.
+        Needs ``negative_slope > 0`` and no `weight` that is zero or tiny beside `bias`, as
+        :func:`fusednn.torch.functional.batch_norm_leaky_relu` says; other weights are an error
+        when gradients are recorded. What would change the saved output before the backward pass is
+        an error then.
     device, dtype
         Of parameters and buffers.
 
