@@ -116,7 +116,8 @@ def convert_sync_batchnorm(module: nn.Module, process_group: Any = None) -> nn.M
     Parameters
     ----------
     module : torch.nn.Module
-        Changed in place. Parameters and buffers stay the same objects.
+        Changed in place. Parameters and buffers stay the same objects. Modules with
+        ``inplace=True`` are so no longer: statistics of a group are never computed in place.
     process_group : torch.distributed.ProcessGroup, optional
         The processes; by default all.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -52,8 +53,9 @@ def batch_norm_leaky_relu(
         None is 1 and 0. These and the running statistics are float32, float64 where `input` is,
         or float16 or bfloat16, which costs a conversion.
     training : bool, default False
-    momentum : float in [0, 1] or None, default 0.1
-        None is the average over all batches, of which `num_batches_tracked` is the count.
+    momentum : float or None, default 0.1
+        None is the average over all batches, of which `num_batches_tracked` is the count. As in
+        PyTorch it may lie outside of [0, 1], which costs a copy of the running statistics.
     eps : float, default 1e-5
     negative_slope : float or None, default 0.01
         0 is ReLU, None no activation.
@@ -118,6 +120,17 @@ def batch_norm_leaky_relu(
             f"Received: shape={tuple(shape)}"
         )
     if plain:
+        if running_mean is not None and _extrapolates(momentum):
+            moved = (running_mean, running_var)
+            batch = [r if r is None else r.clone() for r in moved]
+            y = batch_norm_leaky_relu(
+                *(input, *batch, weight, bias, True, 1.0, eps, negative_slope, inplace)
+            )
+            with torch.no_grad():
+                for running, of_batch in zip(moved, batch, strict=True):
+                    if running is not None:
+                        running.lerp_(of_batch, momentum)
+            return y
         if momentum is None:
             momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
         options = (running_mean, running_var, momentum, eps, True, negative_slope)
@@ -130,6 +143,10 @@ def batch_norm_leaky_relu(
             *(momentum, num_batches_tracked),
         )
     return y
+
+
+def _extrapolates(momentum: Any) -> bool:
+    return type(momentum) in (float, int) and not 0 <= momentum <= 1 and isfinite(momentum)
 
 
 def traced(function: Any, operator: Any) -> Any:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from fusednn._arguments import check_number
 from fusednn.torch.functional import batch_norm_leaky_relu
+
+
+def call_as_leaf(module: nn.Module, input: fx.Proxy) -> Any:
+    """Record one call in a graph of `torch.fx`, which takes no modules but PyTorch's for leaves."""
+    tracer: Any = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input,), {})
 
 
 class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
@@ -25,6 +31,8 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
         inplace: bool = False,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         check_number("negative_slope", negative_slope)
         if inplace and negative_slope <= 0:
@@ -33,11 +41,15 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
                 f"Received: negative_slope={negative_slope}"
             )
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:  # PyTorch before 2.13 has no such argument
+            self.bias = None
         self.negative_slope = negative_slope
         self.inplace = inplace
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
+        if type(input) is fx.Proxy and input.tracer.root is not self:
+            return call_as_leaf(self, input)
         self._check_input_dim(input)
         # As attributes these are found by a function of Python's, which takes as long as a kernel.
         parameters, buffers = self._parameters, self._buffers
@@ -110,6 +122,8 @@ class BatchNormLeakyReLU1d(BatchNormLeakyReLU, nn.BatchNorm1d):
         an error then.
     device, dtype
         Of parameters and buffers.
+    bias : bool, default True
+        By keyword: whether there is a `bias` where `affine` is true, as in PyTorch since 2.13.
 
     Raises
     ------

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import fx
 from torch.autograd import Function
 
 from fusednn import _core, ops
 from fusednn.torch.autograd import Gradients
 from fusednn.torch.library import channel_like, refuse_second_derivative, update_running_stats
-from fusednn.torch.modules import BatchNormLeakyReLU
+from fusednn.torch.modules import BatchNormLeakyReLU, call_as_leaf
 
 
 def _statistics_of_group(x: torch.Tensor, group: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -100,10 +101,12 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
 
     Parameters
     ----------
-    num_features, eps, momentum, affine, track_running_stats, negative_slope, device, dtype
+    num_features, eps, momentum, affine, track_running_stats, device, dtype, bias
         As in :class:`BatchNormLeakyReLU1d`.
     process_group : torch.distributed.ProcessGroup, optional
-        The processes; by default all.
+        The processes; by default all. The sixth argument, as in `torch.nn.SyncBatchNorm`.
+    negative_slope : float, default 0.01
+        As in :class:`BatchNormLeakyReLU1d`.
 
     Raises
     ------
@@ -116,7 +119,10 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
     -----
     One all-gather of 2 C + 1 numbers forward, one all-reduce of 2 C backward. The gradients of
     `weight` and `bias` are this process' own, for `DistributedDataParallel` to average with all
-    others. On a GPU the counts are waited for.
+    others. On a GPU the counts are waited for. `torch.compile` leaves the call in a process group
+    out of its graph: a graph break, and with ``fullgraph=True`` an error. It is a `_BatchNorm`, but
+    no `torch.nn.SyncBatchNorm` by `isinstance`, as `DistributedDataParallel` refuses those on the
+    CPU.
     """
 
     def __init__(
@@ -126,15 +132,18 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        negative_slope: float = 0.01,
         process_group: Any = None,
+        negative_slope: float = 0.01,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__(
             *(num_features, eps, momentum, affine, track_running_stats, negative_slope),
             device=device,
             dtype=dtype,
+            bias=bias,
         )
         self.process_group = process_group
 
@@ -149,6 +158,8 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
+        if type(input) is fx.Proxy and input.tracer.root is not self:
+            return call_as_leaf(self, input)
         if self._is_alone():
             return super().forward(input)
         self._check_input_dim(input)

@@ -40,10 +40,15 @@ class FusedStep:
     defaults: dict[str, Any]
     max_norm: float | None = None
     ema: float | None = None
+    _holds_averages: bool = False
 
     def _set_options(self, max_norm: float | None, ema: float | None) -> None:
         self.max_norm = check_optional_number("max_norm", max_norm, above=0)
         self.ema = check_optional_number("ema", ema, minimum=0, maximum=1)
+
+    def _given_options(self) -> dict[str, float]:
+        options = {"max_norm": self.max_norm, "ema": self.ema}
+        return {name: value for name, value in options.items() if value is not None}
 
     # ---- What the optimizers say of themselves ----
 
@@ -83,8 +88,13 @@ class FusedStep:
             share_equal_counts(self.state.get(p, {}) for p in group["params"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class or of PyTorch's, as PyTorch does."""
+        """Load a state of this class or of PyTorch's, as PyTorch does.
+
+        `max_norm` and `ema` are loaded, as all options are, where they are in `state_dict`.
+        """
+        own = {name: state_dict.get(name, getattr(self, name)) for name in ("max_norm", "ema")}
         super().load_state_dict(state_dict)  # type: ignore[misc]
+        self._set_options(**own)
         # PyTorch casts states to the parameter's type: averages are longer where that is short.
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         params = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -94,9 +104,17 @@ class FusedStep:
                 self.state[param]["ema"] = average.to(param.device, average_dtype(param))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what PyTorch's class of the same name saves, and can load."""
+        """Return what PyTorch's class of the same name saves, and can load.
+
+        Beside it are `max_norm` and `ema`, if they are given.
+        """
         saved: dict[str, Any] = super().state_dict()  # type: ignore[misc]
-        return {**saved, "state": dict(separate_counts(saved["state"]))}
+        return {**saved, "state": dict(separate_counts(saved["state"])), **self._given_options()}
+
+    def __repr__(self) -> str:
+        groups: str = super().__repr__()
+        own = "".join(f"{name}: {value}\n" for name, value in self._given_options().items())
+        return f"{groups[:-1]}{own})"
 
     # torch.compile has nothing to gain here, and warns of calls of C.
     @torch._disable_dynamo  # type: ignore[untyped-decorator]
@@ -115,7 +133,7 @@ class FusedStep:
         Raises
         ------
         RuntimeError
-            For a sparse gradient.
+            For a sparse gradient, and inside of `averaged_parameters`.
         TypeError, ValueError, NotImplementedError
             For tensors or numbers that the kernels do not take, by name. Nothing is changed then.
         """
@@ -132,6 +150,10 @@ class FusedStep:
     step.hooked = True
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if self._holds_averages:
+            raise RuntimeError(
+                "`step` must not be called inside of averaged_parameters(), which would undo it."
+            )
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -149,11 +171,17 @@ class FusedStep:
     def averaged_parameters(self) -> Iterator[None]:
         """Let the parameters hold their moving averages inside a ``with`` statement.
 
+        `step` is refused inside of it: its update would be lost.
+
         Raises
         ------
+        RuntimeError
+            Inside of another one.
         ValueError
             Without `ema`, or before the first step.
         """
+        if self._holds_averages:
+            raise RuntimeError("`averaged_parameters` must not be entered inside of itself.")
         params = [p for group in self.param_groups for p in group["params"]]
         averaged = [p for p in params if "ema" in self.state.get(p, {})]
         if not averaged:
@@ -165,9 +193,11 @@ class FusedStep:
             kept = [p.detach().clone() for p in averaged]
             for p in averaged:
                 p.copy_(self.state[p]["ema"])
+        self._holds_averages = True
         try:
             yield
         finally:
+            self._holds_averages = False
             with torch.no_grad():
                 for p, values in zip(averaged, kept, strict=True):
                     p.copy_(values)
