@@ -64,8 +64,10 @@ def batch_norm_results(x, axis, slope) -> Iterator[np.ndarray]:
     yield from ops.batch_norm_backward(grad, x, gamma, beta, mean, inv_std, **how)
     yield from ops.batch_norm_backward(grad, x, None, None, mean, inv_std, **how)
     if slope != 0.0:
-        normal = np.where(np.abs(gamma) < np.finfo(own).tiny, gamma.dtype.type(1), gamma)
-        yield from ops.batch_norm_backward_from_output(grad, y, normal, beta, inv_std, **how)
+        # None so small beside beta that x cannot be recovered.
+        small = np.abs(gamma) < 0.1 * np.abs(beta) + 0.01
+        large = np.where(small, 1 + np.abs(beta), gamma)
+        yield from ops.batch_norm_backward_from_output(grad, y, large, beta, inv_std, **how)
     yield ops.batch_norm_inference(x, gamma, beta, *running, **how)
     yield from ops.batch_norm_inference_backward(grad, x, gamma, beta, *running, **how)
     parts = [ops.batch_norm_statistics(part, channel_axis=axis) for part in np.split(x, [1])]
