@@ -176,9 +176,7 @@ void require_unit_interval(const char* name, double value) {
   }
 }
 
-void require_pointer(const char* name, const void* given) {
-  if (given == nullptr) fail_value(std::string("`") + name + "` must not be NULL. Received: NULL");
-}
+void fail_null(const char* name) { fail_value(std::string("`") + name + "` must not be NULL. Received: NULL"); }
 
 void require_struct_size(const char* name, size_t size, size_t expected) {
   if (size != expected) {

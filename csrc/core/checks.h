@@ -36,8 +36,13 @@ void require_finite(const char* name, double value);
 void require_non_negative(const char* name, double value);
 void require_unit_interval(const char* name, double value);
 
+[[noreturn]] void fail_null(const char* name);
+
 // A place to write to, a list or an object from another program.
-void require_pointer(const char* name, const void* given);
+template <class T>
+void require_pointer(const char* name, const T* given) {
+  if (given == nullptr) fail_null(name);
+}
 
 void require_struct_size(const char* name, size_t size, size_t expected);
 

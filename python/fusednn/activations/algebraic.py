@@ -27,17 +27,17 @@ class Squareplus(Elementwise):
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
         # y(x) y(-x) = b / 4: below 0, where the sum would cancel, it is that over y(-x).
-        size, other = self._work(x, work)
-        below = other.reshape(-1).view(np.bool_)[: x.size].reshape(x.shape)
-        np.less(x, 0, out=below)
+        size, above = self._work(x, work)
+        np.greater_equal(x, 0, out=above)
         np.abs(x, out=size)
         out = np.multiply(x, x, out=out)
         out += self.b
         np.sqrt(out, out=out)
         out += size
         out *= 0.5
-        np.copyto(out, np.divide(self.b / 4, out, out=size), where=below)
-        return out
+        np.divide(self.b / 4, out, out=size)
+        above *= out  # infinity times 0 is NaN, which `fmax` passes over
+        return np.fmax(above, size, out=out)
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """``y**2 / (y**2 + b / 4)``."""
