@@ -37,7 +37,8 @@ class Squareplus(Elementwise):
         out *= 0.5
         np.divide(self.b / 4, out, out=size)
         above *= out  # infinity times 0 is NaN, which `fmax` passes over
-        return np.fmax(above, size, out=out)
+        np.fmax(above, size, out=out)
+        return out
 
     def slope(self, x: Array | None, y: Array, out: Array, work: Array) -> None:
         """``y**2 / (y**2 + b / 4)``."""
