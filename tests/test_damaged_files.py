@@ -12,6 +12,7 @@ import pytest
 
 from fusednn import backend
 from fusednn.models import Sequential, load_model
+from fusednn.saving.arrays_in_hdf5 import new_file, write_array
 from trained_model import X, trained
 
 h5py = pytest.importorskip("h5py", reason="Keras' files are HDF5 files")
@@ -72,6 +73,7 @@ def test_damage_anywhere(tmp_path: Path, model: Sequential, ending: str) -> None
     weights, expected = model.get_weights(), model.predict(X, verbose=0)
     path = tmp_path / f"bad{ending}"
     failures = 0
+    state = [v.numpy() for v in model.optimizer.variables]
     for bad in spoilt(data, 50):
         path.write_bytes(bad)
         try:
@@ -80,10 +82,57 @@ def test_damage_anywhere(tmp_path: Path, model: Sequential, ending: str) -> None
             failures += 1
         else:
             assert found.count_params() == model.count_params()
-            if ending == ".keras":  # which has checksums
+            if ending != ".safetensors":  # whose format has no checksums
                 np.testing.assert_array_equal(found.predict(X, verbose=0), expected)
+                for a, b in zip(state, found.optimizer.variables, strict=True):
+                    np.testing.assert_array_equal(a, b.numpy())
         model.set_weights(weights)
-    assert failures > (120 if ending == ".keras" else 5)
+    assert failures > {".keras": 120, ".h5": 120, ".weights.h5": 60}.get(ending, 5)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_damaged_arrays_are_noticed(tmp_path: Path, model: Sequential, ending: str) -> None:
+    """By their checksums, which whoever reads with h5py, as Keras does, compares."""
+    path = tmp_path / f"m{ending}"
+    data = written(model, path)
+    kernel = model.get_weights()[0]
+    place = data.index(kernel.tobytes()) + kernel.nbytes // 2
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    with pytest.raises(ValueError, match=r"data of 'first/kernel' cannot be read"):
+        read(model, path)
+    name = "first/first/kernel" if ending == ".h5" else "layers/dense/vars/0"
+    with h5py.File(path) as file, pytest.raises(OSError, match=r"(?i)checksum|filter|read"):
+        file[f"model_weights/{name}" if ending == ".h5" else name][()]
+
+
+def test_damaged_descriptions_are_noticed(tmp_path: Path, model: Sequential) -> None:
+    path = tmp_path / "m.h5"
+    data = written(model, path)
+    for text, other in (
+        (b'"momentum": 0.9', b'"momentum": 0.8'),
+        (b'"beta_1": 0.9', b'"beta_1": 0.7'),
+    ):
+        assert text in data
+        path.write_bytes(data.replace(text, other))
+        with pytest.raises(ValueError, match="checksum of model_config and training_config"):
+            load_model(path)
+
+
+def test_large_arrays_are_cut(tmp_path: Path) -> None:
+    """A checksum is of some megabytes, so that reading needs little memory besides."""
+    large = np.arange(5 * 2**20, dtype=np.float32).reshape(5, -1)
+    with new_file(tmp_path / "a.h5") as file:
+        for name, array in (
+            ("a", large),
+            ("n", np.float32(3)),
+            ("e", np.empty((0, 3), np.float32)),
+        ):
+            write_array(file, name, np.asarray(array))
+    with h5py.File(tmp_path / "a.h5") as file:
+        chunk = file["a"].chunks
+        assert np.prod(chunk) * 4 <= 16 * 2**20 < 4 * large.size
+        np.testing.assert_array_equal(file["a"][()], large)
+        assert (file["n"][()], file["e"].shape) == (3, (0, 3))
 
 
 def test_heaps_that_do_not_add_up(tmp_path: Path, model: Sequential) -> None:

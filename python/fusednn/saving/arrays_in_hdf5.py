@@ -1,13 +1,23 @@
-"""Arrays in HDF5 files, read only where they are what the reader expects, and nothing else."""
+"""Arrays in HDF5 files, read only where they are what the reader expects, and nothing else.
+
+Files are written with checksums, which every reader that uses the HDF5 library compares: those of
+arrays are HDF5's filter Fletcher32, those of names, shapes and places belong to the format since
+version 1.10. Texts of any length have none there: `write_texts` adds one that is our own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_LARGEST_CHUNK = 16 * 2**20  # bytes: what is read and checked at a time
+_CRC = "fusednn_crc32"
 
 
 class MismatchError(ValueError):
@@ -23,6 +33,59 @@ def h5py() -> Any:
             "Files of Keras are HDF5 files: install h5py, or `fusednn[files]`."
         ) from None
     return h5py
+
+
+def new_file(target: Path | BinaryIO) -> Any:
+    """Open an HDF5 file for writing, in the format that has checksums of all but texts.
+
+    HDF5 reads it since version 1.10, of 2016, which every h5py of Keras 2 and 3 brings.
+    """
+    return h5py().File(target, "w", libver=("v110", "v110"))
+
+
+def write_array(group: Any, name: str, array: Array) -> None:
+    """Write an array, with a checksum unless it is a single number or has no elements."""
+    if array.ndim == 0 or array.size == 0:  # which HDF5 has no chunks and so no filters for
+        group.create_dataset(name, data=array)
+        return
+    chunk = list(array.shape)
+    while np.prod(chunk, dtype=object) * array.itemsize > _LARGEST_CHUNK:
+        longest = int(np.argmax(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    group.create_dataset(name, data=array, chunks=tuple(chunk), fletcher32=True)
+
+
+def write_texts(file: Any, texts: Mapping[str, str]) -> None:
+    """Write texts as attributes, and a checksum of them."""
+    for name, text in texts.items():
+        file.attrs[name] = text
+    file.attrs[_CRC] = np.uint32(_crc(texts))
+
+
+def read_texts(file: Any, names: tuple[str, ...]) -> dict[str, str]:
+    """Return those of the named attributes that are there, after their checksum, if there is one.
+
+    Raises
+    ------
+    ValueError
+        One is no text, or the checksum is that of other texts.
+    """
+    texts: dict[str, str] = {}
+    for name in names:
+        if name in file.attrs:
+            text = file.attrs[name]
+            if isinstance(text, bytes):
+                text = text.decode("utf-8")
+            if not isinstance(text, str):
+                raise ValueError(f"'{name}' in the file is no text. Received: {text!r:.80}")
+            texts[name] = text
+    if _CRC in file.attrs and int(file.attrs[_CRC]) != _crc(texts):
+        raise ValueError(f"The file is damaged: the checksum of {' and '.join(texts)} is another.")
+    return texts
+
+
+def _crc(texts: Mapping[str, str]) -> int:
+    return zlib.crc32("\0".join(texts.values()).encode("utf-8", "surrogatepass"))
 
 
 def child(group: Any, name: str) -> Any:

@@ -10,7 +10,15 @@ import numpy as np
 
 from fusednn.layers import InputLayer, Layer
 from fusednn.optimizers import Optimizer
-from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, read_array, strings
+from fusednn.saving.arrays_in_hdf5 import (
+    Array,
+    MismatchError,
+    child,
+    read_array,
+    strings,
+    write_array,
+    write_texts,
+)
 from fusednn.saving.keras_config import without_modules
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
@@ -30,12 +38,13 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
     """Write a built model; `config` and `training` are those of the `.keras` format."""
     file.attrs["keras_version"] = "3.0.0"
     file.attrs["backend"] = "tensorflow"
-    file.attrs["model_config"] = json.dumps(_plain_layers(config))
+    texts = {"model_config": json.dumps(_plain_layers(config))}
     if training is not None:
         written = {k: training[k] for k in ("loss", "metrics", "weighted_metrics", "loss_weights")}
         optimizer = training["optimizer"]
         written["optimizer_config"] = {k: optimizer[k] for k in ("class_name", "config")}
-        file.attrs["training_config"] = json.dumps(written)
+        texts["training_config"] = json.dumps(written)
+    write_texts(file, texts)
     write_weights(file.create_group("model_weights"), model)
     if training is not None and model.optimizer is not None:
         _write_optimizer(file.create_group(_OWN_STATE), model, model.optimizer)
@@ -45,7 +54,7 @@ def _write_optimizer(group: Any, model: Sequential, optimizer: Optimizer) -> Non
     state = written_state(optimizer, model.trainable_variables)
     _write_strings(group, "weight_names", [path for path, _ in state])
     for path, array in state:
-        group.create_dataset(path, data=array)
+        write_array(group, path, array)
 
 
 def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
@@ -86,7 +95,7 @@ def write_weights(group: Any, model: Sequential) -> None:
         named = _named(layer)
         _write_strings(own, "weight_names", [name for name, _ in named])
         for name, variable in named:
-            own.create_dataset(name, data=variable.numpy())
+            write_array(own, name, variable.numpy())
 
 
 def _named(layer: Any) -> list[tuple[str, Variable]]:

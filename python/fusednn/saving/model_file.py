@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusednn.layers.layer import limited_elements
 from fusednn.saving import legacy_file, weights_file
-from fusednn.saving.arrays_in_hdf5 import child, h5py, stored_elements
+from fusednn.saving.arrays_in_hdf5 import child, new_file, read_texts, stored_elements
 from fusednn.saving.atomic import replacing
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.model_config import (
@@ -84,11 +84,11 @@ def save_model(
     compiled = compile_config(model) if include_optimizer else None
     with replacing(target) as temporary:
         if target.suffix == ".h5":
-            with h5py().File(temporary, "w") as file:
+            with new_file(temporary) as file:
                 legacy_file.write_model(file, model, config, compiled)
             return
         buffer = io.BytesIO()
-        with h5py().File(buffer, "w") as file:
+        with new_file(buffer) as file:
             optimizer = model.optimizer if compiled else None
             weights_file.write_weights(file, model, optimizer)
         if compiled:
@@ -139,14 +139,15 @@ def load_model(
 
 
 def _load_hdf5(file: Any, custom_objects: Mapping[str, Any] | None, compiled: bool) -> Sequential:
-    written = parsed_json(file.attrs["model_config"], "model_config")
+    texts = read_texts(file, ("model_config", "training_config"))
+    written = parsed_json(texts["model_config"], "model_config")
     group = child(file, "model_weights")
     with limited_elements(stored_elements(group)):
         model = model_from_config(written, custom_objects)
     model._check_built()
     assign(model, legacy_file.read_weights(group, model.layers, Mismatches()))
-    if compiled and "training_config" in file.attrs:
-        training = parsed_json(file.attrs["training_config"], "training_config")
+    if compiled and "training_config" in texts:
+        training = parsed_json(texts["training_config"], "training_config")
         if isinstance(training, dict) and "optimizer_config" in training:
             training["optimizer"] = training.pop("optimizer_config")
         optimizer = compile_from_config(model, training, custom_objects)

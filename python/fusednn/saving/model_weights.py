@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fusednn.saving import legacy_file, safetensors_file, weights_file
-from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, h5py
+from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, new_file
 from fusednn.saving.atomic import replacing
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.opened import (
@@ -57,7 +57,7 @@ def save_weights(
             target, {path: v.numpy() for path, v in model._named_weights()}
         )
         return
-    with replacing(target) as temporary, h5py().File(temporary, "w") as file:
+    with replacing(target) as temporary, new_file(temporary) as file:
         if target.name.endswith(".weights.h5"):
             weights_file.write_weights(file, model, None)
         else:

@@ -16,7 +16,14 @@ import numpy as np
 from fusednn._serialization import snake_case
 from fusednn.layers import Layer
 from fusednn.optimizers import Optimizer
-from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, h5py, read_array
+from fusednn.saving.arrays_in_hdf5 import (
+    Array,
+    MismatchError,
+    child,
+    h5py,
+    read_array,
+    write_array,
+)
 from fusednn.saving.hdf5_heaps import check_heaps
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
@@ -54,18 +61,18 @@ def write_weights(file: Any, model: Sequential, optimizer: Optimizer | None) -> 
         group = file.create_group(f"{place}/vars")
         group.attrs["name"] = layer.name
         for i, variable in enumerate(layer.weights):
-            group.create_dataset(str(i), data=variable.numpy())
+            write_array(group, str(i), variable.numpy())
         if type(layer).__name__ in _RANDOM:
             seed = getattr(layer, "seed", None) or 0
             generator = file.create_group(f"{place}/seed_generator/vars")
-            generator.create_dataset("0", data=np.array([seed, 0], np.uint32))
+            write_array(generator, "0", np.array([seed, 0], np.uint32))
     for place, name in nested:
         file.create_group(f"{place}/vars").attrs["name"] = name
     if optimizer is not None:
         group = file.create_group("optimizer/vars")
         group.attrs["name"] = "optimizer"
         for i, (_, array) in enumerate(written_state(optimizer, model.trainable_variables)):
-            group.create_dataset(str(i), data=array)
+            write_array(group, str(i), array)
 
 
 def read_weights(file: Any, layers: list[Layer], mismatches: Mismatches) -> list[Array | None]:
