@@ -1,4 +1,4 @@
-"""Build libfusednn_cuda.so for all its architectures: its size, warnings, register spills.
+"""Build libfusednn_cuda.so for all its architectures: its size and time, warnings, spills.
 
 ``python dev/check_cuda_library.py [LIBRARY]``: builds with CMake and Ninja, as ``FUSEDNN_CUDA=ON``
 does, unless a library is given, of which only the size is checked. Tells what the build takes.
@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # whoever imports this finds its
 
 from check_cuda_compile import ROOT, demangled, find_nvcc, find_spills
 from check_wheel import MAX_CUDA_BYTES
+
+#: Six minutes on two cores. What others do changes the clock's time, hardly this one.
+MAX_CPU_SECONDS = 2 * 6 * 60.0
 
 
 def build(folder: Path) -> tuple[Path, str]:
@@ -43,6 +46,11 @@ def build(folder: Path) -> tuple[Path, str]:
         if done.returncode != 0:
             sys.exit(said)
     return next(folder.rglob("libfusednn_cuda.so")), said
+
+
+def check_time(cpu: float, most: float = MAX_CPU_SECONDS) -> list[str]:
+    """Return what is wrong with the processor time that compiling took."""
+    return [f"took {cpu:.0f} s of CPU to build, must be under {most:.0f}"] if cpu >= most else []
 
 
 def check_size(library: Path, max_bytes: int = MAX_CUDA_BYTES) -> list[str]:
@@ -73,6 +81,7 @@ def main() -> None:
             spills = find_spills(said)
             names = demangled([kernel for kernel, _ in spills])
             problems = [f"{names[k]} for {arch}: {s}" for (k, arch), s in spills.items()]
+            problems += check_time(cpu)
         problems += check_size(library)
     finally:
         shutil.rmtree(folder)

@@ -263,6 +263,11 @@ def test_a_large_cuda_library_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_the_time_of_compiling_is_limited() -> None:
+    assert check_cuda_library.check_time(719.4) == []
+    assert check_cuda_library.check_time(720.4) == ["took 720 s of CPU to build, must be under 720"]
+
+
 def test_spilled_registers_are_found_by_kernel_and_architecture() -> None:
     said = """
 ptxas info    : Compiling entry function 'good' for 'sm_80'
