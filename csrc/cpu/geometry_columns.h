@@ -1,16 +1,18 @@
 // inner == 1 (NHWC, NC): a channel is a column of a (rows, channels) matrix; vectors run across channels.
 //
 // A leaf is kLeafRows rows of one column, summed in row order; a part is some hundred rows, its leaves merged in row
-// order. Both depend on the shape alone. Units: strips of columns, which no result depends on.
+// order. Both depend on the shape alone. Units: strips of columns, which no result depends on: whole rows, as long as
+// their sums fit an L1 cache and there are units for all threads. Parts of rows are slower to read.
 #pragma once
 
 #include "cpu/channel_tables.h"
 #include "cpu/element_wise.h"
+#include "cpu/thread_pool.h"
 
 namespace fusednn {
 inline namespace FNN_UNIT {
 
-// Rows of a leaf, rows up to which there is one part, and channels of a unit.
+// Rows of a leaf, rows up to which there is one part, and the least channels of a unit, where there are more.
 constexpr int64_t kLeafRows = 64;
 constexpr int64_t kOnePartRows = kLeafRows;
 constexpr int64_t kColumnStrip = 256;
@@ -33,6 +35,8 @@ class Columns {
     const int64_t many = (leaves + kMostParts - 1) / kMostParts;
     part_rows_ = (many > few ? many : few) * kLeafRows;
     parts_ = rows_ > 0 ? (rows_ + part_rows_ - 1) / part_rows_ : 0;
+    const int64_t wanted = kUnitsPerThread * threads_of_call();
+    while (strip_ > kColumnStrip && units() * parts_ < wanted) strip_ /= 2;
   }
 
   // Few channels: the tables are repeated, so that vectors span several rows. Beyond that by one vector more, for those
@@ -42,9 +46,9 @@ class Columns {
   }
   static int64_t table_length(int64_t channels) { return period_of(channels) + kPerVector<C>; }
 
-  int64_t units() const { return (channels_ + kStrip - 1) / kStrip; }
+  int64_t units() const { return (channels_ + strip_ - 1) / strip_; }
   int64_t parts() const { return parts_; }
-  int64_t first_channel(int64_t unit) const { return unit * kStrip; }
+  int64_t first_channel(int64_t unit) const { return unit * strip_; }
   int64_t end_channel(int64_t unit) const { return first_channel(unit) + width_of(unit); }
   bool streams_well() const { return true; }
   // Of the arrays, of which this may be some columns.
@@ -65,8 +69,8 @@ class Columns {
     const int64_t pivot_rows = end_row(part) - begin < wanted ? end_row(part) - begin : wanted;
     add_rows(unit, begin, pivot_rows, x, x, pivot, unused, of_sum);
     for (int64_t c = 0; c < width; ++c) pivot[c] /= C(pivot_rows);
-    double sum[kStrip] = {};
-    double squares[kStrip] = {};
+    double sum[kStrip];
+    double squares[kStrip];
     add_part(unit, part, x, x, sum, squares, [x, &pivot](int64_t c, auto v) {
       const auto centre = read<decltype(v)>(pivot + c);
       return [x, centre](int64_t i, auto& total, auto& total_squares) {
@@ -88,8 +92,8 @@ class Columns {
   FNN_ONE_COPY void sums(int64_t unit, int64_t part, const void* grad, const void* x, const ChannelTables<C>& tables,
                          const Recover& recover, const Partials& out) const {
     const ChannelTables<C> strip = tables.from(first_channel(unit));
-    double first[kStrip] = {};
-    double second[kStrip] = {};
+    double first[kStrip];
+    double second[kStrip];
     // The table is read again for every row, which the compiler then does once: a copy of it would go through memory.
     add_part(unit, part, grad, x, first, second, [&](int64_t c, auto v) {
       return [&, c](int64_t i, auto& a, auto& b) {
@@ -119,7 +123,9 @@ class Columns {
   }
 
  private:
-  static constexpr int64_t kStrip = kColumnStrip;
+  // The most channels of a unit.
+  static constexpr int64_t kStrip = (int64_t{1} << 12) / static_cast<int64_t>(sizeof(C));
+  static constexpr int64_t kUnitsPerThread = 4;
   static constexpr int64_t kPeriod = 64;
   static constexpr int64_t kTogether = 4;
   static constexpr int64_t kRowsPerPivotRow = 8;
@@ -127,8 +133,8 @@ class Columns {
   static constexpr int64_t kMapTask = 1 << 15;
 
   int64_t width_of(int64_t unit) const {
-    const int64_t left = channels_ - unit * kStrip;
-    return left < kStrip ? left : kStrip;
+    const int64_t left = channels_ - unit * strip_;
+    return left < strip_ ? left : strip_;
   }
 
   int64_t end_row(int64_t part) const {
@@ -142,10 +148,13 @@ class Columns {
                            const Of& of) const {
     C leaf_first[kStrip];
     C leaf_second[kStrip];
+    const int64_t width = width_of(unit);
+    set_zero(first, width);
+    set_zero(second, width);
     for (int64_t row = part * part_rows_; row < end_row(part); row += kLeafRows) {
       const int64_t rows = end_row(part) - row < kLeafRows ? end_row(part) - row : kLeafRows;
       add_rows(unit, row, rows, x, z, leaf_first, leaf_second, of);
-      for (int64_t c = 0; c < width_of(unit); ++c) {
+      for (int64_t c = 0; c < width; ++c) {
         first[c] += static_cast<double>(leaf_first[c]);
         second[c] += static_cast<double>(leaf_second[c]);
       }
@@ -162,14 +171,15 @@ class Columns {
     const int64_t width = width_of(unit);
     const int64_t whole = width / kStep * kStep;
     const int64_t at = begin * stride_ + first_channel(unit);
-    __builtin_memset(first, 0, static_cast<size_t>(width) * sizeof(C));
-    __builtin_memset(second, 0, static_cast<size_t>(width) * sizeof(C));
+    set_zero(first, width);
+    set_zero(second, width);
+    const bool whole_rows = width == stride_;
     int64_t row = 0;
     for (; row + kTogether <= rows; row += kTogether) {
       const int64_t next = at + (row + kTogether) * stride_;
       for (int64_t c = 0; c < whole; c += kStep) {
-        fetch_vectors(x, next + kTogether * c);
-        if (z != x) fetch_vectors(z, next + kTogether * c);
+        fetch_next(x, next, c, whole_rows);
+        if (z != x) fetch_next(z, next, c, whole_rows);
         add_group<kTogether>(at + row * stride_, c, first, second, of);
       }
     }
@@ -185,10 +195,23 @@ class Columns {
     }
   }
 
-  // The next rows, in the order of memory. The machine alone does not follow several rows read side by side: from memory
-  // this halves the time.
-  static FNN_INLINE void fetch_vectors(const void* base, int64_t index) {
-    for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(element<T>(base, index + k * kPerVector<C>));
+  template <class N>
+  static FNN_INLINE void set_zero(N* numbers, int64_t n) {
+    __builtin_memset(numbers, 0, static_cast<size_t>(n) * sizeof(N));
+  }
+
+  // Of the next rows, which begin at an index, as much as vectors from c on are read of these: in the order of memory where
+  // rows are read whole, else side by side. The machine alone does not follow several rows: from memory this halves the time.
+  FNN_INLINE void fetch_next(const void* base, int64_t index, int64_t c, bool whole_rows) const {
+    if (whole_rows) {
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < kTogether; ++k) {
+        __builtin_prefetch(element<T>(base, index + kTogether * c + k * kPerVector<C>));
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(element<T>(base, index + c + k * stride_));
+    }
   }
 
   template <int64_t kRows, class Of>
@@ -251,6 +274,7 @@ class Columns {
   };
 
   int64_t rows_, channels_, stride_, period_;
+  int64_t strip_ = kStrip;  // channels of a unit
   int64_t part_rows_, parts_;
 };
 
