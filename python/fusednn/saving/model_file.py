@@ -72,7 +72,9 @@ def save_model(
 
     Notes
     -----
-    Keras 3.0 to 3.15 and, of ``.h5``, Keras 2 read these files.
+    Keras 3.0 to 3.15 read these files. Of ``.h5`` Keras 3 does not restore the optimizer's states
+    (of its own files neither: it builds the optimizer for no variables); Keras 2 does not open it,
+    as it has no ``batch_shape``.
     """
     if zipped is not None and not zipped:
         raise ValueError(
