@@ -168,21 +168,37 @@ def rmsprop_tf1(p, g, s, *, step, lr, rho=0.9, eps=1e-10, momentum=0.0, centered
     return p - mom
 
 
-def rmsprop_optax(p, g, s, *, step, lr, rho=0.9, eps=1e-8, momentum=0.0, centered=False):
+def rmsprop_optax(
+    p,
+    g,
+    s,
+    *,
+    step,
+    lr,
+    rho=0.9,
+    eps=1e-8,
+    momentum=0.0,
+    centered=False,
+    nesterov=False,
+    eps_in_sqrt=True,
+    bias_correction=False,
+):
     """scale_by_rms or scale_by_stddev, then scale_by_learning_rate, then trace"""
+    correction = 1 - rho**step if bias_correction else 1
     nu = s["square_avgs"]
     nu[...] = (1 - rho) * g**2 + rho * nu
-    spread = nu
+    spread = nu / correction
     if centered:
         mu = s["grad_avgs"]
         mu[...] = (1 - rho) * g + rho * mu
-        spread = nu - mu**2
-    update = -lr * (1 / np.sqrt(spread + eps) * g)
+        spread = spread - (mu / correction) ** 2
+    scaling = 1 / np.sqrt(spread + eps) if eps_in_sqrt else 1 / (np.sqrt(spread) + eps)
+    update = -lr * (scaling * g)
     if momentum == 0:
         return p + update
     trace = s["momentum_buffers"]
     trace[...] = update + momentum * trace
-    return p + trace
+    return p + (update + momentum * trace if nesterov else trace)
 
 
 def rmsprop_mlx(p, g, s, *, step, lr, rho=0.99, eps=1e-8):

@@ -64,6 +64,14 @@ OPTIMIZERS = {
             {"centered": True},
             {"momentum": 0.9, "centered": True, "eps": 1e-2},
         ),
+        own_options={
+            "optax": (
+                {"momentum": 0.9, "nesterov": True},
+                {"eps_in_sqrt": False, "eps": 1e-2},
+                {"bias_correction": True, "eps": 1e-2},
+                {"bias_correction": True, "eps_in_sqrt": False, "momentum": 0.5, "nesterov": True},
+            ),
+        },
     ),
     "adam": Optimizer(
         states={"exp_avgs": None, "exp_avg_sqs": None, "max_exp_avg_sqs": "amsgrad"},

@@ -110,6 +110,16 @@ def test_formulas_are_what_is_computed(section: str, convention: str) -> None:
     np.testing.assert_allclose(kernel_path(section, convention, options), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("option", ["nesterov=True", "eps_in_sqrt=False", "bias_correction=True"])
+def test_options_of_optax_rmsprop(option: str) -> None:
+    (formula,) = re.findall(rf"^- `{option}`: (.*)$", PAGE, re.M)
+    numbers = {"lr": 0.1, "eps": 0.3, "rho": 0.7, "momentum": 0.5}
+    expected = formula_path("RMSProp", statements(formula), numbers)
+    name, value = option.split("=")
+    given = numbers | {name: value == "True"}
+    np.testing.assert_allclose(kernel_path("RMSProp", "optax", given), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("convention", table("SGD"))
 def test_nesterov(convention: str) -> None:
     first, second = table("SGD")[convention]

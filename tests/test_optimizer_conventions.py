@@ -10,7 +10,9 @@ import pytest
 import reference as ref
 from fusednn import _core, ops
 
-FLAGS = ("nesterov", "centered", "amsgrad", "bias_correction")
+FLAGS = ("nesterov", "centered", "amsgrad", "bias_correction", "eps_in_sqrt")
+# What a framework does without asking.
+ALWAYS = {"bias_correction": ["adam"], "eps_in_sqrt": ["keras", "tf1"]}
 
 
 def one_step(make, kind, convention, options, **how):
@@ -39,7 +41,7 @@ def lacking():
 @pytest.mark.parametrize(("kind", "convention", "name"), list(lacking()))
 def test_what_a_framework_lacks_is_refused(make, kind, convention, name):
     """But what it does anyway may be said."""
-    always = name == "bias_correction"
+    always = not {kind, convention}.isdisjoint(ALWAYS.get(name, ()))
     wrong = (not always) if name in FLAGS else 0.5
     has, must = ("always has it", 1) if always else ("does not have it", 0)
     message = f"`{name}` must be {must}: the {convention} convention of {kind} {has}. Received: "

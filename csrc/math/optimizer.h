@@ -159,16 +159,20 @@ struct Adagrad {
 
 // Hinton 2012; centered: Graves 2013. v <- rho v + (1 - rho) g^2, m <- rho m + (1 - rho) g, d = sqrt(v [- m^2]) + eps.
 // torch, mlx: b <- mu b + g / d, p <- p - lr b.   keras, tf1, optax: eps inside the root; b <- mu b + lr g / d,
-// p <- p - b (optax: b is -b).
+// p <- p - b (optax: b is -b). optax may have eps beside the root, v / (1 - rho^t) and m / (1 - rho^t) in place of v and m,
+// and Nesterov's mu b + lr g / d in place of b.
 struct Rmsprop {
   static constexpr const char* name = "rmsprop";
-  enum { kLr, kRho, kEps, kMomentum, kCentered };
+  enum { kLr, kRho, kEps, kMomentum, kCentered, kNesterov, kEpsInSqrt, kBiasCorrection };
   static constexpr Hyperparameter hyperparameters[] = {
       everywhere("lr", Domain::kNonNegative, kRequired),
       {"rho", Domain::kUnitInterval, {0.99, 0.9, 0.9, 0.9, kAbsent, 0.99}},
       {"eps", Domain::kNonNegative, {1e-8, 1e-7, 1e-10, 1e-8, kAbsent, 1e-8}},
       {"momentum", Domain::kUnitInterval, {0.0, 0.0, 0.0, 0.0, kAbsent, kAbsent}},
       {"centered", Domain::kFlag, {0.0, 0.0, 0.0, 0.0, kAbsent, kAbsent}},
+      {"nesterov", Domain::kFlag, {kAbsent, kAbsent, kAbsent, 0.0, kAbsent, kAbsent}},
+      {"eps_in_sqrt", Domain::kFlag, {kAbsent, kAlwaysOn, kAlwaysOn, 1.0, kAbsent, kAbsent}},
+      {"bias_correction", Domain::kFlag, {kAbsent, kAbsent, kAbsent, 0.0, kAbsent, kAbsent}},
   };
   static constexpr State states[] = {
       // v - m^2 of the centered form is small beside both: no room for the errors of codes.
@@ -182,24 +186,28 @@ struct Rmsprop {
 
   template <class C>
   struct Coefficients {
-    C rho, one_minus_rho, eps_inside, eps_outside, momentum, gradient, step;
-    bool centered, plain;
+    C rho, one_minus_rho, in_square, eps_inside, eps_outside, momentum, gradient, step;
+    bool centered, plain, nesterov;
   };
 
   template <class C>
-  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t /*step*/) {
-    // The same conventions have eps inside the root and the rate inside the buffer.
-    const bool inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
+  static FNN_INLINE Coefficients<C> prepare(const double* h, Convention convention, int64_t step) {
+    const bool rate_inside = among(bit(kKeras) | bit(kTf1) | bit(kOptax), convention);
+    const bool eps_inside = h[kEpsInSqrt] != 0.0;
     const double sign = convention == kOptax ? -1.0 : 1.0;
+    // sqrt((v - m^2 / c) / c + eps) is sqrt(v - m^2 / c + c eps) / sqrt(c), and so on: the correction moves into constants.
+    const double c = h[kBiasCorrection] != 0.0 ? 1.0 - power(h[kRho], step) : 1.0;
     return {C(h[kRho]),
             C(1.0 - h[kRho]),
-            inside ? C(h[kEps]) : C(0),
-            inside ? C(0) : C(h[kEps]),
+            C(1.0 / c),
+            eps_inside ? C(c * h[kEps]) : C(0),
+            eps_inside ? C(0) : C(sqrt(c) * h[kEps]),
             C(h[kMomentum]),
-            inside ? C(sign * h[kLr]) : C(1),
-            inside ? C(-sign) : C(-h[kLr]),
+            rate_inside ? C(sign * h[kLr] * sqrt(c)) : C(1),
+            rate_inside ? C(-sign) : C(-h[kLr]),
             h[kCentered] != 0.0,
-            h[kMomentum] == 0.0};
+            h[kMomentum] == 0.0,
+            h[kNesterov] != 0.0 && h[kMomentum] != 0.0};
   }
 
   template <class C, class V>
@@ -209,12 +217,12 @@ struct Rmsprop {
     if (k.centered) {
       s[2] = k.rho * s[2] + k.one_minus_rho * g;
       // v - m^2 is a variance; rounding may take it below zero where a gradient is constant.
-      const V variance = s[0] - s[2] * s[2];
+      const V variance = s[0] - k.in_square * (s[2] * s[2]);
       spread = variance < C(0) ? V{} : variance;
     }
     const V scaled = k.gradient * g / (square_root(spread + k.eps_inside) + k.eps_outside);
     s[1] = k.plain ? scaled : k.momentum * s[1] + scaled;
-    p += k.step * s[1];
+    p += k.step * (k.nesterov ? k.momentum * s[1] + scaled : s[1]);
   }
 };
 

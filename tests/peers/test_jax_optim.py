@@ -28,6 +28,22 @@ PAIRS = {
         optim.rmsprop(0.1, initial_scale=1.0, centered=True, momentum=0.5),
         optax.rmsprop(0.1, initial_scale=1.0, centered=True, momentum=0.5),
     ),
+    "rmsprop_nesterov": (
+        optim.rmsprop(SCHEDULE, momentum=0.5, nesterov=True, eps_in_sqrt=False),
+        optax.rmsprop(SCHEDULE, momentum=0.5, nesterov=True, eps_in_sqrt=False),
+    ),
+    "rmsprop_corrected": (
+        optim.rmsprop(0.1, 0.5, 0.1, nesterov=True, bias_correction=True),
+        optax.rmsprop(0.1, 0.5, 0.1, nesterov=True, bias_correction=True),
+    ),
+    "nadam": (
+        optim.adam(SCHEDULE, eps_root=1e-4, nesterov=True),
+        optax.adam(SCHEDULE, eps_root=1e-4, nesterov=True),
+    ),
+    "nadamw": (
+        optim.adamw(0.1, weight_decay=0.1, nesterov=True),
+        optax.adamw(0.1, weight_decay=0.1, nesterov=True),
+    ),
     "adam": (optim.adam(SCHEDULE, 0.8, 0.95, 1e-6), optax.adam(SCHEDULE, 0.8, 0.95, 1e-6)),
     "amsgrad": (optim.adam(0.1, amsgrad=True), optax.amsgrad(0.1)),
     "adamw": (optim.adamw(SCHEDULE, weight_decay=0.1), optax.adamw(SCHEDULE, weight_decay=0.1)),
@@ -287,9 +303,5 @@ def test_refusals(make):
         optim.sgd(0.1, weight_decay=-1.0)
     with pytest.raises(TypeError, match="`beta1` must be a number, which is known when"):
         jax.jit(lambda b1: optim.adam(0.1, b1).init(params))(0.9)
-    for option in ({"eps_in_sqrt": False}, {"nesterov": True}, {"bias_correction": True}):
-        with pytest.raises(NotImplementedError, match=f"`{next(iter(option))}` must be"):
-            optim.rmsprop(0.1, **option)
-    for maker in (optim.adam, optim.adamw):
-        with pytest.raises(NotImplementedError, match="`nesterov` must be False"):
-            maker(0.1, nesterov=True)
+    with pytest.raises(ValueError, match=r"`nesterov` must be False where `amsgrad` is true"):
+        optim.adam(0.1, nesterov=True, amsgrad=True)

@@ -124,6 +124,26 @@ def test_defaults(make, kind):
         np.testing.assert_allclose(params[0], theirs[0], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("eps_in_sqrt", [True, False])
+def test_centered_rmsprop_with_correction(make, eps_in_sqrt):
+    """The variance of the first step is 0 but for rounding: none where numbers have few digits."""
+    options = {"bias_correction": True, "centered": True, "eps": 0.1, "eps_in_sqrt": eps_in_sqrt}
+    peers_options = {**options, "decay": 0.5}
+    options["rho"] = 0.5
+    with jax.enable_x64(True):
+        params = [make.normal((97,), np.float64)]
+        states = ref.initial_states("rmsprop", params, options)
+        peer, theirs = optax.rmsprop(0.01, **peers_options), [jax.numpy.asarray(params[0])]
+        peer_state = peer.init(theirs)
+        for step in range(1, 21):
+            grads = [make.normal((97,), np.float16).astype(np.float64)]
+            updates, peer_state = peer.update(grads, peer_state, theirs)
+            theirs = optax.apply_updates(theirs, updates)
+            how = {"step": step, "lr": 0.01, "convention": "optax"}
+            ref.call_step(ops, "rmsprop", params, grads, states, **how, **options)
+        np.testing.assert_allclose(params[0], theirs[0], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("eps", [0.0, 1e-7])
 def test_adagrad_without_an_initial_sum(eps, dtype):
     """Elements whose gradient has been zero so far, or whose square vanishes, stay."""

@@ -298,6 +298,9 @@ def rmsprop_step(
     momentum_buffers: States | None = None,
     centered: bool = False,
     grad_avgs: Arrays | None = None,
+    nesterov: bool = False,
+    eps_in_sqrt: bool | None = None,
+    bias_correction: bool = False,
     **options: Unpack[StepOptions],
 ) -> bool:
     """RMSProp (Hinton 2012), centered (Graves 2013) or with momentum.
@@ -310,8 +313,7 @@ def rmsprop_step(
     - keras, tf1, optax: ``d = sqrt(v + eps)``, ``b <- momentum * b + lr * g / d``, ``p <- p - b``;
       rho 0.9, eps 1e-7, in tf1 1e-10, in optax 1e-8
 
-    `square_avgs` start at 0, in tf1 at 1. onnx has no RMSProp. optax's ``eps_in_sqrt``,
-    ``nesterov`` and ``bias_correction`` are as by default.
+    `square_avgs` start at 0, in tf1 at 1. onnx has no RMSProp.
 
     Parameters
     ----------
@@ -333,6 +335,13 @@ def rmsprop_step(
     grad_avgs : list of ndarray or None
         ``m``; needed where `centered`. Where rounding takes ``v - m^2`` below 0 it counts as 0;
         torch gives NaN.
+    nesterov : bool
+        ``momentum * b + lr * g / d`` in place of ``b`` in the last formula. In optax alone.
+    eps_in_sqrt : bool or None
+        Whether `eps` is added to ``v`` or to its root; only optax leaves the choice.
+    bias_correction : bool
+        ``v / (1 - rho^step)`` and ``m / (1 - rho^step)`` in place of ``v`` and ``m`` in ``d``. In
+        optax alone.
     **options
         As the module says.
 
@@ -355,7 +364,16 @@ def rmsprop_step(
             "momentum_buffers": momentum_buffers,
             "grad_avgs": grad_avgs,
         },
-        {"lr": lr, "rho": rho, "eps": eps, "momentum": momentum, "centered": centered},
+        {
+            "lr": lr,
+            "rho": rho,
+            "eps": eps,
+            "momentum": momentum,
+            "centered": centered,
+            "nesterov": nesterov,
+            "eps_in_sqrt": eps_in_sqrt,
+            "bias_correction": bias_correction,
+        },
         step=step,
         **options,
     )

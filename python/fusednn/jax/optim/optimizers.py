@@ -70,13 +70,6 @@ def _options(
     }
 
 
-def _require_default(name: str, value: Any, default: Any) -> None:
-    if value != default:
-        raise NotImplementedError(
-            f"`{name}` must be {default}: the kernels have no other. Received: {name}={value}"
-        )
-
-
 def sgd(
     learning_rate: Rate,
     momentum: float | None = None,
@@ -190,8 +183,12 @@ def rmsprop(
     centered : bool, default False
         Where rounding takes ``v - m^2`` below 0 it counts as 0; optax gives NaN.
     momentum : float in [0, 1], optional
-    eps_in_sqrt, nesterov, bias_correction
-        As by default: the kernels have no other.
+    eps_in_sqrt : bool, default True
+        Whether `eps` is added to ``v`` or to its root.
+    nesterov : bool, default False
+        ``momentum * b`` and the new change in place of ``b``, the buffer of momentum.
+    bias_correction : bool, default False
+        Averages are divided by one minus `decay` to the number of updates.
     weight_decay, clip_value, max_norm, skip_nonfinite
         As the module says.
 
@@ -202,21 +199,24 @@ def rmsprop(
 
     Raises
     ------
-    NotImplementedError
-        For ``eps_in_sqrt=False``, ``nesterov=True`` and ``bias_correction=True``.
     TypeError, ValueError
         For a number out of range, or one that is traced and must not be.
     """
-    _require_default("eps_in_sqrt", eps_in_sqrt, True)
-    _require_default("nesterov", nesterov, False)
-    _require_default("bias_correction", bias_correction, False)
     options = _options(weight_decay, clip_value, max_norm, skip_nonfinite)
     kept = {"square_avgs": Kept("nu", initial_scale)}
     if centered:
         kept["grad_avgs"] = Kept("mu")
     if momentum is not None:
         kept["momentum_buffers"] = Kept("trace")
-    hyperparameters = {"rho": decay, "eps": eps, "centered": centered, "momentum": momentum or 0.0}
+    hyperparameters = {
+        "rho": decay,
+        "eps": eps,
+        "centered": bool(centered),
+        "momentum": momentum or 0.0,
+        "nesterov": bool(nesterov and momentum),
+        "eps_in_sqrt": bool(eps_in_sqrt),
+        "bias_correction": bool(bias_correction),
+    }
     return FusedTransformation(
         Recipe("rmsprop", learning_rate, RmspropState, kept, hyperparameters, options)
     )
@@ -250,7 +250,7 @@ def adam(
     mu_dtype : dtype, optional
         Of ``m``; by default the parameter's.
     nesterov : bool, default False
-        As by default: the kernels have no other.
+        Nadam (Dozat 2016): of the next step's average what is known by now; not with `amsgrad`.
     amsgrad : bool, default False
         The maximum of all corrected ``v`` so far in place of ``v``.
     weight_decay, clip_value, max_norm, skip_nonfinite
@@ -263,14 +263,14 @@ def adam(
 
     Raises
     ------
-    NotImplementedError
-        For ``nesterov=True``.
     TypeError, ValueError
-        For a number out of range, or one that is traced and must not be.
+        For a number out of range, or one that is traced and must not be; for both `nesterov` and
+        `amsgrad`.
     """
-    _require_default("nesterov", nesterov, False)
+    if nesterov and amsgrad:
+        raise ValueError("`nesterov` must be False where `amsgrad` is true. Received: both")
     options = _options(weight_decay, clip_value, max_norm, skip_nonfinite)
-    return _adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, amsgrad, None, options)
+    return _adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov, amsgrad, None, options)
 
 
 def adamw(
@@ -309,12 +309,11 @@ def adamw(
 
     Raises
     ------
-    NotImplementedError, TypeError, ValueError
+    TypeError, ValueError
         As :func:`adam`.
     """
-    _require_default("nesterov", nesterov, False)
     options = _options(weight_decay, clip_value, max_norm, skip_nonfinite)
-    return _adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, False, mask, options)
+    return _adam(learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov, False, mask, options)
 
 
 def _adam(
@@ -324,6 +323,7 @@ def _adam(
     eps: float,
     eps_root: float,
     mu_dtype: Any,
+    nesterov: bool,
     amsgrad: bool,
     mask: Any,
     options: StepOptions,
@@ -334,13 +334,10 @@ def _adam(
     }
     if amsgrad:
         kept["max_exp_avg_sqs"] = Kept("nu_max")
-    hyperparameters = {
-        "beta1": b1,
-        "beta2": b2,
-        "eps": eps,
-        "eps_root": eps_root,
-        "amsgrad": bool(amsgrad),
-    }
+    hyperparameters = {"beta1": b1, "beta2": b2, "eps": eps, "eps_root": eps_root}
+    if not nesterov:
+        hyperparameters["amsgrad"] = bool(amsgrad)
+    kind = "nadam" if nesterov else "adam"
     return FusedTransformation(
-        Recipe("adam", learning_rate, AdamState, kept, hyperparameters, options, mask)
+        Recipe(kind, learning_rate, AdamState, kept, hyperparameters, options, mask)
     )
