@@ -19,7 +19,7 @@ number of threads, and changes nothing when it raises.
 """
 
 from fusednn.ops.activation import leaky_relu, leaky_relu_backward
-from fusednn.ops.adam_variants import adamax_step, nadam_step
+from fusednn.ops.adam import adam_step, adamax_step, nadam_step
 from fusednn.ops.batch_norm import (
     batch_norm_backward,
     batch_norm_backward_from_output,
@@ -37,7 +37,6 @@ from fusednn.ops.batch_norm_stages import (
 from fusednn.ops.global_norm import global_norm
 from fusednn.ops.optimizer import (
     adagrad_step,
-    adam_step,
     optimizer_step,
     rmsprop_step,
     sgd_step,

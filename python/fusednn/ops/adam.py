@@ -1,9 +1,95 @@
-"""Steps of Adam's relatives, Adamax and Nadam. Options of all steps are in `ops.optimizer`."""
+"""Steps of Adam, Adamax and Nadam. Options of all steps are in `ops.optimizer`."""
 
 from collections.abc import Sequence
 from typing import Unpack
 
-from fusednn.ops.optimizer import Arrays, States, StepOptions, optimizer_step
+from fusednn.ops.optimizer import Arrays, Scalar, States, StepOptions, Steps, optimizer_step
+
+
+def adam_step(
+    params: Arrays,
+    grads: Arrays,
+    exp_avgs: States,
+    exp_avg_sqs: States,
+    *,
+    step: Steps,
+    lr: Scalar,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float | None = None,
+    amsgrad: bool = False,
+    max_exp_avg_sqs: Arrays | None = None,
+    eps_root: float = 0.0,
+    bias_correction: bool | None = None,
+    norm_coefficient_post: float = 0.0,
+    **options: Unpack[StepOptions],
+) -> bool:
+    """Adam (Kingma and Ba 2015), AMSGrad (Reddi et al. 2018), AdamW.
+
+    - ``m <- beta1 * m + (1 - beta1) * g``, ``v <- beta2 * v + (1 - beta2) * g^2``
+    - torch, optax, mlx: ``p <- p - (lr / c1) * m / (sqrt(v / c2 + eps_root) + eps)``, eps 1e-8
+    - keras, tf1, onnx: ``p <- p - (lr * sqrt(c2) / c1) * m / (sqrt(v) + eps)``, eps 1e-7 in keras,
+      1e-8 in tf1, 1e-6 in onnx
+
+    with ``c1 = 1 - beta1^step``, ``c2 = 1 - beta2^step``, both 1 in onnx at step 0 and in mlx
+    without `bias_correction`. AMSGrad takes the maximum of all ``v`` so far, in optax of all
+    ``v / c2``; AdamW is ``decoupled_weight_decay=True``.
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+    exp_avgs, exp_avg_sqs : list of ndarray or QuantizedState
+        ``m`` and ``v``; as 8-bit states signed and unsigned. With `amsgrad`, ``v`` must be arrays.
+    step : int or list of int
+        The number of this update, from 1 (onnx: from 0).
+    lr : float >= 0
+    beta1, beta2 : float in [0, 1)
+    eps : float >= 0 or None
+    amsgrad : bool
+        torch, keras and optax.
+    max_exp_avg_sqs : list of ndarray or None
+        Needed where `amsgrad`.
+    eps_root : float >= 0
+        optax only.
+    bias_correction : bool or None
+        Off by default in mlx; always on in the others.
+    norm_coefficient_post : float >= 0
+        onnx only: after the update, ``p <- (1 - norm_coefficient_post) * p``.
+    **options
+        As the module says.
+
+    Returns
+    -------
+    bool
+        Whether the step was made.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As :func:`optimizer_step`.
+    """
+    return optimizer_step(
+        "adam",
+        params,
+        grads,
+        {
+            "exp_avgs": exp_avgs,
+            "exp_avg_sqs": exp_avg_sqs,
+            "max_exp_avg_sqs": max_exp_avg_sqs,
+        },
+        {
+            "lr": lr,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+            "amsgrad": amsgrad,
+            "eps_root": eps_root,
+            "bias_correction": bias_correction,
+            "norm_coefficient_post": norm_coefficient_post,
+        },
+        step=step,
+        **options,
+    )
 
 
 def adamax_step(
