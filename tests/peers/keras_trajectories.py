@@ -54,10 +54,40 @@ COMMON: list[dict[str, Any]] = [
 ]
 
 
+#: Gradients of several batches for one step: of every optimizer, with what happens at each batch
+#: and what happens at each step. The last step of `STEPS` batches is not complete.
+ACCUMULATED: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"momentum": 0.9, "clipnorm": 0.05, "gradient_accumulation_steps": 3}),
+    ("Adagrad", {"use_ema": True, "ema_momentum": 0.9, "gradient_accumulation_steps": 3}),
+    ("RMSprop", {"global_clipnorm": 0.1, "gradient_accumulation_steps": 4}),
+    (
+        "Adam",
+        {
+            "use_ema": True,
+            "ema_momentum": 0.9,
+            "ema_overwrite_frequency": 5,
+            "gradient_accumulation_steps": 3,
+        },
+    ),
+    ("AdamW", {"weight_decay": 0.2, "loss_scale_factor": 3.0, "gradient_accumulation_steps": 2}),
+    ("Adamax", {"clipvalue": 0.01, "gradient_accumulation_steps": 3}),
+    (
+        "Nadam",
+        {
+            "learning_rate": ("ExponentialDecay", (0.05, 5, 0.5)),
+            "gradient_accumulation_steps": 4,
+        },
+    ),
+]
+
 #: Each option of one kind, with one of the other.
 CASES = [
     (name, {"learning_rate": 0.02} | own | more)
-    for (name, own), more in zip(OWN, COMMON, strict=True)
+    for (name, own), more in [
+        *zip(OWN, COMMON, strict=True),
+        *((each, {}) for each in ACCUMULATED),
+        (("Adam", {"loss_scale_factor": 1024.0}), {}),
+    ]
 ]
 
 

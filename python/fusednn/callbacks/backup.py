@@ -162,7 +162,7 @@ class BackupAndRestore(Callback):
             variable.assign(arrays[f"weight/{i}"])
         for name, array in self._optimizer_arrays().items():
             _write(array, arrays[f"optimizer/{name}"])
-        optimizer.iterations = about["iterations"]
+        optimizer.calls = about["iterations"]
         if about["learning_rate"] is not None:
             optimizer.learning_rate = about["learning_rate"]
         for generator, state in zip(self._generators(), about["generators"], strict=True):
@@ -202,7 +202,7 @@ class BackupAndRestore(Callback):
             "batch": batch,
             "feed": model.feed_place,
             "stopped": bool(model.stop_training),
-            "iterations": optimizer.iterations,
+            "iterations": optimizer.calls,
             "learning_rate": None if optimizer.follows_schedule else float(optimizer.learning_rate),
             "generators": [g.bit_generator.state for g in self._generators()],
             "means": taken_apart(model._compiled().get_state(), "memory/means", arrays),
@@ -230,6 +230,8 @@ class BackupAndRestore(Callback):
                     arrays[f"{name}/{i}"] = state
         for i, average in enumerate(optimizer.averages or ()):
             arrays[f"average/{i}"] = average
+        for i, total in enumerate(optimizer.sums or ()):
+            arrays[f"sum/{i}"] = total
         return arrays
 
     def _generators(self) -> list[np.random.Generator]:

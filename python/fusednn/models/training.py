@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -347,7 +347,9 @@ class Trainer(Evaluator):
                 loss += self._penalty(plan)
                 objective.record(plan, y, z, loss, weights)
                 if math.isfinite(loss):
-                    plan.update(self._penalties(), optimizer, *self._training_lists())
+                    plain = optimizer.loss_scale_factor is None
+                    with nullcontext() if plain else optimizer.plain_gradients():
+                        plan.update(self._penalties(), optimizer, *self._training_lists())
                     stepped = True
             finally:
                 if not stepped:

@@ -54,6 +54,6 @@ class Adagrad(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.adagrad_step(params, grads, states["accumulator"], eps=self.epsilon, **options)
+        return ops.adagrad_step(params, grads, states["accumulator"], eps=self.epsilon, **options)

@@ -63,9 +63,9 @@ class Adam(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.adam_step(
+        return ops.adam_step(
             params,
             grads,
             states["momentum"],

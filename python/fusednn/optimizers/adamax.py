@@ -59,9 +59,9 @@ class Adamax(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.adamax_step(
+        return ops.adamax_step(
             params,
             grads,
             states["momentum"],

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import inspect
-import math
 import operator
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fusednn import ops
-from fusednn._arguments import check_number, check_optional_number, refuse_absent
+from fusednn._arguments import check_number, check_optional_number
 from fusednn._serialization import Configurable
-from fusednn.optimizers.calls import Call, average_untouched, by_group, check_gradients
+from fusednn.optimizers.calls import Call, by_group, check_gradients
 from fusednn.optimizers.learning_rate import Rate, RateNumber
-from fusednn.optimizers.options import ABSENT, Array, LearningRate, State, check_together
+from fusednn.optimizers.options import (
+    Array,
+    LearningRate,
+    State,
+    check_accumulation,
+    check_seed,
+    check_together,
+)
 from fusednn.optimizers.signatures import whole_signature
-from fusednn.optimizers.slots import DecayExclusion, Group, Slots
+from fusednn.optimizers.slots import DecayExclusion, Slots
 from fusednn.optimizers.state_variables import StateVariable, variables_of
+from fusednn.optimizers.stepping import Stepping
 
 if TYPE_CHECKING:
     from fusednn.variable import Variable
 
 
-class Optimizer(Configurable):
+#: What the configuration holds only where it is set.
+_WHERE_SET = (
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "quantized_states",
+    "skip_nonfinite",
+    "stochastic_rounding_seed",
+)
+
+
+class Optimizer(Stepping, Configurable):
     """Base class: applies gradients to variables, in place, one kernel call for the whole list.
 
-    In this order, as Keras 3: clip the gradients, decay the weights ``p -= p * weight_decay * lr``
+    In this order, as Keras 3: unscale, sum up and clip the gradients,
+    decay the weights ``p -= p * weight_decay * lr``
     (decoupled from the gradient, for every optimizer; PyTorch's `weight_decay` is L2 except in
     AdamW), update, move the averages ``a = ema_momentum * a + (1 - ema_momentum) * p``
     (``a = p`` at the first step); at last the variables' constraints are applied.
@@ -60,13 +76,29 @@ class Optimizer(Configurable):
     ema_overwrite_frequency
         Every so many steps the variables are set to their averages. None: only where
         `finalize_variable_values` is called, as `Sequential.fit` does at its end.
-    loss_scale_factor, gradient_accumulation_steps
-        Keras', which must be None.
+    loss_scale_factor
+        > 0, or None. `apply` takes gradients for those of a loss times this factor (`scale_loss`)
+        and divides them by it. `Sequential.fit` has no need of it, as there is no mixed precision,
+        and gives plain gradients; Keras multiplies and divides.
+    gradient_accumulation_steps
+        Step only at every so many calls of `apply`, by the mean of their gradients; at least 2, or
+        None. `iterations` counts the steps, but schedules are asked for the number of calls;
+        averages move at each call and constraints are applied at each, all as in Keras.
     quantized_states
         Keep the states in 8 bits (`ops.QuantizedState`) instead of 32: for Adam 2.03 bytes per
         parameter instead of 8, at the price of noise that `ops.QuantizedState` tells of. Averages
         and variables stay as they are. Not for float64 variables. (Keras has no such option; the
         configuration holds it only where it is True.)
+    skip_nonfinite
+        Leave out a step whose gradients hold an infinity or a NaN: nothing changes, `iterations`
+        neither, and `skipped` counts it. With `gradient_accumulation_steps` all the calls of that
+        step are dropped. Several rates or decays in one model cost one more read of the gradients.
+        (Keras' `LossScaleOptimizer` does so.)
+    stochastic_rounding_seed
+        In [0, 2**64): round variables, all of which must be bfloat16, at random, so that small
+        steps add up; see `ops`. The bits follow from the seed, the step and the place, so that a
+        resumed run has the same. None: to nearest. Layers have no bfloat16 variables, so this is
+        for variables of your own. (Not in Keras.)
     name
         Defaults to the class name in lower case (Keras: "SGD" for that one).
     lr
@@ -120,6 +152,8 @@ class Optimizer(Configurable):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         quantized_states: bool = False,
+        skip_nonfinite: bool = False,
+        stochastic_rounding_seed: int | None = None,
         name: str | None = None,
         lr: LearningRate | None = None,
         decay: float | None = None,
@@ -133,8 +167,6 @@ class Optimizer(Configurable):
                 )
             learning_rate = lr
         check_together(clipnorm, clipvalue, global_clipnorm, ema_overwrite_frequency)
-        refuse_absent({"loss_scale_factor": loss_scale_factor}, ABSENT)
-        refuse_absent({"gradient_accumulation_steps": gradient_accumulation_steps}, ABSENT)
         self.name = name or type(self).__name__.lower()
         self._rate = Rate(learning_rate, decay or 0.0)
         self.weight_decay = check_optional_number("weight_decay", weight_decay, minimum=0)
@@ -144,7 +176,15 @@ class Optimizer(Configurable):
         self.use_ema = bool(use_ema)
         self.ema_momentum = check_number("ema_momentum", ema_momentum, minimum=0, maximum=1)
         self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = check_optional_number(
+            "loss_scale_factor", loss_scale_factor, above=0
+        )
+        self.gradient_accumulation_steps = check_accumulation(gradient_accumulation_steps)
         self.quantized_states = bool(quantized_states)
+        self.skip_nonfinite = bool(skip_nonfinite)
+        self.stochastic_rounding_seed = check_seed(stochastic_rounding_seed)
+        self.skipped = 0
+        self._scaled = True
         self._iterations = 0
         self._exempt = DecayExclusion()
         self._slots: Slots | None = None
@@ -162,8 +202,8 @@ class Optimizer(Configurable):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
-        """Call the kernel: ``ops.<family>_step(params, grads, ..., **options)``."""
+    ) -> bool | None:
+        """Call the kernel: ``return ops.<family>_step(params, grads, ..., **options)``."""
         raise NotImplementedError(f"{type(self).__name__} must define `step`.")
 
     # What a user calls.
@@ -171,12 +211,21 @@ class Optimizer(Configurable):
     @property
     def iterations(self) -> int:
         """Number of steps taken. Settable, to go on where a saved run stopped."""
-        return self._iterations
+        return self._iterations // (self.gradient_accumulation_steps or 1)
 
     @iterations.setter
     def iterations(self, value: int) -> None:
         if value != int(value) or value < 0:
             raise ValueError(f"`iterations` must be an integer >= 0. Received: iterations={value}")
+        self._iterations = int(value) * (self.gradient_accumulation_steps or 1)
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of `apply`: `iterations` unless gradients are accumulated. Settable."""
+        return self._iterations
+
+    @calls.setter
+    def calls(self, value: int) -> None:
         self._iterations = int(value)
 
     @property
@@ -201,7 +250,8 @@ class Optimizer(Configurable):
         config = super().get_config() | {"learning_rate": self._rate.config()}
         if self._rate.decay:
             config["decay"] = self._rate.decay
-        return config | {"quantized_states": True} if self.quantized_states else config
+        unset = (None, False)
+        return config | {n: v for n in _WHERE_SET if (v := getattr(self, n)) not in unset}
 
     @property
     def follows_schedule(self) -> bool:
@@ -226,6 +276,11 @@ class Optimizer(Configurable):
     def averages(self) -> list[Array] | None:
         """Moving averages of the variables; None without `use_ema`, and before `build`."""
         return None if self._slots is None else self._slots.averages
+
+    @property
+    def sums(self) -> list[Array] | None:
+        """Sums of gradients that wait for their step, as `averages`."""
+        return None if self._slots is None else self._slots.sums
 
     @property
     def built_for(self) -> list[Variable]:
@@ -274,13 +329,14 @@ class Optimizer(Configurable):
                 states,
                 codes=codes if self.quantized_states else None,
                 use_ema=self.use_ema,
+                sums=self.gradient_accumulation_steps is not None,
                 exempt=self._exempt,
             )
 
     def apply(
         self, grads: Sequence[Array | None], variables: Sequence[Variable] | None = None
     ) -> None:
-        """Update the variables, in place, and count the step.
+        """Update the variables, in place, and count the step; or add the gradients up for one.
 
         Parameters
         ----------
@@ -304,9 +360,7 @@ class Optimizer(Configurable):
         latest = self._latest
         if latest is not None and latest.grads is grads and latest.variables is variables:
             assert self._slots is not None
-            self._update(self._slots, self._slots.groups, latest.grads, latest.lists)
-            self._slots.constrain(variables)
-            self._iterations += 1
+            self._advance(self._slots, self._slots.groups, latest.grads, latest.lists)
             return
         if len(grads) == 0:
             return
@@ -332,19 +386,23 @@ class Optimizer(Configurable):
             and not any(grad is None for grad in grads)
         ):
             lists = by_group(self._slots.groups, grads)
-            self._update(self._slots, self._slots.groups, grads, lists)
+            if self.gradient_accumulation_steps:
+                check_gradients(grads, variables)
+            self._advance(self._slots, self._slots.groups, grads, lists)
             if isinstance(grads, tuple) and isinstance(variables, tuple):
                 self._latest = Call(grads, variables, lists)
         else:
-            self._update_some(self._slots, grads, variables)
-        self._slots.constrain([v for v, g in zip(variables, grads, strict=True) if g is not None])
-        self._iterations += 1
+            self._apply_some(self._slots, grads, variables)
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Array | None, Variable]]) -> int:
-        """`apply`, with (gradient, variable) pairs. Returns the number of steps taken."""
+        """`apply`, with (gradient, variable) pairs. Returns the number of calls that counted."""
         pairs = list(grads_and_vars)
         self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
         return self._iterations
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Return the loss times `loss_scale_factor`, whose gradients `apply` then takes."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
 
     def finalize_variable_values(self, variables: Sequence[Variable]) -> None:
         """Set the variables to their moving averages; does nothing without `use_ema`."""
@@ -358,92 +416,3 @@ class Optimizer(Configurable):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_latest": None}  # a copy has arrays of its own
-
-    # How a step is made.
-
-    def _follow_variables(self) -> None:
-        """Arrange everything anew if variables moved or got other rates since the last step."""
-        if self._slots is not None and self._slots.follow_variables():
-            self._latest = None
-
-    def _refuse_quantized_states(self, option: str) -> None:
-        """Raise ValueError where `option`, which is set, needs states that 8 bits cannot hold."""
-        if self.quantized_states:
-            raise ValueError(
-                f"`quantized_states` must be False with `{option}`, whose states do not bear "
-                f"errors of 8 bits. Received: quantized_states=True, {option}=True"
-            )
-
-    def _update_some(
-        self, slots: Slots, grads: Sequence[Array | None], variables: Sequence[Variable]
-    ) -> None:
-        pairs = list(zip(grads, variables, strict=True))
-        given = {slots.position(variable): grad for grad, variable in pairs if grad is not None}
-        if not given:
-            raise ValueError("`grads` must hold a gradient for some variable. Received: only None")
-        missing = [variable.path for grad, variable in pairs if grad is None]
-        if len(given) + len(missing) < len(pairs):
-            raise ValueError(
-                f"`variables` must be distinct. Received: {[v.path for v in variables]}"
-            )
-        if missing:
-            warnings.warn(f"No gradient was given for {', '.join(missing)}.", stacklevel=3)
-        every = [given.get(position) for position in range(len(slots.variables))]
-        groups = slots.grouped(sorted(given))
-        self._update(slots, groups, every, by_group(groups, every))
-
-    def _update(
-        self,
-        slots: Slots,
-        groups: Sequence[Group],
-        grads: Sequence[Array | None],
-        lists: Sequence[list[Array]],
-    ) -> None:
-        step = self._iterations + 1
-        lr = self._rate.after(step - 1)
-        numbers = [{"step": step, "lr": lr * group.rate} for group in groups]
-        self._call_kernels(slots, groups, grads, lists, numbers)
-        if slots.averages is not None:
-            # The kernel, too, sets the average to the variable at the first step.
-            average_untouched(slots, groups, self.ema_momentum if step > 1 else 0.0)
-            self._overwrite_with_averages(slots, step)
-
-    def _overwrite_with_averages(self, slots: Slots, step: int) -> None:
-        if self.ema_overwrite_frequency and step % self.ema_overwrite_frequency == 0:
-            self.finalize_variable_values(slots.variables)
-
-    def _call_kernels(
-        self,
-        slots: Slots,
-        groups: Sequence[Group],
-        grads: Sequence[Array | None],
-        lists: Sequence[list[Array]],
-        numbers: Sequence[Mapping[str, Any]],
-    ) -> None:
-        """Call the kernel for each group, with its learning rate and number of the step."""
-        options: dict[str, Any] = {"convention": "keras"}
-        # What is not set is left out: each option takes a tenth of a small step's time.
-        if self.clipvalue:
-            options["clip_value"] = self.clipvalue
-        if self.clipnorm:
-            options["max_norm_each"] = self.clipnorm
-        if self.global_clipnorm:
-            options["max_norm"] = self.global_clipnorm
-        if slots.averages is not None:
-            options["ema_momentum"] = self.ema_momentum
-        if len(groups) > 1:
-            # A call that fails must not come after one that did not.
-            check_gradients(grads, slots.variables)
-        if len(groups) > 1 and self.global_clipnorm:
-            # The norm spans the groups, so no single call can take it.
-            norm = ops.global_norm([grad for grad in grads if grad is not None])
-            options["max_norm"] = None
-            if math.isfinite(norm):
-                options["grad_scale"] = max(norm / self.global_clipnorm, 1.0)
-        for group, grads_of_group, own_numbers in zip(groups, lists, numbers, strict=True):
-            own = dict(own_numbers)
-            if self.weight_decay and group.decays:
-                own["weight_decay"] = self.weight_decay
-            if group.averages is not None:
-                own["ema"] = group.averages
-            self.step(group.params, grads_of_group, group.states, **options, **own)

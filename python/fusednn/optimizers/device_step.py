@@ -77,7 +77,7 @@ class DeviceStep:
         optimizer._call_kernels(
             slots, slots.groups, self.call.grads, self.call.lists, self._numbers
         )
-        slots.constrain(self.call.variables)
+        slots.constrain()
 
     def finish(self) -> None:
         """Count the step, after the work was given."""
@@ -95,8 +95,9 @@ def device_step(
 ) -> DeviceStep | None:
     """Return the step that `apply` with these tuples makes; None where it has to be `apply`.
 
-    That is so for the first step, which builds the states and is checked in full, and where the
-    norm over several kernel calls has to be known to the host.
+    That is so for the first step, which builds the states and is checked in full, where the host
+    has to know the norm over several kernel calls, or whether gradients are finite, and where
+    gradients are accumulated: not all steps are the same work then.
     """
     optimizer._follow_variables()
     call, slots = optimizer._latest, optimizer._slots
@@ -104,11 +105,13 @@ def device_step(
         return None
     if len(slots.groups) > 1 and optimizer.global_clipnorm:
         return None
+    if optimizer.skip_nonfinite or optimizer.gradient_accumulation_steps:
+        return None
     return DeviceStep(optimizer, call, device)
 
 
 #: What does not become part of the work that is given.
-_NUMBERS_OF_A_STEP = {"_iterations", "_latest", "_rate"}
+_NUMBERS_OF_A_STEP = {"_iterations", "_latest", "_rate", "skipped"}
 
 
 def _settings(optimizer: Optimizer) -> list[Any]:

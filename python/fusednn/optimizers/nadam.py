@@ -57,9 +57,9 @@ class Nadam(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.nadam_step(
+        return ops.nadam_step(
             params,
             grads,
             states["momentum"],

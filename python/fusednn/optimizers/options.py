@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict
 
+import numpy as np
 from numpy.typing import NDArray
 
+from fusednn._arguments import check_count
 from fusednn.ops import QuantizedState
 
 Array: TypeAlias = NDArray[Any]
@@ -14,14 +16,8 @@ Array: TypeAlias = NDArray[Any]
 #: What an optimizer keeps for a variable.
 State: TypeAlias = Array | QuantizedState
 
-#: A number, or what returns it when called with the number of steps taken.
-LearningRate: TypeAlias = float | Callable[[int], float]
-
-#: Keras' options that do not exist here, and what to do.
-ABSENT = {
-    "loss_scale_factor": "gradients are float32 or float64, which need no scale",
-    "gradient_accumulation_steps": "take a larger `batch_size`, or sum gradients for `apply`",
-}
+#: A number, or what returns it when called with the number of steps taken, or with nothing.
+LearningRate: TypeAlias = float | Callable[[int], float] | Callable[[], float]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -36,6 +32,8 @@ class CommonOptions(TypedDict, total=False):
     loss_scale_factor: float | None
     gradient_accumulation_steps: int | None
     quantized_states: bool
+    skip_nonfinite: bool
+    stochastic_rounding_seed: int | None
     name: str | None
     lr: LearningRate | None
     decay: float | None
@@ -66,3 +64,28 @@ def check_together(
             "`ema_overwrite_frequency` must be an integer >= 1 or None. "
             f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
         )
+
+
+def check_accumulation(steps: Any) -> int | None:
+    """Return `gradient_accumulation_steps` where it is an integer >= 2; None for None, 0, False."""
+    if steps is None or (isinstance(steps, (bool, int, np.integer)) and not steps):
+        return None
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 2:
+        raise ValueError(
+            "`gradient_accumulation_steps` must be an integer >= 2 or None. "
+            f"Received: gradient_accumulation_steps={steps!r}"
+        )
+    return int(steps)
+
+
+def check_seed(seed: Any) -> int | None:
+    """Return `stochastic_rounding_seed`, None or an integer of 64 bits."""
+    if seed is None:
+        return None
+    number = check_count("stochastic_rounding_seed", seed, minimum=0)
+    if number >= 2**64:
+        raise ValueError(
+            "`stochastic_rounding_seed` must be in [0, 2**64). "
+            f"Received: stochastic_rounding_seed={seed}"
+        )
+    return number

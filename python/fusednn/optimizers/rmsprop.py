@@ -69,9 +69,9 @@ class RMSprop(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.rmsprop_step(
+        return ops.rmsprop_step(
             params,
             grads,
             states["velocity"],

@@ -52,9 +52,9 @@ class SGD(Optimizer):
         grads: list[Array],
         states: Mapping[str, list[State]],
         **options: Any,
-    ) -> None:
+    ) -> bool | None:
         """See `Optimizer.step`."""
-        ops.sgd_step(
+        return ops.sgd_step(
             params,
             grads,
             states.get("momentum"),

@@ -58,6 +58,8 @@ class Slots:
         None, or for each state whether its 8-bit codes are signed.
     use_ema
         Whether to keep averages; they start as copies of the variables.
+    sums
+        Whether to keep sums of gradients, of the variables' types.
     exempt
         Variables without weight decay.
     """
@@ -69,6 +71,7 @@ class Slots:
         *,
         codes: Mapping[str, bool] | None,
         use_ema: bool,
+        sums: bool,
         exempt: DecayExclusion,
     ) -> None:
         self.variables = list(variables)
@@ -99,6 +102,7 @@ class Slots:
             if use_ema
             else None
         )
+        self.sums = [v.device.full(v.shape, 0, v.dtype) for v in self.variables] if sums else None
         self._arrange()
 
     def _arrange(self) -> None:
@@ -130,9 +134,10 @@ class Slots:
             return False
         for arrays in self.states.values():
             arrays[:] = [moved(a, v.device) for a, v in zip(arrays, self.variables, strict=True)]
-        if self.averages is not None:
-            pairs = zip(self.averages, self.variables, strict=True)
-            self.averages[:] = [_array_moved(a, v.device) for a, v in pairs]
+        for kept in (self.averages, self.sums):
+            if kept is not None:
+                pairs = zip(kept, self.variables, strict=True)
+                kept[:] = [_array_moved(a, v.device) for a, v in pairs]
         self._arrange()
         return True
 
@@ -143,8 +148,9 @@ class Slots:
         state["states"] = {
             name: [moved(array, CPU) for array in arrays] for name, arrays in self.states.items()
         }
-        if self.averages is not None:
-            state["averages"] = [_array_moved(array, CPU) for array in self.averages]
+        for name in ("averages", "sums"):
+            if state[name] is not None:
+                state[name] = [_array_moved(array, CPU) for array in state[name]]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -163,13 +169,12 @@ class Slots:
                 "that it was built with. Make a new optimizer for other ones."
             ) from None
 
-    def constrain(self, variables: Sequence[Variable]) -> None:
-        """Apply the constraints of those of `variables` that have one."""
-        if not self._work:
-            return
-        for variable in variables:
-            if variable.constraint is not None:
-                variable.constraint.apply(variable.value, self._work[self.position(variable)])
+    def constrain(self, grads: Sequence[Array | None] | None = None) -> None:
+        """Apply the constraints of variables, of those that have a gradient where it is told."""
+        for position, work in self._work.items():
+            variable = self.variables[position]
+            if variable.constraint is not None and (grads is None or grads[position] is not None):
+                variable.constraint.apply(variable.value, work)
 
     def grouped(self, positions: Iterable[int]) -> list[Group]:
         """Return the groups of a step of some variables."""

@@ -1,7 +1,8 @@
 """An optimizer's numbers as a list of variables, in the order and under the names of Keras 3.
 
-Number of steps; learning rate, unless it follows a schedule; moving averages; then the states: a
-pair of `_INTERLEAVED` variable by variable, all others list by list.
+Number of calls of `apply`; learning rate, unless it follows a schedule; moving averages; sums of
+gradients that wait for their step; then the states: a pair of `_INTERLEAVED` variable by variable,
+all others list by list.
 """
 
 from __future__ import annotations
@@ -85,16 +86,14 @@ def variables_of(optimizer: Optimizer) -> list[StateVariable]:
     """Return the variables of an optimizer; without its states before it is built."""
 
     def set_iterations(value: Any) -> None:
-        optimizer.iterations = int(value)
+        optimizer.calls = int(value)
 
     def set_rate(value: Any) -> None:
         optimizer.learning_rate = float(value)
 
     first = f"{optimizer.name}/"
     found = [
-        StateVariable(
-            f"{first}iteration", (), np.int32, lambda: optimizer.iterations, set_iterations
-        )
+        StateVariable(f"{first}iteration", (), np.int32, lambda: optimizer.calls, set_iterations)
     ]
     if not optimizer.follows_schedule:
         found.append(
@@ -109,6 +108,8 @@ def _states(optimizer: Optimizer) -> Iterator[tuple[str, State]]:
     names = [variable.path.replace("/", "_") for variable in optimizer.built_for]
     for name, average in zip(names, optimizer.averages or (), strict=False):
         yield f"{name}_average", average
+    for name, total in zip(names, optimizer.sums or (), strict=False):
+        yield f"{name}_gradient_accumulator", total
     states = optimizer.states
     kinds = list(states)
     if tuple(kinds[:2]) in _INTERLEAVED and type(optimizer).__name__ != "RMSprop":
