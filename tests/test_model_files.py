@@ -38,6 +38,8 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {}),
     ("Nadam", {}),
     ("Adam", {"learning_rate": schedules.ExponentialDecay(0.01, 10, 0.5)}),
+    ("AdamW", {"gradient_accumulation_steps": 3, "use_ema": True}),  # of 4 batches so far
+    ("RMSprop", {"skip_nonfinite": True, "loss_scale_factor": 2.0}),
 ]
 
 

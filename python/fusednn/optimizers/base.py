@@ -14,6 +14,7 @@ from fusednn._serialization import Configurable
 from fusednn.optimizers.calls import Call, by_group, check_gradients
 from fusednn.optimizers.learning_rate import Rate, RateNumber
 from fusednn.optimizers.options import (
+    OWN_OPTIONS,
     Array,
     LearningRate,
     State,
@@ -31,13 +32,7 @@ if TYPE_CHECKING:
 
 
 #: What the configuration holds only where it is set.
-_WHERE_SET = (
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-    "quantized_states",
-    "skip_nonfinite",
-    "stochastic_rounding_seed",
-)
+_WHERE_SET = ("loss_scale_factor", "gradient_accumulation_steps", *OWN_OPTIONS)
 
 
 class Optimizer(Stepping, Configurable):

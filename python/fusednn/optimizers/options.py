@@ -16,6 +16,9 @@ Array: TypeAlias = NDArray[Any]
 #: What an optimizer keeps for a variable.
 State: TypeAlias = Array | QuantizedState
 
+#: Options of all optimizers that Keras does not have.
+OWN_OPTIONS = ("quantized_states", "skip_nonfinite", "stochastic_rounding_seed")
+
 #: A number, or what returns it when called with the number of steps taken, or with nothing.
 LearningRate: TypeAlias = float | Callable[[int], float] | Callable[[], float]
 

@@ -18,7 +18,8 @@ from fusednn.layers import InputLayer, Layer
 from fusednn.losses import Loss
 from fusednn.metrics import Metric
 from fusednn.optimizers import Optimizer
-from fusednn.saving.keras_config import MULTIPLIER
+from fusednn.optimizers.options import OWN_OPTIONS
+from fusednn.saving.keras_config import MULTIPLIER, OPTIONS
 
 _T = TypeVar("_T")
 
@@ -98,6 +99,9 @@ class FileObjects:
 
     def optimizer(self, written: Any) -> Optimizer:
         """Make an optimizer without states."""
+        if isinstance(written, Mapping) and isinstance(own := written.get(OPTIONS), Mapping):
+            options = {name: own[name] for name in OWN_OPTIONS if name in own}
+            written = {**written, "config": {**written.get("config", {}), **options}}
         return self._made(optimizers.get, written)
 
     def loss(self, written: Any) -> Loss:

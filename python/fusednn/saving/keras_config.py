@@ -12,6 +12,7 @@ from fusednn import metrics as metrics_module
 from fusednn import optimizers as optimizers_module
 from fusednn._serialization import Configurable, OfFunction, function_name, snake_case
 from fusednn.layers import Layer
+from fusednn.optimizers.options import OWN_OPTIONS
 
 #: Where Keras keeps the classes of objects in a configuration, by the end of their key.
 _MODULES = {
@@ -24,6 +25,9 @@ _MODULES = {
 
 #: Beside a layer's configuration, where Keras does not look: inside, it would refuse the layer.
 MULTIPLIER = "learning_rate_multiplier"
+
+#: The options of an optimizer that Keras does not have, likewise beside its configuration.
+OPTIONS = "fusednn_options"
 
 #: Layers of this package that Keras does not have.
 _NOT_OF_KERAS = (layers_module.DenseTranspose,)
@@ -94,7 +98,10 @@ def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
     if getattr(_OWN[kind], cls.__name__, None) is not cls:
         return _foreign(cls, made.get_config())
     if kind == "optimizers":
-        return entry("keras.optimizers", cls.__name__, made.get_config())
+        config = made.get_config()
+        own = {name: config.pop(name) for name in OWN_OPTIONS if name in config}
+        written = entry("keras.optimizers", cls.__name__, config)
+        return written | {OPTIONS: own} if own else written
     defaults = cls.option_defaults()
     config = {
         name: value

@@ -19,7 +19,7 @@ from fusednn.saving.arrays_in_hdf5 import (
     write_array,
     write_texts,
 )
-from fusednn.saving.keras_config import without_modules
+from fusednn.saving.keras_config import OPTIONS, without_modules
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
 from fusednn.variable import Variable
@@ -42,7 +42,9 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
     if training is not None:
         written = {k: training[k] for k in ("loss", "metrics", "weighted_metrics", "loss_weights")}
         optimizer = training["optimizer"]
-        written["optimizer_config"] = {k: optimizer[k] for k in ("class_name", "config")}
+        written["optimizer_config"] = {
+            key: optimizer[key] for key in ("class_name", "config", OPTIONS) if key in optimizer
+        }
         texts["training_config"] = json.dumps(written)
     write_texts(file, texts)
     write_weights(file.create_group("model_weights"), model)
