@@ -266,3 +266,30 @@ def test_memory_that_cannot_be_kept_or_given_back(tmp_path: Path) -> None:
     compiled().fit(**DATA, callbacks=[backup, Noted()])
     with pytest.raises(ValueError, match="of a training with a callback Noted, which is missing"):
         compiled().fit(**DATA, callbacks=[backup])
+
+
+def test_the_file_before_is_taken_where_the_latest_is_damaged(tmp_path: Path) -> None:
+    def run(epochs: int, *more: callbacks.Callback) -> Sequential:
+        model = compiled()
+        backup = BackupAndRestore(tmp_path, double_checkpoint=True, delete_checkpoint=False)
+        model.fit(**DATA, epochs=epochs, callbacks=[backup, *more])
+        return model
+
+    compiled().fit(**DATA, callbacks=[BackupAndRestore(tmp_path, delete_checkpoint=False)])
+    assert not (tmp_path / "previous.npz").exists()
+    (tmp_path / "training.npz").unlink()
+    expected = run(4).get_weights()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(4, Stop(3))
+    latest = tmp_path / "training.npz"
+    latest.write_bytes(latest.read_bytes()[:100])
+    with pytest.warns(UserWarning, match=r"training.npz is damaged: .* Going on from .*previous"):
+        again = run(4)
+    assert again.history is not None and again.history.epoch == [0, 1, 2, 3]
+    for a, b in zip(expected, again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    backup = BackupAndRestore(tmp_path, "epoch", True)
+    compiled().fit(**DATA, epochs=4, callbacks=[backup])
+    assert list(tmp_path.iterdir()) == []

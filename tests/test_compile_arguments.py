@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusednn import backend
+from fusednn import backend, utils
 from fusednn.layers import BatchNormalization, Dense, Input
 from fusednn.models import Sequential
 from fusednn.optimizers import SGD, Adam, Nadam, schedules
@@ -33,7 +33,7 @@ LOSS = "sparse_categorical_crossentropy"
         (("sgd", LOSS, None, ["accuracy"]), {}),
         (("sgd", LOSS, ["accuracy"]), {}),
         (("sgd", LOSS), {"metrics": ["accuracy"], "loss_weights": 1.0}),
-        (("sgd", LOSS, [1], ["accuracy"], None, True, 1, False, False), {}),
+        (("sgd", [LOSS], [1], ["accuracy"], None, True, 1, False, False), {}),
     ],
 )
 def test_orders_of_compile(arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -41,11 +41,51 @@ def test_orders_of_compile(arguments: tuple[Any, ...], options: dict[str, Any]) 
     assert model.metrics_names == ["loss", "accuracy"]
 
 
-def test_refusals_of_compile() -> None:
-    with pytest.raises(ValueError, match="`loss_weights` must be None: a model has one loss"):
-        model_of("sgd", LOSS, [0.5])
-    with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
-        model_of("sgd", LOSS, steps_per_execution=4)
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"loss": [LOSS, LOSS]}, "`loss` must be of the one output that a model has here"),
+        ({"loss": {"elsewhere": LOSS}}, "`loss` must name the model's output, 'dense_1'"),
+        ({"loss": LOSS, "loss_weights": [1.0, 2.0]}, "`loss_weights` must be of the one output"),
+        ({"loss": LOSS, "loss_weights": float("nan")}, "`loss_weights` must be"),
+        ({"loss": LOSS, "metrics": {"a": [], "b": []}}, "`metrics` must be of the one output"),
+        ({"loss": LOSS, "steps_per_execution": 0}, "`steps_per_execution` must be"),
+    ],
+)
+def test_refusals_of_compile(arguments: dict[str, Any], match: str) -> None:
+    model = model_of("sgd", LOSS)
+    model.layers[-1].name = "dense_1"
+    optimizer = model.optimizer
+    with pytest.raises(ValueError, match=match):
+        model.compile("adam", **arguments)
+    assert model.optimizer is optimizer
+
+
+def test_arguments_of_the_one_output() -> None:
+    for loss, metrics in [
+        ([LOSS], [["accuracy"]]),
+        ({"out": LOSS}, {"out": "accuracy"}),
+        ((LOSS,), {"out": ["accuracy"]}),
+    ]:
+        model = Sequential([Input((5,)), Dense(3, "softmax", name="out")])
+        model.compile("sgd", loss, metrics=metrics)
+        assert model.metrics_names == ["loss", "accuracy"]
+        model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("weight", [0.25, [0.25], {"out": 0.25}])
+def test_a_weight_of_the_loss_is_one_of_its_gradients_and_of_what_is_reported(weight: Any) -> None:
+    def trained(rate: float, loss_weights: Any) -> tuple[Sequential, dict[str, Any]]:
+        utils.set_random_seed(0)
+        model = Sequential([Input((5,)), Dense(3, "softmax", name="out")])
+        model.compile(SGD(rate), LOSS, loss_weights, metrics=["accuracy"])
+        return model, model.fit(X, Y, epochs=3, batch_size=2, verbose=0).history
+
+    model, weighted = trained(1.0, weight)
+    plain, expected = trained(0.25, None)
+    np.testing.assert_array_equal(model.get_weights()[0], plain.get_weights()[0])
+    np.testing.assert_allclose(weighted["loss"], np.multiply(expected["loss"], 0.25), rtol=1e-6)
+    assert weighted["accuracy"] == expected["accuracy"]
 
 
 def test_metrics_of_a_model() -> None:

@@ -138,7 +138,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     ),
     "several losses": (
         lambda e: with_config(e, lambda c: c["compile_config"].update(loss_weights=[1, 2])),
-        "`loss_weights` of the model must be None",
+        "`loss_weights` must be of the one output",
     ),
     "an option of a metric": (
         lambda e: with_config(

@@ -140,6 +140,19 @@ def test_keras_opens_files_with_options_that_it_does_not_have(tmp_path: Path, en
         go_on(ours, theirs)
 
 
+def test_the_weight_of_the_loss_is_kept(tmp_path: Path) -> None:
+    ours = compiled(models.Sequential, layers, "sgd")
+    loss = "sparse_categorical_crossentropy"
+    ours.compile("sgd", loss, loss_weights=0.25)
+    ours.save(tmp_path / "m.keras")
+    theirs = keras.models.load_model(tmp_path / "m.keras")
+    go_on(ours, theirs)
+    theirs.compile("sgd", [loss], loss_weights=[0.5])
+    theirs.optimizer.build(theirs.trainable_variables)
+    theirs.save(tmp_path / "k.keras")
+    go_on(models.load_model(tmp_path / "k.keras"), theirs)
+
+
 def test_a_schedule_is_kept(tmp_path: Path) -> None:
     schedule = optimizers.schedules.CosineDecay(0.01, 100)
     ours = compiled(models.Sequential, layers, optimizers.Adam(schedule))

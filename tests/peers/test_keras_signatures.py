@@ -46,7 +46,6 @@ MISSING = {
     "renorm_clipping": "there is no batch renormalization",
     "renorm_momentum": "there is no batch renormalization",
     "synchronized": "there is one process",
-    "double_checkpoint": "the file is replaced as a whole",
     "verbose": "ONNX files are written in silence",
     "input_signature": "ONNX files have the model's own input",
 }

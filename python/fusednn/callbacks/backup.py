@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,8 +58,10 @@ class BackupAndRestore(Callback):
         A folder for this training alone; made if need be.
     save_freq : "epoch" or int
         Write after each epoch, or after so many batches. (Keras then starts the epoch again.)
+    double_checkpoint : bool
+        Keep the file before the latest, too, and go on from it where the latest is damaged.
     delete_checkpoint : bool
-        Whether to remove the file at the end.
+        Whether to remove the file, or both, at the end.
 
     Notes
     -----
@@ -72,6 +76,7 @@ class BackupAndRestore(Callback):
         self,
         backup_dir: str | os.PathLike[str],
         save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ) -> None:
         super().__init__()
@@ -79,15 +84,22 @@ class BackupAndRestore(Callback):
             raise ValueError("`backup_dir` must name a folder. Received: backup_dir=''")
         self.backup_dir = Path(backup_dir)
         self.save_freq = save_freq if save_freq == "epoch" else check_count("save_freq", save_freq)
+        self.double_checkpoint = bool(double_checkpoint)
         self.delete_checkpoint = bool(delete_checkpoint)
         self._stored: _Stored | None = None
         self._epoch = 0
         self._batches = 0
+        self._seen = 0  # batches of the epoch
 
     @property
     def path(self) -> Path:
         """The file."""
         return self.backup_dir / "training.npz"
+
+    @property
+    def previous_path(self) -> Path:
+        """The file before, with `double_checkpoint`."""
+        return self.backup_dir / "previous.npz"
 
     # ---- what is restored
 
@@ -96,7 +108,7 @@ class BackupAndRestore(Callback):
         self._batches = 0
         self._stored = None
         if self.path.exists():
-            self._stored = self._read()
+            self._stored = self._read_one_of_two()
             about = self._stored.about
             self.model.resumed = Resumed(
                 about["epoch"], about["batch"], about["feed"], about["stopped"], self._restore
@@ -105,26 +117,32 @@ class BackupAndRestore(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Within an epoch, undo what other callbacks did at its start for a second time."""
         self._epoch = epoch
+        self._seen = 0
         stored, self._stored = self._stored, None
         if stored is not None and stored.about["batch"] and stored.about["epoch"] == epoch:
             self._set(stored)
+            self._seen = stored.about["batch"]
             self.model._compiled().set_state(put_together(stored.about["means"], stored.arrays))
 
     def _restore(self) -> None:
         assert self._stored is not None
         self._set(self._stored)
 
-    def _read(self) -> _Stored:
+    def _read_one_of_two(self) -> _Stored:
+        try:
+            content = _read(self.path)
+        except ValueError as error:
+            if not (self.double_checkpoint and self.previous_path.exists()):
+                raise
+            content = _read(self.previous_path)
+            warnings.warn(f"{error} Going on from {self.previous_path}.", stacklevel=5)
+        return self._fitting(content)
+
+    def _fitting(self, content: _Stored) -> _Stored:
+        """Return what was read, once it was found to be of this training."""
         optimizer = self.model.optimizer
         assert optimizer is not None
-        try:
-            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            about = json.loads(stored.pop("about").tobytes())
-            if not set(about) >= _CONTENT:
-                raise ValueError("it lacks some of what a backup holds")
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path} is damaged: {error}. Remove it to start anew.") from None
+        about, stored = content
         wanted = {f"weight/{i}": variable.value for i, variable in enumerate(self.model.weights)}
         if any(name.startswith("optimizer/") for name in stored):
             optimizer.build(self.model._training_lists()[1])
@@ -137,7 +155,7 @@ class BackupAndRestore(Callback):
                 f"{self.path} is of another model or optimizer. Remove it to start anew."
             )
         self._pairs(about)
-        return _Stored(about, stored)
+        return content
 
     def _pairs(self, about: dict[str, Any]) -> list[tuple[Callback, Any]]:
         """Return callbacks with what they remembered; of one class in the order of the list."""
@@ -175,7 +193,8 @@ class BackupAndRestore(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Write the file after so many batches."""
         if self.save_freq != "epoch":
-            self._batches += 1
+            self._batches += batch + 1 - self._seen  # more than 1 with `steps_per_execution`
+            self._seen = batch + 1
             if self._batches >= int(self.save_freq):
                 self._batches = 0
                 self._save(self._epoch, batch + 1)
@@ -189,6 +208,8 @@ class BackupAndRestore(Callback):
         """Remove the file."""
         if self.delete_checkpoint:
             self.path.unlink(missing_ok=True)
+            if self.double_checkpoint:
+                self.previous_path.unlink(missing_ok=True)
 
     def _save(self, epoch: int, batch: int) -> None:
         model, optimizer = self.model, self.model.optimizer
@@ -214,6 +235,9 @@ class BackupAndRestore(Callback):
         }
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         self.backup_dir.mkdir(parents=True, exist_ok=True)
+        if self.double_checkpoint and self.path.exists():
+            with replacing(self.previous_path) as temporary:
+                shutil.copyfile(self.path, temporary)
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -237,6 +261,18 @@ class BackupAndRestore(Callback):
     def _generators(self) -> list[np.random.Generator]:
         own = (getattr(layer, "_generator", None) for layer in self.model._leaves)
         return [utils.random_generator(), *(g for g in own if g is not None)]
+
+
+def _read(path: Path) -> _Stored:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        about = json.loads(stored.pop("about").tobytes())
+        if not set(about) >= _CONTENT:
+            raise ValueError("it lacks some of what a backup holds")
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}. Remove it to start anew.") from None
+    return _Stored(about, stored)
 
 
 def _of_numpy(array: Any) -> Array:

@@ -60,19 +60,22 @@ class ModelCheckpoint(MonitorCallback):
         self.best = initial_value_threshold
         self._epoch = 0
         self._batches = 0
+        self._seen = 0
 
     def get_state(self) -> dict[str, Any]:
-        """Return the best value, and the batches since the latest file."""
-        return {"best": self.best, "_batches": self._batches}
+        """Return the best value, the batches since the latest file, and those of the epoch."""
+        return {"best": self.best, "_batches": self._batches, "_seen": self._seen}
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Remember the epoch."""
         self._epoch = epoch
+        self._seen = 0
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save after so many batches."""
         if self.save_freq != "epoch":
-            self._batches += 1
+            self._batches += batch + 1 - self._seen  # more than 1 with `steps_per_execution`
+            self._seen = batch + 1
             if self._batches >= int(self.save_freq):
                 self._batches = 0
                 self._save(logs)

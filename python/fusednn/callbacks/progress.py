@@ -32,20 +32,22 @@ class ProgbarLogger(Callback):
         return int(verbose)
 
     def _begin(self, label: str) -> None:
+        self._seen = 0
         self._started = self._shown = time.perf_counter()
         if self._verbose() == 1:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(total=self.params.get("steps"), desc=label, unit="batch")
 
-    def _advance(self, logs: Logs | None) -> None:
+    def _advance(self, batch: int, logs: Logs | None) -> None:
         if self._bar is None:
             return
         now = time.perf_counter()
         if logs and now - self._shown > self._REFRESH_SECONDS:
             self._shown = now
             self._bar.set_postfix_str(_numbers(logs), refresh=False)
-        self._bar.update()
+        self._bar.update(batch + 1 - self._seen)
+        self._seen = batch + 1
 
     def _finish(self, label: str, logs: Logs | None) -> None:
         if self._bar is not None:
@@ -73,7 +75,7 @@ class ProgbarLogger(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Move the bar."""
-        self._advance(logs)
+        self._advance(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Close the bar, or print the line."""
@@ -87,7 +89,7 @@ class ProgbarLogger(Callback):
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Move the bar."""
         if not self._fitting:
-            self._advance(logs)
+            self._advance(batch, logs)
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Close the bar, or print the line."""
@@ -100,7 +102,7 @@ class ProgbarLogger(Callback):
 
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Move the bar."""
-        self._advance(None)
+        self._advance(batch, None)
 
     def on_predict_end(self, logs: Logs | None = None) -> None:
         """Close the bar, or print the line."""

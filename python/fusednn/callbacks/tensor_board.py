@@ -68,6 +68,7 @@ class TensorBoard(Callback):
             check_count("update_freq", self.update_freq)
         self._writers: dict[str, Any] = {}
         self._batches = 0
+        self._seen = 0  # batches of the epoch
         self._begun = self._epoch_begun = (0, 0.0)
 
     def _write(self, part: str, scalars: dict[str, float], step: int) -> None:
@@ -91,17 +92,20 @@ class TensorBoard(Callback):
         return (self._batches - batches) / max(time.perf_counter() - at, 1e-9)
 
     def get_state(self) -> dict[str, Any]:
-        """Return the number of batches."""
-        return {"_batches": self._batches}
+        """Return the numbers of batches."""
+        return {"_batches": self._batches, "_seen": self._seen}
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Look at the clock."""
+        self._seen = 0
         self._begun = self._epoch_begun = (self._batches, time.perf_counter())
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Write the running means, if asked for."""
-        self._batches += 1
-        if self.update_freq != "epoch" and self._batches % int(self.update_freq) == 0:
+        before = self._batches
+        self._batches += batch + 1 - self._seen  # more than 1 with `steps_per_execution`
+        self._seen = batch + 1
+        if self.update_freq != "epoch" and _passed(before, self._batches, int(self.update_freq)):
             scalars = {f"batch_{name}": value for name, value in (logs or {}).items()}
             if self.write_steps_per_second:
                 scalars["batch_steps_per_second"] = self._rate_since(self._begun)
@@ -132,6 +136,11 @@ class TensorBoard(Callback):
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
+
+
+def _passed(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in ``(before, now]``."""
+    return before // every < now // every
 
 
 def _histogram(values: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +34,8 @@ class Evaluator(Feeder):
 
     def __init__(self) -> None:
         self._objective: Objective | None = None
+        #: Batches between calls of callbacks.
+        self.steps_per_execution = 1
 
     # ---- what a subclass provides
 
@@ -129,12 +131,14 @@ class Evaluator(Feeder):
         objective.reset()
         events.on_test_begin()
         taken = 0
-        for batch, arrays in enumerate(feed.epoch()):
-            events.on_test_batch_begin(batch)
-            self._test_step(*arrays)
-            taken += 1
+
+        def end(batch: int) -> None:
             if batch_logs:
                 events.on_test_batch_end(batch, objective.means())
+
+        for arrays in self._told(feed.epoch(), events.on_test_batch_begin, end):
+            self._test_step(*arrays)
+            taken += 1
         results = objective.means() if taken else {}
         events.on_test_end(results)
         return results
@@ -178,8 +182,8 @@ class Evaluator(Feeder):
         parts: list[Array] = []
         start = 0
         events.on_predict_begin()
-        for batch, (part, *_) in enumerate(feed.epoch()):
-            events.on_predict_batch_begin(batch)
+        begin, end = events.on_predict_batch_begin, events.on_predict_batch_end
+        for part, *_ in self._told(feed.epoch(), begin, end):
             y = self._plan(len(part), training=False).output(part)
             if rows is None:
                 parts.append(y.copy())
@@ -188,9 +192,24 @@ class Evaluator(Feeder):
                     outputs = np.empty((rows, *y.shape[1:]), y.dtype)
                 outputs[start : start + len(part)] = y
             start += len(part)
-            events.on_predict_batch_end(batch, {})
         events.on_predict_end()
         return np.concatenate(parts) if outputs is None else outputs
+
+    def _told(
+        self, batches: Iterator[Any], begin: Callable[[int], None], end: Callable[[int], None]
+    ) -> Iterator[Any]:
+        """Yield batches, and call before the first and after the last of so many."""
+        taken = told = 0
+        for batch in batches:
+            if taken == told:
+                begin(taken)
+            yield batch
+            taken += 1
+            if taken - told == self.steps_per_execution:
+                told = taken
+                end(taken - 1)
+        if taken > told:
+            end(taken - 1)
 
     def test_on_batch(
         self,

@@ -26,12 +26,19 @@ class Objective:
         shapes of labels and output; "loss" names what is reported anyway, and adds nothing.
     weighted_given : sequence
         The same, of metrics that sample weights count in; the others disregard them.
+    factor : float
+        What the loss and its gradients are multiplied by.
     """
 
     def __init__(
-        self, loss: Any, metrics_given: Sequence[Any], weighted_given: Sequence[Any] = ()
+        self,
+        loss: Any,
+        metrics_given: Sequence[Any],
+        weighted_given: Sequence[Any] = (),
+        factor: float = 1.0,
     ) -> None:
         self.loss = losses.get(loss)
+        self.factor = factor
         if not self.loss.reduces:
             raise ValueError(
                 f"`reduction` of the loss '{self.loss.name}' must not be 'none' in a model, which "
@@ -103,7 +110,7 @@ class Objective:
             One for each sample.
         """
         rows = None if weights is None else row_weights(weights, z.shape, plan.scratch)
-        return self.loss.evaluate(
+        value = self.loss.evaluate(
             y_true,
             z,
             plan.scratch,
@@ -111,6 +118,11 @@ class Objective:
             grad=plan.grad_output if gradient else None,
             weights=rows,
         )
+        if self.factor == 1:
+            return value
+        if gradient:
+            plan.grad_output *= plan.grad_output.dtype.type(self.factor)
+        return value * self.factor
 
     def record(
         self, plan: Plan, y_true: Array, z: Array, loss: float, weights: Array | None = None
@@ -185,24 +197,3 @@ class Objective:
                 f"Received: {[m.name for m in resolved]}"
             )
         self.metrics = resolved
-
-
-def sole_loss(loss_weights: Any, metrics_given: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Return the metrics of `compile`, after its third argument was found to be of one loss.
-
-    Keras 2's third argument is `metrics`: a list of such is taken for them.
-
-    Raises
-    ------
-    ValueError
-        There are weights of losses.
-    """
-    listed = loss_weights if isinstance(loss_weights, (list, tuple)) else ()
-    if metrics_given is None and any(isinstance(m, (str, Metric)) or callable(m) for m in listed):
-        return listed
-    if loss_weights not in (None, 1, [1], (1,)):
-        raise ValueError(
-            "`loss_weights` must be None: a model has one loss. "
-            f"Received: loss_weights={loss_weights!r}"
-        )
-    return metrics_given

@@ -365,6 +365,9 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
         self._regularized = None
         self._place = None
 
+    def _output_name(self) -> str | None:
+        return self.layers[-1].name if self.layers else None
+
     def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         if self._lists is None:
             variables = self._trained_variables()

@@ -17,7 +17,8 @@ from fusednn.callbacks.resumed import Resumed
 from fusednn.models.data import Array, check_count
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed
-from fusednn.models.objective import Objective, sole_loss
+from fusednn.models.objective import Objective
+from fusednn.models.sole_output import are_metrics, loss_weight, sole_loss, sole_metrics
 from fusednn.models.watch import Watch
 from fusednn.models.weights import weights_of
 from fusednn.optimizers import Optimizer
@@ -57,6 +58,10 @@ class Trainer(Evaluator):
         """Warn where layers are trainable that were not when the model was compiled, or not now."""
         raise NotImplementedError
 
+    def _output_name(self) -> str | None:
+        """Return the name of the last layer, which is the output's; None without layers."""
+        raise NotImplementedError
+
     def _training_lists(self) -> tuple[tuple[Array, ...], tuple[Variable, ...]]:
         """Return gradients and variables of the layers that train; the same tuples every time."""
         raise NotImplementedError
@@ -68,8 +73,8 @@ class Trainer(Evaluator):
         optimizer: Any = "rmsprop",
         loss: Any = None,
         loss_weights: Any = None,
-        metrics: Sequence[Any] | None = None,
-        weighted_metrics: Sequence[Any] | None = None,
+        metrics: Sequence[Any] | Mapping[str, Any] | None = None,
+        weighted_metrics: Sequence[Any] | Mapping[str, Any] | None = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         jit_compile: Any = "auto",
@@ -82,11 +87,12 @@ class Trainer(Evaluator):
         optimizer : str or Optimizer
             See `fusednn.optimizers`.
         loss : str, Loss or loss function
-            See `fusednn.losses`. Where the model ends with the activation that the loss belongs
+            See `fusednn.losses`; or a list of one, or a dictionary with the name of the last layer,
+            as Keras takes them of models with several outputs (so, too, the next three). Where the model ends with the activation that the loss belongs
             to (softmax or sigmoid and its cross-entropy), both are computed as one, from logits.
-        loss_weights : None
-            A model has one loss; a list of one weight must hold 1. A list of metrics is taken for
-            `metrics`, which are Keras 2's third argument.
+        loss_weights : float, optional
+            What the loss, as it is reported, too, and its gradients are multiplied by; penalties
+            are not. A list of metrics is taken for `metrics`, which are Keras 2's third argument.
         metrics : sequence of str, Metric or function, optional
             See `fusednn.metrics`; "accuracy" or "acc" is resolved from the shapes of labels and
             output. "loss" is accepted and adds nothing, the loss is always reported.
@@ -95,7 +101,10 @@ class Trainer(Evaluator):
         run_eagerly, jit_compile, auto_scale_loss
             Have no effect: there is no graph to compile, and no mixed precision.
         steps_per_execution : int
-            Must be 1.
+            Batches between calls of callbacks, `on_train_batch_begin` of the first one and
+            `on_train_batch_end` of the last one, and likewise in `evaluate` and `predict`; at
+            least 1. More spare the time of callbacks and of the progress bar. (The last ones of an
+            epoch may be fewer. Keras calls the end by the number that the last would have had.)
 
         Notes
         -----
@@ -104,23 +113,23 @@ class Trainer(Evaluator):
         in Keras 3, where it depends on the backend: on PyTorch frozen layers stay as they are at
         once, on JAX training fails.)
         """
-        if steps_per_execution != 1:
-            raise ValueError(
-                "`steps_per_execution` must be 1: callbacks are called after each batch. "
-                f"Received: steps_per_execution={steps_per_execution!r}"
-            )
-        metrics = sole_loss(loss_weights, metrics)
+        steps = check_count("steps_per_execution", steps_per_execution)
+        if metrics is None and are_metrics(loss_weights):
+            metrics, loss_weights = loss_weights, None
+        output = self._output_name()
+        loss = sole_loss(loss, output)
         if loss is None:
             raise ValueError(
                 "`loss` must be a loss, or the name of one, such as 'mean_squared_error'. "
                 "Received: loss=None"
             )
-        for name, given in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
-            if isinstance(given, str):
-                raise TypeError(f"`{name}` must be a list. Received: {name}={given!r}")
+        factor = loss_weight(loss_weights, output)
+        counted = sole_metrics("metrics", metrics, output)
+        weighted = sole_metrics("weighted_metrics", weighted_metrics, output)
         chosen = optimizers.get(optimizer)
-        self._objective = Objective(loss, list(metrics or ()), list(weighted_metrics or ()))
+        self._objective = Objective(loss, counted, weighted, factor)
         self.optimizer = chosen
+        self.steps_per_execution = steps
         self._start_training()
 
     # ---- fit
@@ -315,9 +324,11 @@ class Trainer(Evaluator):
         objective = self._compiled()
         tolerant = events.find(TerminateOnNaN) is not None
         batch_logs = events.listens("on_train_batch_end")
+        every, told = self.steps_per_execution, done
         taken = done
         for batch, arrays in enumerate(feed.epoch(done), done):
-            events.on_train_batch_begin(batch)
+            if taken == told:
+                events.on_train_batch_begin(batch)
             loss = self._train_step(*arrays)
             taken += 1
             if not (tolerant or math.isfinite(loss)):
@@ -327,10 +338,14 @@ class Trainer(Evaluator):
                     "those before this batch. Look for NaN or infinity in the data, or train with "
                     "a smaller learning rate or clipped gradients."
                 )
-            if batch_logs:
-                events.on_train_batch_end(batch, objective.means())
-            if self.stop_training:
-                break
+            if taken - told == every:
+                told = taken
+                if batch_logs:
+                    events.on_train_batch_end(batch, objective.means())
+                if self.stop_training:
+                    break
+        if taken > told and batch_logs:
+            events.on_train_batch_end(taken - 1, objective.means())
         return taken
 
     def _train_step(self, x: Array, y: Array, weights: Array | None = None) -> float:

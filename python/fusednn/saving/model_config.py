@@ -115,11 +115,11 @@ def compile_config(model: Sequential) -> dict[str, Any] | None:
     return {
         "optimizer": object_entry("optimizers", model.optimizer),
         "loss": object_entry("losses", objective.loss),
-        "loss_weights": None,
+        "loss_weights": None if objective.factor == 1 else objective.factor,
         "metrics": metrics,
         "weighted_metrics": weighted or None,
         "run_eagerly": False,
-        "steps_per_execution": 1,
+        "steps_per_execution": model.steps_per_execution,
         "jit_compile": False,
     }
 
@@ -130,11 +130,6 @@ def compile_from_config(
     """Compile a model as it was; None where the file says nothing of it."""
     if not isinstance(written, Mapping) or not written.get("optimizer"):
         return None
-    if written.get("loss_weights") not in (None, 1, [1]):
-        raise ValueError(
-            "`loss_weights` of the model must be None: a model has one loss. "
-            f"Received: loss_weights={written['loss_weights']!r:.200}"
-        )
     objects = FileObjects(custom_objects)
     optimizer = objects.optimizer(written["optimizer"])
     loss = written.get("loss")
@@ -143,8 +138,10 @@ def compile_from_config(
     model.compile(
         optimizer,
         objects.loss(loss),
+        written.get("loss_weights"),
         metrics=objects.metrics(written.get("metrics")),
         weighted_metrics=objects.metrics(written.get("weighted_metrics")),
+        steps_per_execution=written.get("steps_per_execution") or 1,
     )
     return optimizer
 
