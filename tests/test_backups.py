@@ -287,7 +287,7 @@ def test_the_file_before_is_taken_where_the_latest_is_damaged(tmp_path: Path) ->
     latest.write_bytes(latest.read_bytes()[:100])
     with pytest.warns(UserWarning, match=r"training.npz is damaged: .* Going on from .*previous"):
         again = run(4)
-    assert again.history is not None and again.history.epoch == [0, 1, 2, 3]
+    assert again.history.epoch == [0, 1, 2, 3]
     for a, b in zip(expected, again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     backup = BackupAndRestore(tmp_path, "epoch", True)

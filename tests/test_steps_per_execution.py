@@ -35,7 +35,7 @@ class Calls(callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.seen.append(("end", batch))
-        assert logs is not None and "loss" in logs
+        assert "loss" in logs
         self.model.stop_training = batch == self.stop
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:

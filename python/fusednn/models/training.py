@@ -88,8 +88,9 @@ class Trainer(Evaluator):
             See `fusednn.optimizers`.
         loss : str, Loss or loss function
             See `fusednn.losses`; or a list of one, or a dictionary with the name of the last layer,
-            as Keras takes them of models with several outputs (so, too, the next three). Where the model ends with the activation that the loss belongs
-            to (softmax or sigmoid and its cross-entropy), both are computed as one, from logits.
+            as Keras takes them of models with several outputs (so, too, the next three). Where the
+            model ends with the activation that the loss belongs to (softmax or sigmoid and its
+            cross-entropy), both are computed as one, from logits.
         loss_weights : float, optional
             What the loss, as it is reported, too, and its gradients are multiplied by; penalties
             are not. A list of metrics is taken for `metrics`, which are Keras 2's third argument.
