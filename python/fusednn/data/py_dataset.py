@@ -18,28 +18,60 @@ class PyDataset:
     Parameters
     ----------
     workers : int
-        Must be 1: batches are computed where they are used. For a thread that works ahead, make a
-        `Dataset.from_generator` and `prefetch` it.
+        Threads or processes that compute batches ahead, in their order; with 0 or 1 thread they
+        are computed where they are used.
     use_multiprocessing : bool
-        Must be False.
+        Processes, each with a copy of this object as it was when the epoch began, instead of
+        threads. Their batches' random numbers (`random`, `numpy.random`) begin anew for each
+        batch, and are the same in each run with the same seed, in whichever process. Those of
+        threads that share a generator are not; with one worker in the calling thread they are.
     max_queue_size : int
-        Accepted for Keras' sake; without workers there is no queue.
+        Batches that may wait or be computed; at least one for each worker.
     """
+
+    # Here, for subclasses that do not call `__init__`.
+    _workers = 1
+    _use_multiprocessing = False
+    _max_queue_size = 10
 
     def __init__(
         self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
     ) -> None:
-        if workers != 1:
-            raise ValueError(
-                "`workers` must be 1: prefetch a `Dataset.from_generator` for a thread that works "
-                f"ahead. Received: workers={workers!r}"
-            )
-        if use_multiprocessing:
-            raise ValueError(
-                "`use_multiprocessing` must be False. "
-                f"Received: use_multiprocessing={use_multiprocessing!r}"
-            )
-        check_count("max_queue_size", max_queue_size, minimum=0)
+        self.workers = workers
+        self.use_multiprocessing = use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    @property
+    def workers(self) -> int:
+        """Number of threads or processes. Settable, for the next epoch."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        self._workers = check_count("workers", value, minimum=0)
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        """Whether the workers are processes. Settable."""
+        return self._use_multiprocessing
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, value: bool) -> None:
+        self._use_multiprocessing = bool(value)
+
+    @property
+    def max_queue_size(self) -> int:
+        """Number of batches ahead. Settable."""
+        return self._max_queue_size
+
+    @max_queue_size.setter
+    def max_queue_size(self, value: int) -> None:
+        self._max_queue_size = check_count("max_queue_size", value, minimum=0)
+
+    @property
+    def num_batches(self) -> int | None:
+        """Number of batches, ``len(self)``; a subclass may return None: there is no end."""
+        return len(self)
 
     def __getitem__(self, index: int) -> Any:
         """Return batch `index`."""

@@ -115,10 +115,8 @@ class Feed:
             known = source.cardinality()
             return known if known >= 0 or known == INFINITE_CARDINALITY else None
         if _is_sequence(source) and not isinstance(source, Batches):
-            batches = getattr(source, "num_batches", None)
-            if batches is None and not hasattr(source, "__len__"):
-                return INFINITE_CARDINALITY
-            return int(len(source) if batches is None else batches)
+            batches = source.num_batches if hasattr(source, "num_batches") else len(source)
+            return INFINITE_CARDINALITY if batches is None else int(batches)
         try:
             return len(source)
         except TypeError:
@@ -253,6 +251,17 @@ def _in_turn(source: Any, length: int | None, *, shuffle: bool) -> Iterator[Any]
     numbers: Any = count() if length in (None, INFINITE_CARDINALITY) else range(length or 0)
     if shuffle and isinstance(numbers, range):
         numbers = random_generator().permutation(len(numbers)).tolist()
+    workers = getattr(source, "workers", 1)
+    processes = bool(getattr(source, "use_multiprocessing", False))
+    if workers > 1 or (processes and workers):
+        # Only who has workers pays for their modules.
+        from fusednn.data.workers import computed_ahead
+
+        ahead = getattr(source, "max_queue_size", 10)
+        yield from computed_ahead(
+            source, numbers, workers=workers, processes=processes, ahead=ahead
+        )
+        return
     for number in numbers:
         yield source[number]
 
