@@ -66,6 +66,7 @@ class Objective:
 
     def reset(self) -> None:
         """Start new means."""
+        self._named: list[tuple[str, Metric]] | None = None
         self.loss_tracker.reset_state()
         for metric in self.metrics or ():
             metric.reset_state()
@@ -152,7 +153,10 @@ class Objective:
     def means(self) -> dict[str, float]:
         """Loss and metrics by name, the loss first."""
         means = {"loss": self.loss_tracker.result()}
-        for name, metric in zip(self.names[1:], self.metrics or (), strict=False):
+        if self._named is None:
+            # For the batches from here to the next `reset`, as callbacks are told of each.
+            self._named = list(zip(self.names[1:], self.metrics or (), strict=False))
+        for name, metric in self._named:
             value = metric.result()
             if np.ndim(value):
                 raise ValueError(
@@ -197,3 +201,4 @@ class Objective:
                 f"Received: {[m.name for m in resolved]}"
             )
         self.metrics = resolved
+        self._named = None
