@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from fusednn import utils
+from fusednn.data import Dataset
 from fusednn.layers import BatchNormalization, Dense, Flatten, Input, LeakyReLU
 from fusednn.models import Sequential, pretrain_autoencoders, recalibrate_batch_norm
 from fusednn.optimizers import SGD, Adam
@@ -66,3 +69,33 @@ def test_refusals() -> None:
         pretrain_autoencoders(classifier(), X, noise=-1.0)
     with pytest.raises(ValueError, match=r"`x` must have shape \(None, 64\)"):
         pretrain_autoencoders(classifier(), X[:, :5])
+
+
+@pytest.mark.parametrize("model", [classifier, lambda: with_images()])
+def test_batches_of_a_data_set_train_as_its_array_does(model: Any) -> None:
+    of_array, of_batches = model(), model()
+    x = X.reshape(-1, *of_array.input_shape[1:])
+    data = Dataset.from_tensor_slices((x, Y)).batch(50)
+    utils.set_random_seed(3)  # of the decoders
+    expected = pretrain_autoencoders(of_array, x, epochs=2, batch_size=50, shuffle=False, verbose=0)
+    utils.set_random_seed(3)
+    histories = pretrain_autoencoders(of_batches, data, epochs=2, verbose=0)
+    for a, b in zip(expected, histories, strict=True):
+        np.testing.assert_allclose(a.history["loss"], b.history["loss"], rtol=1e-4)
+    for a, b in zip(of_array.get_weights(), of_batches.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_data_set_without_end_and_a_generator() -> None:
+    data = Dataset.from_tensor_slices(X).batch(50).repeat()
+    histories = pretrain_autoencoders(
+        classifier(), data, steps_per_epoch=3, epochs=2, tied=False, verbose=0
+    )
+    assert [len(history.history["loss"]) for history in histories] == [2, 2]
+    with pytest.raises(ValueError, match="`x` must be data that can be read again"):
+        pretrain_autoencoders(classifier(), (X[:5] for _ in range(3)), verbose=0)
+
+
+def with_images() -> Sequential:
+    utils.set_random_seed(2)
+    return Sequential([Input((8, 8)), Flatten(), Dense(12, "tanh"), Dense(6, "tanh"), Dense(3)])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fusednn import optimizers
+from fusednn.data import Dataset, PyDataset
 from fusednn.layers import Dense, Input
 from fusednn.models import Sequential, find_learning_rate
 from fusednn.optimizers import SGD, Adam, schedules
@@ -181,6 +184,39 @@ def test_the_suggestion_trains_and_much_more_does_not() -> None:
     model.compile(SGD(test.suggestion), "mse")
     history = model.fit(x, y, epochs=5, verbose=0).history["loss"]
     assert history[-1] < 0.5 * history[0]
+
+
+def endless() -> Iterator[Any]:
+    while True:
+        yield DATA[0][:32], DATA[1][:32]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "without end", "py_dataset", "generator"])
+def test_the_range_test_of_batches(kind: str) -> None:
+    class ByNumber(PyDataset):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            return DATA[0][32 * index :][:32], DATA[1][32 * index :][:32]
+
+    data = Dataset.from_tensor_slices(DATA).batch(32)
+    sources = {"dataset": data, "without end": data.repeat(), "py_dataset": ByNumber()}
+    model = compiled(SGD(0.1))
+    before = model.get_weights()
+    test = find_learning_rate(model, sources.get(kind, endless()), max_rate=0.1, steps=40)
+    assert len(test.losses) == 40
+    np.testing.assert_array_equal(before[0], model.get_weights()[0])
+    if kind == "dataset":
+        with pytest.raises(ValueError, match="`y` must not be given where `x` is a Dataset"):
+            find_learning_rate(model, data, DATA[1])
+
+
+def test_the_range_test_ends_where_a_generator_does() -> None:
+    batches = (batch for batch, _ in zip(endless(), range(7), strict=False))
+    assert len(find_learning_rate(compiled(SGD()), batches).losses) == 7
+    with pytest.raises(ValueError, match="`y` must be given where `x` is an array"):
+        find_learning_rate(compiled(SGD()), DATA[0])
 
 
 def test_refusals_of_the_range_test() -> None:

@@ -44,6 +44,20 @@ def _is_sequence(x: Any) -> bool:
     return hasattr(x, "__getitem__") and (hasattr(x, "__len__") or hasattr(x, "num_batches"))
 
 
+def length_of(source: Any) -> int | None:
+    """Return the number of batches, `INFINITE_CARDINALITY`, or None where it is not known."""
+    if isinstance(source, Dataset):
+        known = source.cardinality()
+        return known if known >= 0 or known == INFINITE_CARDINALITY else None
+    if _is_sequence(source) and not isinstance(source, Batches):
+        batches = source.num_batches if hasattr(source, "num_batches") else len(source)
+        return INFINITE_CARDINALITY if batches is None else int(batches)
+    try:
+        return len(source)
+    except TypeError:
+        return None
+
+
 class Feed:
     """Batches of a model's inputs, targets and weights, epoch by epoch.
 
@@ -99,7 +113,7 @@ class Feed:
             raise ValueError(
                 f"`{name}` must be a Dataset of batches: call its `batch`. Received: {source!r}"
             )
-        length = self._length()
+        length = length_of(source)
         if steps is None and length == INFINITE_CARDINALITY:
             raise ValueError(
                 f"`{steps_name}` must be given where `{name}` has no end. Received: {source!r}"
@@ -108,20 +122,6 @@ class Feed:
             raise ValueError(f"`{name}` must hold at least one batch. Received: none")
         self.steps = length if steps is None else steps
 
-    def _length(self) -> int | None:
-        """Return the number of batches, `INFINITE_CARDINALITY`, or None where it is not known."""
-        source = self._source
-        if isinstance(source, Dataset):
-            known = source.cardinality()
-            return known if known >= 0 or known == INFINITE_CARDINALITY else None
-        if _is_sequence(source) and not isinstance(source, Batches):
-            batches = source.num_batches if hasattr(source, "num_batches") else len(source)
-            return INFINITE_CARDINALITY if batches is None else int(batches)
-        try:
-            return len(source)
-        except TypeError:
-            return None
-
     def _start(self) -> Iterator[Any]:
         source = self._source
         self._at = dict(random_generator().bit_generator.state)
@@ -129,7 +129,7 @@ class Feed:
         self._passes += 1
         if isinstance(source, (Batches, Dataset)) or not _is_sequence(source):
             return iter(source)
-        return _in_turn(source, self._length(), shuffle=self._shuffle)
+        return _in_turn(source, length_of(source), shuffle=self._shuffle)
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, of which `done` are done already (see `go_to`)."""

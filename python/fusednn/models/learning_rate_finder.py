@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
+from fusednn.data import INFINITE_CARDINALITY
 from fusednn.models.data import Array, Batches, check_count
+from fusednn.models.feed import Batch, length_of, makes_batches
 from fusednn.models.sequential import Sequential
 
 
@@ -47,8 +52,8 @@ class LearningRateTest:
 
 def find_learning_rate(
     model: Sequential,
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Any,
+    y: ArrayLike | None = None,
     *,
     min_rate: float = 1e-6,
     max_rate: float = 10.0,
@@ -62,13 +67,15 @@ def find_learning_rate(
     ----------
     model : Sequential
         Compiled. A copy is trained: the model, its optimizer and its layers stay as they are.
-    x, y : array_like
-        As of `Sequential.fit`; shuffled, and started again where they end.
+    x, y : array_like, or source of batches
+        As of `Sequential.fit`; arrays are shuffled. Started again where they end; with a generator,
+        which cannot, the test ends.
     min_rate, max_rate : float
         > 0; the first rate and the last one.
     steps : int
         Number of batches, at least 2.
     batch_size : int
+        Of arrays.
     stop_factor : float
         > 1: the test ends early where the smoothed loss is so many times its lowest value, or a
         loss is not finite.
@@ -95,23 +102,49 @@ def find_learning_rate(
     steps = check_count("steps", steps, minimum=2)
     factor = check_number("stop_factor", stop_factor, above=1)
     model._compiled()
-    # Whether the data fit is found out before the copy is made.
-    arrays = model._arrays(x, y)
-    batches = Batches(*arrays, check_count("batch_size", batch_size), shuffle=True).endless()
+    with closing(_batches(model, x, y, check_count("batch_size", batch_size), steps)) as batches:
+        # Whether the data fit is found out before the copy is made.
+        first = next(batches)
+        return _test(model, first, batches, np.geomspace(low, high, steps), factor)
 
+
+def _batches(
+    model: Sequential, x: Any, y: ArrayLike | None, size: int, steps: int
+) -> Generator[Batch, None, None]:
+    """Yield batches that fit the model, without end but for those of an iterator."""
+    if not makes_batches(x):
+        if y is None:
+            raise ValueError("`y` must be given where `x` is an array. Received: None")
+        yield from Batches(*model._arrays(x, y), size, shuffle=True).endless()
+        return
+    # What has no end of its own makes an epoch of all steps.
+    given = steps if length_of(x) == INFINITE_CARDINALITY else None
+    with closing(model._feed(x, y, steps=given, steps_name="steps", shuffle=True)) as feed:
+        while not feed.ended:
+            yield from feed.epoch()
+            if hasattr(x, "__next__"):
+                return
+
+
+def _test(
+    model: Sequential, batch: Batch | None, batches: Iterator[Batch], rates: Array, factor: float
+) -> LearningRateTest:
     trial = copy.deepcopy(model)
     optimizer = trial.optimizer
     assert optimizer is not None
-    rates = np.geomspace(low, high, steps)
-    first = optimizer.iterations
+    first, steps = optimizer.iterations, len(rates)
     # The last step asks for no further rate, but a step that was not made asks again.
     optimizer.learning_rate = lambda taken: float(rates[min(taken - first, steps - 1)])
     losses: list[float] = []
     average = weight = 0.0
     lowest = math.inf
     for _ in range(steps):
-        inputs, targets = next(batches)
-        results = trial.train_on_batch(inputs, targets, return_dict=True)
+        if batch is None:
+            break
+        inputs, targets, *rest = batch
+        weights = rest[0] if rest else None
+        results = trial.train_on_batch(inputs, targets, weights, return_dict=True)
+        batch = next(batches, None)
         assert isinstance(results, dict)
         loss = results["loss"]
         if not math.isfinite(loss):
