@@ -1,4 +1,4 @@
-"""Statements for Keras, as notes on the subject have them, run as they stand: `fusednn` is `keras`."""
+"""Statements for Keras, as notes on the subject have them, run as they stand."""
 
 from __future__ import annotations
 
