@@ -82,6 +82,22 @@ def test_dilated_convolution() -> None:
     np.testing.assert_allclose(y, np.einsum("nijhwc,hwcf->nijf", seen, layer.get_weights()[0]))
 
 
+def test_groups_are_convolutions_side_by_side() -> None:
+    x = normal(2, 7, 6, 4).astype(np.float32)
+    layer = Conv2D(6, 3, strides=2, padding="same", groups=2, bias_initializer="ones")
+    y = layer(x)
+    kernel, bias = layer.get_weights()
+    assert kernel.shape == (3, 3, 2, 6)
+    for i in range(2):
+        part = Conv2D(3, 3, strides=2, padding="same")
+        part.build((None, 7, 6, 2))
+        part.set_weights([kernel[..., 3 * i :][..., :3], bias[:3]])
+        alone = part(np.ascontiguousarray(x[..., 2 * i :][..., :2]))
+        np.testing.assert_allclose(y[..., 3 * i :][..., :3], alone, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="must have 4 channels in its last axis"):
+        layer(x[..., :2])
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 5, 4, 1), (2, 7, 6, 3)], ids=str)
 def test_pooling(geometry: dict[str, Any], shape: tuple[int, ...]) -> None:
@@ -113,6 +129,11 @@ STACKS: dict[str, Callable[[], list[Layer]]] = {
     "valid and dilated": lambda: [
         Conv2D(3, 2, dilation_rate=(2, 1), dtype="float64"),
         Conv2D(2, 2, strides=(1, 2), use_bias=False, dtype="float64"),
+    ],
+    "groups": lambda: [
+        Conv2D(4, 3, activation="tanh", padding="same", dtype="float64"),
+        Conv2D(6, (2, 3), strides=(2, 1), padding="same", groups=2, dtype="float64"),
+        Conv2D(3, 2, groups=3, use_bias=False, dilation_rate=(1, 2), dtype="float64"),
     ],
     "frozen": lambda: [
         Conv2D(3, 2, dtype="float64"),
@@ -250,6 +271,7 @@ def test_flattened_vectors_stay_as_they_are() -> None:
 
 def test_configurations() -> None:
     for layer in (
+        Conv2D(4, 2, groups=2),
         Conv2D(3, (2, 3), 2, "same", dilation_rate=1, activation="relu", kernel_regularizer="l2"),
         MaxPooling2D(3, 1, "same"),
         AveragePooling2D((2, 1)),
@@ -266,7 +288,8 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: Conv2D(2, (1, 2, 3)), r"`kernel_size` must be .*=\(1, 2, 3\)"),
     (lambda: Conv2D(2, 3, strides=0), "`strides` must be one or two"),
     (lambda: Conv2D(2, 3, padding="full"), "`padding` must be 'valid' or 'same'"),
-    (lambda: Conv2D(2, 3, groups=2), "`groups` must be 1"),
+    (lambda: Conv2D(3, 3, groups=2), "`groups` must divide `filters`. Received: groups=2, filt"),
+    (lambda: Conv2D(2, 3, groups=2)(np.ones((1, 4, 4, 3))), "must be a multiple of `groups`, 2"),
     (lambda: Conv2D(2, 3, data_format="NCHW"), "`data_format` must be 'channels_last' or 'ch"),
     (lambda: AveragePooling2D(data_format=1), "`data_format` must be .* Received: data_format=1"),
     (

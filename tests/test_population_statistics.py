@@ -231,6 +231,7 @@ FOLDS: dict[str, tuple[tuple[int, ...], list[Any], int]] = {
         [BatchNormalization(axis=1), Conv2D(3, 2, data_format="channels_first")],
         0,
     ),
+    "groups": ((5, 4, 2), [BatchNormalization(), Conv2D(4, 2, groups=2), BatchNormalization()], 1),
     "activation": ((5,), [BatchNormalization(), Activation("relu"), Dense(3)], 1),
     "another_axis": ((3, 4), [Dense(3), BatchNormalization(axis=1)], 1),
     "rows": ((3, 4), [BatchNormalization(), Dense(3)], 0),

@@ -385,6 +385,22 @@ def test_what_has_no_form_for_gpus_is_refused(cupy):
             return grad * 2
 
     check(lambda: [Dense(4), Own(name="mine"), end()], "layer 'mine', whose CallStep")
+    check(
+        lambda: [
+            Dense(4),
+            Reshape((1, 1, 4)),
+            Conv2D(2, 1, groups=2, name="parts"),
+            Flatten(),
+            end(),
+        ],
+        "layer 'parts', whose GroupedConv2DStep",
+    )
+
+
+def test_groups_at_the_end_of_a_model_are_refused(cupy):
+    model = Sequential([Input((1, 1, 4)), Conv2D(2, 1, groups=2)])
+    with pytest.raises(NotImplementedError), fusednn.device("cuda"):
+        model.predict(np.ones((3, 1, 1, 4), np.float32), verbose=0)
 
 
 def test_states_in_8_bits(cupy):

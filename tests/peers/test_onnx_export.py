@@ -61,6 +61,7 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[layers.Layer]]]] = {
             layers.BatchNormalization(),
             layers.ReLU(negative_slope=0.2),
             layers.MaxPooling2D(3, 2, "same"),
+            layers.Conv2D(6, 2, groups=2),
             layers.Conv2D(3, (2, 3), dilation_rate=(2, 1), activation="silu"),
             layers.PReLU(shared_axes=[1, 2]),
             layers.AveragePooling2D(2, 1, "same"),

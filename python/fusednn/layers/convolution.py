@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fusednn import activations, constraints, initializers, regularizers
-from fusednn._arguments import refuse_absent
+from fusednn._arguments import check_count, refuse_absent
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.grouped_convolution import GroupedConv2DStep
 from fusednn.layers.image_axes import (
     channel_axis,
     check_data_format,
@@ -49,7 +50,8 @@ class Conv2D(Layer):
     dilation_rate : int or (int, int)
         Distance of a window's elements.
     groups : int
-        Must be 1.
+        Parts of the channels and of the filters: filters of a part see its channels alone. It must
+        divide both, and the kernel's third axis is of one part. More than 1 only on the CPU.
     activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, \
 bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         As of `Dense`.
@@ -86,11 +88,13 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if isinstance(filters, bool) or not isinstance(filters, (int, np.integer)) or filters < 1:
             raise ValueError(f"`filters` must be a positive integer. Received: filters={filters}")
-        if groups != 1:
-            raise ValueError(
-                f"`groups` must be 1: others are not supported. Received: groups={groups}"
-            )
         self.filters = int(filters)
+        self.groups = check_count("groups", groups)
+        if self.filters % self.groups:
+            raise ValueError(
+                "`groups` must divide `filters`. "
+                f"Received: groups={self.groups}, filters={self.filters}"
+            )
         self.kernel_size = pair("kernel_size", kernel_size)
         self.strides = pair("strides", strides)
         self.padding = check_padding(padding)
@@ -117,9 +121,14 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
                 f"The input of layer '{self.name}' must have a known number of channels. "
                 f"Received: input_shape={input_shape}"
             )
+        if channels % self.groups:
+            raise ValueError(
+                f"The channels of the input of layer '{self.name}' must be a multiple of `groups`, "
+                f"{self.groups}. Received: input_shape={input_shape}"
+            )
         self.kernel = self.add_weight(
             "kernel",
-            (*self.kernel_size, channels, self.filters),
+            (*self.kernel_size, channels // self.groups, self.filters),
             self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -138,10 +147,11 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         """Shape of the output."""
         shape = self.windows.output_shape(self.name, input_shape, self.filters, self.data_format)
         axis = channel_axis(self.data_format)
-        if self.kernel is not None and input_shape[axis] != self.kernel.shape[2]:
+        channels = None if self.kernel is None else self.kernel.shape[2] * self.groups
+        if channels is not None and input_shape[axis] != channels:
             raise ValueError(
-                f"The input of layer '{self.name}' must have {self.kernel.shape[2]} channels in "
-                f"its {'last' if axis == -1 else 'second'} axis. "
+                f"The input of layer '{self.name}' must have {channels} channels in its "
+                f"{'last' if axis == -1 else 'second'} axis. "
                 f"Received: input_shape={input_shape}"
             )
         return shape
@@ -150,7 +160,7 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         """One convolution, and one activation if there is any."""
         return [
             *to_channels_last(self.data_format),
-            Conv2DStep(self, trainable),
+            (Conv2DStep if self.groups == 1 else GroupedConv2DStep)(self, trainable),
             *from_channels_last(self.data_format),
             *activation_steps(self.activation),
         ]
@@ -164,7 +174,7 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
             "padding": self.padding,
             "data_format": self.data_format,
             "dilation_rate": self.dilation_rate,
-            "groups": 1,
+            "groups": self.groups,
             "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": serialize(self.kernel_initializer),

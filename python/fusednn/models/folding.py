@@ -36,7 +36,8 @@ def fold_batch_norm(model: Sequential) -> Sequential:
 
     - ``kernel * s`` and ``bias * s + b`` of the `Dense` or `Conv2D` without activation before it;
     - else ``s[:, None] * kernel`` and ``bias + b @ kernel`` of the `Dense` after it, or the like
-      of a `Conv2D` whose padding is "valid" (zeros around the image are not normalised).
+      of a `Conv2D` of one group whose padding is "valid" (zeros around the image are not
+      normalised).
 
     Dropout and noise between the two do not matter. Others stay as they are.
 
@@ -115,8 +116,8 @@ def _takes(before: Layer | None, norm: BatchNormalization, rank: int) -> bool:
 def _takes_after(layer: Layer, norm: BatchNormalization, rank: int) -> bool:
     if not isinstance(layer, Dense | Conv2D) or layer.kernel is None:
         return False
-    padded = isinstance(layer, Conv2D) and layer.padding != "valid"
-    plain = not padded and not layer.has_own_call() and norm.activity_regularizer is None
+    other = isinstance(layer, Conv2D) and (layer.padding != "valid" or layer.groups > 1)
+    plain = not other and not layer.has_own_call() and norm.activity_regularizer is None
     return plain and _over_channels(layer, norm, rank)
 
 

@@ -148,6 +148,7 @@ def _convolution(graph: Graph, layer: layers.Conv2D, x: str, shape: Shape) -> st
         strides=layer.strides,
         dilations=layer.dilation_rate,
         kernel_shape=layer.kernel_size,
+        group=layer.groups,
         pads=_pads(layer, shape),
     )
     return graph.activation(layer.activation, x)
