@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -242,3 +245,24 @@ def test_gradients_that_are_not_known_have_no_point_and_no_number() -> None:
     assert len(lines[1].split()) == 3
     assert len(lines[-1].split()) == 4
     plt.close("all")
+
+
+def test_batches_of_a_generator_are_seen_as_those_of_arrays() -> None:
+    def batches() -> Iterator[Any]:
+        while True:
+            for start in range(0, 96, 32):
+                yield X[start : start + 32], Y[start : start + 32]
+
+    seen = []
+    for x, y in ((X[:96], Y[:96]), (batches(), None)):
+        utils.set_random_seed(1)
+        model = Sequential([Input((12,)), *NETWORKS["plain"](), Dense(3, "softmax")])
+        model.compile(SGD(0.1), "sparse_categorical_crossentropy")
+        callback = DiagnosticsCallback(verbose=0, every=2)
+        options = {"batch_size": 32, "shuffle": False} if y is not None else {}
+        model.fit(x, y, epochs=2, steps_per_epoch=3, verbose=0, callbacks=[callback], **options)
+        seen.append(callback.signals)
+    assert len(seen[0]) == 2
+    for arrays, generator in zip(*seen, strict=True):
+        for a, b in zip(arrays.layers, generator.layers, strict=True):
+            assert (a.mean, a.std, a.gradient_std) == (b.mean, b.std, b.gradient_std)
