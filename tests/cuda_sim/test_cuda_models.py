@@ -403,6 +403,27 @@ def test_groups_at_the_end_of_a_model_are_refused(cupy):
         model.predict(np.ones((3, 1, 1, 4), np.float32), verbose=0)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"gradient_accumulation_steps": 3, "use_ema": True, "global_clipnorm": 0.5},
+        {"loss_scale_factor": 8.0},
+        {"skip_nonfinite": True},
+    ],
+    ids=str,
+)
+def test_options_of_steps(cupy, options):
+    def make() -> optimizers.Optimizer:
+        return optimizers.Adam(0.01, **options)
+
+    theirs, _ = fitted("cpu", optimizer=make)
+    ours, _ = fitted("cuda", optimizer=make)
+    assert_close(ours.get_weights(), theirs.get_weights(), "float32")
+    assert ours.optimizer.calls == theirs.optimizer.calls
+    assert ours.optimizer.iterations == theirs.optimizer.iterations
+
+
 def test_states_in_8_bits(cupy):
     def make() -> optimizers.Optimizer:
         return optimizers.Adam(0.01, quantized_states=True)
