@@ -13,7 +13,7 @@ from fusednn._arguments import check_count, refuse_absent
 from fusednn._serialization import serialize
 from fusednn.layers.activation import activation_steps
 from fusednn.layers.buffers import Buffers
-from fusednn.layers.grouped_convolution import GroupedConv2DStep
+from fusednn.layers.grouped_convolution import ConvolutionStep, GroupedConv2DStep
 from fusednn.layers.image_axes import (
     channel_axis,
     check_data_format,
@@ -186,23 +186,10 @@ bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint
         }
 
 
-class Conv2DStep(Step):
+class Conv2DStep(ConvolutionStep):
     """Every window is a row of a matrix, which is multiplied by the kernel."""
 
     runs_on_gpu = True
-
-    def __init__(self, layer: Conv2D, trainable: bool) -> None:
-        assert layer.kernel is not None
-        self._layer = layer
-        self._kernel = layer.kernel
-        self._bias = layer.bias
-        self.has_gradients = trainable
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape with a place for each window."""
-        filters = self._kernel.shape[3]
-        shape = self._layer.windows.output_shape(self._layer.name, input_shape, filters)
-        return tuple(n for n in shape if n is not None)
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the windows, and the gradients."""

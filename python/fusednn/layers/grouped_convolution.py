@@ -1,4 +1,4 @@
-"""The convolution whose filters see a part of the channels each."""
+"""The base of convolutions' steps, and the step whose filters see a part of the channels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fusednn.layers.convolution import Conv2D
 
 
-class GroupedConv2DStep(Step):
-    """As `Conv2DStep`, with a matrix of windows, and a product, for each group of channels."""
+class ConvolutionStep(Step):
+    """Base of the steps of a `Conv2D`."""
 
     def __init__(self, layer: Conv2D, trainable: bool) -> None:
         assert layer.kernel is not None
@@ -31,6 +31,10 @@ class GroupedConv2DStep(Step):
         filters = self._kernel.shape[3]
         shape = self._layer.windows.output_shape(self._layer.name, input_shape, filters)
         return tuple(n for n in shape if n is not None)
+
+
+class GroupedConv2DStep(ConvolutionStep):
+    """As `Conv2DStep`, with a matrix of windows, and a product, for each group of channels."""
 
     def bind(self, input_shape: Shape, buffers: Buffers, *, grad_input: bool) -> None:
         """Take arrays for y, the windows, and the gradients."""
