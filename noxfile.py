@@ -65,7 +65,7 @@ def peers(session: nox.Session) -> None:
 
 #: What the tests of a framework need besides it, whichever release it is.
 FRAMEWORKS = {
-    "jax": ("optax>=0.2.8",),
+    "jax": ("optax>=0.2.8", "flatbuffers"),  # jax.export writes with flatbuffers
     "keras": ("torch==2.13.0", "jax>=0.8"),
     "tensorflow-cpu": ("keras>=3.10",),
     "torch": (),
