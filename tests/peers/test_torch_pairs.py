@@ -90,6 +90,7 @@ def function_after(m, x):
 SURE = {
     whole: {"bn": "act", "features.1": "features.2"},
     iterates: {"features.1": "features.2", "layers.0": "layers.1"},
+    function_after: {"bn": "relu()"},
 }
 UNSURE = {
     keeps_results: ("features.1", "its result is kept by forward"),
@@ -100,7 +101,6 @@ UNSURE = {
     slices: ("features.1", "forward cannot be traced: NameError: module is not installed"),
     calls_in_and_out: ("features.1", "it is called 2 times"),
     in_place_for_effect: ("bn", "used by something else than one activation"),
-    function_after: ("bn", "a function, not a module"),
 }
 
 

@@ -2,7 +2,8 @@
 
 The fused module stands where the BatchNorm stood and holds the same parameter and buffer objects,
 so that optimizers, `state_dict` and names stay what they were; where the activation stood there is
-a module that passes its input on. `pairs` says which.
+a module that passes its input on. Activations that are functions, or modules called more than once,
+stay, and `activated` tells them where they have nothing to do. `pairs` says which.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from fusednn.torch.activated import MARKING
 from fusednn.torch.modules import BatchNormLeakyReLU
-from fusednn.torch.pairs import FUSED, find_pairs, require_module, slope_of
+from fusednn.torch.pairs import FUSED, find_pairs, require_module
 from fusednn.torch.sync import SyncBatchNormLeakyReLU
 
 
@@ -60,17 +62,24 @@ def convert(module: nn.Module, *, inplace: bool = False) -> nn.Module:
     what a `forward` does when an attribute, a global or a random number is another than now:
     convert what does that after it has been set, or not at all. Hooks on fused modules would see
     other values than before: pairs with hooks stay.
+
+    An activation that is a function (`relu`, `leaky_relu` and their in-place forms, of
+    `torch.nn.functional`, `torch` or a tensor) or a module that several BatchNorms share stays in
+    the model. The fused module's result is of a type by which the activation knows, in eager
+    programs, that it has nothing to do; any other use of it raises RuntimeError. In programs that
+    are traced (`torch.compile`, `torch.export`, `torch.func`) the fused module is the BatchNorm
+    alone, and the activation computes.
     """
     for pair in find_pairs(module):
         if pair.reason is None and pair.activation is not None:
             norm = module.get_submodule(pair.batch_norm)
-            activation = module.get_submodule(pair.activation)
-            kind = FUSED[type(norm)]
-            overwrites = inplace and pair.may_overwrite and kind is not SyncBatchNormLeakyReLU
-            fused = _like(norm, kind, slope_of(activation), overwrites)
-            name = pair.batch_norm.rpartition(".")[2]
-            _replace(module, pair.batch_norm, fused)
-            _replace(module, pair.activation, FusedActivation(name, activation))
+            overwrites = inplace and pair.may_overwrite and type(norm) is not nn.SyncBatchNorm
+            kind: Any = (MARKING if pair.activation_stays else FUSED)[type(norm)]
+            _replace(module, pair.batch_norm, _like(norm, kind, pair.negative_slope, overwrites))
+            if not pair.activation_stays:
+                activation = module.get_submodule(pair.activation)
+                name = pair.batch_norm.rpartition(".")[2]
+                _replace(module, pair.activation, FusedActivation(name, activation))
     return module
 
 
@@ -95,6 +104,9 @@ def revert(module: nn.Module) -> nn.Module:
     """
     require_module(module)
     for name, stand_in in list(module.named_modules()):
+        if type(stand_in) in MARKING.values():
+            plain = next(p for p, f in MARKING.items() if type(stand_in) is f)
+            _replace(module, name, _like(stand_in, plain))
         if not isinstance(stand_in, FusedActivation):
             continue
         prefix = name[: len(name) - len(name.rpartition(".")[2])]
@@ -134,7 +146,9 @@ def convert_sync_batchnorm(module: nn.Module, process_group: Any = None) -> nn.M
     require_module(module)
     for name, child in list(module.named_modules(remove_duplicate=False)):
         if isinstance(child, BatchNormLeakyReLU) and not isinstance(child, SyncBatchNormLeakyReLU):
-            new = _like(child, SyncBatchNormLeakyReLU, child.negative_slope)
+            marks = type(child) in MARKING.values()
+            kind: Any = MARKING[nn.SyncBatchNorm] if marks else SyncBatchNormLeakyReLU
+            new = _like(child, kind, child.negative_slope)
             new.process_group = process_group
             if not name:
                 return new

@@ -50,6 +50,10 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
         """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
         if type(input) is fx.Proxy and input.tracer.root is not self:
             return call_as_leaf(self, input)
+        return self._normalise(input, self.negative_slope)
+
+    def _normalise(self, input: torch.Tensor, negative_slope: float | None) -> torch.Tensor:
+        """Normalise, scale, shift and, unless `negative_slope` is None, activate."""
         self._check_input_dim(input)
         # As attributes these are found by a function of Python's, which takes as long as a kernel.
         parameters, buffers = self._parameters, self._buffers
@@ -81,7 +85,7 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
             training,
             self.momentum,
             self.eps,
-            self.negative_slope,
+            negative_slope,
             self.inplace,
             num_batches_tracked,
         )

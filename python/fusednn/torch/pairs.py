@@ -17,7 +17,7 @@ from fusednn.torch.modules import (
     BatchNormLeakyReLU3d,
 )
 from fusednn.torch.sync import SyncBatchNormLeakyReLU
-from fusednn.torch.tracing import Call, calls_in_model
+from fusednn.torch.tracing import Call, Function, calls_in_model
 
 FUSED = {
     nn.BatchNorm1d: BatchNormLeakyReLU1d,
@@ -27,7 +27,7 @@ FUSED = {
 }
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_SEVERAL_PLACES = "one of the two stands in several places of the model"
+_SEVERAL_PLACES = "it stands in several places of the model"
 #: Their results are new, and their backward passes do not need them.
 _PRODUCERS = (
     *(nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -42,12 +42,17 @@ class Pair:
     batch_norm: str
     """The qualified name of the BatchNorm."""
     activation: str | None
-    """That of the activation after it, if one was found."""
+    """That of the activation after it, if one was found; of a function its name, as ``relu()``."""
     reason: str | None
     """Why the two stay as they are; None where they are made one."""
     may_overwrite: bool = False
     """Whether the two as one may overwrite their input: the result of a convolution or a linear
     layer that nobody else has, and a positive slope."""
+    negative_slope: float = 0.0
+    """That of the activation."""
+    activation_stays: bool = False
+    """Whether the activation cannot be taken out of the model: a function in a `forward`, or a
+    module that is called more than once. It passes on what the BatchNorm has activated for it."""
 
 
 def find_pairs(module: nn.Module) -> list[Pair]:
@@ -82,6 +87,7 @@ def find_pairs(module: nn.Module) -> list[Pair]:
                 continue
             known = calls.of.get(id(norm), [])
             activation = known[0].after if len(known) == 1 else None
+            follower, slope, stays = None, 0.0, False
             if not known:
                 reason: str | None = calls.why_none(parent_name)
             elif uses[id(norm)] > 1:
@@ -90,18 +96,19 @@ def find_pairs(module: nn.Module) -> list[Pair]:
                 reason = f"it is called {len(known)} times"
             elif activation is None:
                 reason = known[0].reason
+            elif isinstance(activation, Function):
+                follower, slope, stays = activation.name, activation.negative_slope, True
+                reason = _obstacle(norm, slope)
             elif not isinstance(activation, _ACTIVATIONS):
-                activation, reason = None, "no activation follows"
+                reason = "no activation follows"
             elif id(activation) not in siblings:
-                activation, reason = None, "the activation after it has another parent"
+                reason = "the activation after it has another parent"
             else:
-                times = len(calls.of[id(activation)])
-                reason = _obstacle(norm, activation, uses)
-                if times > 1:
-                    reason = f"{siblings[id(activation)]} is called {times} times"
-            follower = None if activation is None else prefix + siblings[id(activation)]
-            overwrites = reason is None and _may_overwrite(known[0], activation)
-            found.append(Pair(prefix + name, follower, reason, overwrites))
+                follower, slope = prefix + siblings[id(activation)], slope_of(activation)
+                stays = len(calls.of[id(activation)]) > 1 or uses[id(activation)] > 1
+                reason = _obstacle(norm, slope, activation)
+            overwrites = reason is None and _may_overwrite(known[0], slope)
+            found.append(Pair(prefix + name, follower, reason, overwrites, slope, stays))
     return found
 
 
@@ -120,23 +127,22 @@ def slope_of(activation: nn.Module) -> float:
     return float(getattr(activation, "negative_slope", 0.0))
 
 
-def _obstacle(norm: nn.Module, activation: nn.Module, uses: Counter[int]) -> str | None:
+def _obstacle(norm: nn.Module, slope: float, activation: nn.Module | None = None) -> str | None:
     """Return why a pair that was found cannot be one module."""
-    if type(norm) not in FUSED or type(activation) not in _ACTIVATIONS:
-        odd = norm if type(norm) not in FUSED else activation
-        return f"{type(odd).__name__} is not exactly a module of torch.nn"
-    if uses[id(activation)] > 1:
-        return _SEVERAL_PLACES
-    if any(getattr(m, hooks) for m in (norm, activation) for hooks in _HOOKS):
+    modules = [norm] if activation is None else [norm, activation]
+    for module in modules:
+        if type(module) not in FUSED and type(module) not in _ACTIVATIONS:
+            return f"{type(module).__name__} is not exactly a module of torch.nn"
+    if any(getattr(m, hooks) for m in modules for hooks in _HOOKS):
         return "one of the two has hooks"
-    if any("forward" in vars(m) for m in (norm, activation)):
+    if any("forward" in vars(m) for m in modules):
         return "the forward of one of the two is not that of its class"
-    if not math.isfinite(slope_of(activation)):
-        return f"negative_slope is not finite: {slope_of(activation)}"
+    if not math.isfinite(slope):
+        return f"negative_slope is not finite: {slope}"
     return None
 
 
-def _may_overwrite(call: Call, activation: nn.Module | None) -> bool:
-    if activation is None or slope_of(activation) <= 0 or type(call.before) not in _PRODUCERS:
+def _may_overwrite(call: Call, slope: float) -> bool:
+    if slope <= 0 or type(call.before) not in _PRODUCERS:
         return False
     return not any(getattr(call.before, hooks) for hooks in _HOOKS)

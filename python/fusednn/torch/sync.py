@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import fx
 from torch.autograd import Function
 
 from fusednn import _core, ops
 from fusednn.torch.autograd import Gradients
 from fusednn.torch.library import channel_like, refuse_second_derivative, update_running_stats
-from fusednn.torch.modules import BatchNormLeakyReLU, call_as_leaf
+from fusednn.torch.modules import BatchNormLeakyReLU
 
 
 def _statistics_of_group(x: torch.Tensor, group: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -156,12 +155,9 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
             return True
         return bool(dist.get_world_size(self.process_group) == 1)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalise, scale, shift and activate `input`, a tensor (N, C, ...)."""
-        if type(input) is fx.Proxy and input.tracer.root is not self:
-            return call_as_leaf(self, input)
+    def _normalise(self, input: torch.Tensor, negative_slope: float | None) -> torch.Tensor:
         if self._is_alone():
-            return super().forward(input)
+            return super()._normalise(input, negative_slope)
         self._check_input_dim(input)
         if input.shape[1] != self.num_features:
             raise ValueError(
@@ -180,5 +176,5 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
             for p in (self.weight, self.bias)
         )
         return SyncTraining.apply(
-            input, weight, bias, running, self.eps, self.negative_slope, self.process_group
+            input, weight, bias, running, self.eps, negative_slope, self.process_group
         )

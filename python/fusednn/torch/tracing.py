@@ -18,15 +18,24 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
+import torch
 from torch import fx, nn
 from torch.optim.swa_utils import AveragedModel
 
+from fusednn.torch.activated import slope_of_call
+
 #: Their `forward` does no more than to call the module in them.
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-_FUNCTIONS = ("relu", "relu_", "leaky_relu", "leaky_relu_")
 _CONTAINERS = (tuple, list, dict, OrderedDict, defaultdict, set, deque)
 #: For each module that is called, the names of what is before and after, or why nothing is after.
-Records = dict[str, list[tuple[str | None, str | None, str | None]]]
+Records = dict[str, list[tuple[str | None, "str | Function | None", str | None]]]
+
+
+class Function(NamedTuple):
+    """A (leaky) ReLU that is called as a function."""
+
+    name: str
+    negative_slope: float
 
 
 class Call(NamedTuple):
@@ -34,8 +43,8 @@ class Call(NamedTuple):
 
     before: nn.Module | None
     """The module whose result is the input, if nobody else has that."""
-    after: nn.Module | None
-    """The module that takes the result, if nobody else does."""
+    after: nn.Module | Function | None
+    """The module, or the activation as a function, that takes the result, if nobody else does."""
     reason: str | None
     """Why `after` is None."""
 
@@ -85,7 +94,11 @@ def calls_in_model(root: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Calls
         for target, found in records.items():
             for before, after, reason in found:
                 calls.of[id(module.get_submodule(target))].append(
-                    Call(_child(module, before), _child(module, after), reason)
+                    Call(
+                        _child(module, before),
+                        after if isinstance(after, Function) else _child(module, after),
+                        reason,
+                    )
                 )
     for _, module in parents:  # in which a Sequential stands before those in it
         if _is_sequential(module) and (id(module) in whole or id(module) in calls.of):
@@ -193,15 +206,27 @@ def _before(node: fx.Node, kept: set[fx.Node]) -> str | None:
     return str(sources[0].target) if len(sources[0].users) == 1 else None
 
 
-def _after(node: fx.Node, kept: set[fx.Node]) -> tuple[str | None, str | None]:
+def _after(node: fx.Node, kept: set[fx.Node]) -> tuple[str | Function | None, str | None]:
     users = list(node.users)
     if node in kept:
         return None, "its result is kept by forward"
     if len(users) == 1 and users[0].op == "call_module":
         return str(users[0].target), None
-    if len(users) == 1 and getattr(users[0].target, "__name__", users[0].target) in _FUNCTIONS:
-        return None, "the activation after it is a function, not a module"
-    return None, "its result is used by something else than one activation module"
+    function = _activation(users[0]) if len(users) == 1 else None
+    if function is not None:
+        return function, None
+    return None, "its result is used by something else than one activation"
+
+
+def _activation(node: fx.Node) -> Function | None:
+    """Return the (leaky) ReLU that is called as a function or a method, if it is one."""
+    called: Any = node.target
+    if node.op == "call_method":
+        called = getattr(torch.Tensor, called, None)
+    slope = slope_of_call(called, node.args, dict(node.kwargs))
+    if type(slope) not in (int, float):  # another function, or a slope that is known in a call
+        return None
+    return Function(f"{getattr(called, '__name__', node.target)}()", float(slope))
 
 
 def _clone(module: nn.Module) -> nn.Module:
