@@ -103,6 +103,21 @@ def frameworks(session: nox.Session) -> None:
         run_pytest(session, *tests)
 
 
+@nox.session(python="3.11")
+def keras2(session: nox.Session) -> None:
+    """Exchange files with Keras 2.15; ``-- --record`` records its files for the other tests anew.
+
+    TensorFlow 2.15 brings it, for Python 3.11 and older.
+    """
+    install_package(session, *groups("test"), "tensorflow-cpu==2.15.1")
+    env = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if session.posargs == ["--record"]:
+        session.run("python", "tests/peers/keras2_files.py", env=env)
+        return
+    session.run("python", "-c", "import tensorflow", env=env)
+    run_pytest(session, "tests/peers/test_keras2_files.py", **env)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run every case once in a small form beside all peers, answers checked, nothing timed.

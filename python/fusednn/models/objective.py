@@ -13,6 +13,9 @@ from fusednn.metrics import Metric, PlaceAccuracy
 from fusednn.models.data import Array
 from fusednn.models.plan import Plan
 
+#: What stands for one of three metrics, see `resolve_accuracy`.
+_ACCURACY = ("accuracy", "acc")
+
 
 class Objective:
     """A loss, metrics, and the mean of each over the samples seen since `reset`.
@@ -51,7 +54,7 @@ class Objective:
         self._given += weighted_given
         self.metrics: list[Metric] | None = None
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        if not any(m in ("accuracy", "acc") for m in self._given if isinstance(m, str)):
+        if not any(m in _ACCURACY for m in self._given if isinstance(m, str)):
             self._resolve((), ())
         self.reset()
 
@@ -60,9 +63,16 @@ class Objective:
         """Name of the last activation that the loss computes itself; None if it does not."""
         return None if self.loss.from_logits else self.loss.link
 
-    def described(self) -> tuple[list[Any], list[Any]]:
-        """Return the metrics and the weighted metrics as they were given."""
-        return self._given[: self._unweighted], self._given[self._unweighted :]
+    def described(self, resolved: bool = False) -> tuple[list[Any], list[Any]]:
+        """Return the metrics and the weighted metrics as they were given.
+
+        With `resolved`, "accuracy" is the metric that it stands for, as soon as that is known.
+        """
+        listed = list(self._given)
+        if resolved and self.metrics is not None:
+            pairs = zip(self._given, self.metrics, strict=True)
+            listed = [metric if given in _ACCURACY else given for given, metric in pairs]
+        return listed[: self._unweighted], listed[self._unweighted :]
 
     def reset(self) -> None:
         """Start new means."""
@@ -188,7 +198,7 @@ class Objective:
         self._shapes = labels, outputs
         resolved: list[Metric] = []
         for given in self._given:
-            if given in ("accuracy", "acc"):
+            if given in _ACCURACY:
                 metric = metrics.resolve_accuracy(labels, outputs)
             else:
                 metric = metrics.get(given)

@@ -109,7 +109,7 @@ def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
         if name not in defaults or value != defaults[name]
     }
     if kind == "losses" and config in ({}, {"name": snake_case(cls.__name__)}):
-        return str(cls.__name__)
+        return snake_case(cls.__name__)  # the names of classes are no names of losses in Keras 3.0
     return entry(f"keras.{kind}", cls.__name__, config)
 
 

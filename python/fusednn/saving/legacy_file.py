@@ -10,6 +10,7 @@ import numpy as np
 
 from fusednn.layers import InputLayer, Layer
 from fusednn.optimizers import Optimizer
+from fusednn.saving import keras2_config
 from fusednn.saving.arrays_in_hdf5 import (
     Array,
     MismatchError,
@@ -19,7 +20,6 @@ from fusednn.saving.arrays_in_hdf5 import (
     write_array,
     write_texts,
 )
-from fusednn.saving.keras_config import OPTIONS, without_modules
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.optimizer_state import restore_state, written_state
 from fusednn.variable import Variable
@@ -38,13 +38,10 @@ def write_model(file: Any, model: Sequential, config: dict[str, Any], training: 
     """Write a built model; `config` and `training` are those of the `.keras` format."""
     file.attrs["keras_version"] = "3.0.0"
     file.attrs["backend"] = "tensorflow"
-    texts = {"model_config": json.dumps(_plain_layers(config))}
+    texts = {"model_config": json.dumps(keras2_config.model_entry(config))}
     if training is not None:
         written = {k: training[k] for k in ("loss", "metrics", "weighted_metrics", "loss_weights")}
-        optimizer = training["optimizer"]
-        written["optimizer_config"] = {
-            key: optimizer[key] for key in ("class_name", "config", OPTIONS) if key in optimizer
-        }
+        written["optimizer_config"] = keras2_config.optimizer_entry(training["optimizer"])
         texts["training_config"] = json.dumps(written)
     write_texts(file, texts)
     write_weights(file.create_group("model_weights"), model)
@@ -64,7 +61,7 @@ def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
     group = child(file, _OWN_STATE if _OWN_STATE in file else "optimizer_weights")
     if group is None:
         return
-    names = strings(group, "weight_names")
+    names = _in_new_order(strings(group, "weight_names"))
     if names:
         restore_state(
             optimizer,
@@ -76,15 +73,22 @@ def read_optimizer(file: Any, model: Sequential, optimizer: Optimizer) -> None:
         )
 
 
-def _plain_layers(config: dict[str, Any]) -> dict[str, Any]:
-    layers = [
-        _plain_layers(entry) if entry["class_name"] == "Sequential" else without_modules(entry)
-        for entry in config["config"]["layers"]
-    ]
-    return {
-        "class_name": config["class_name"],
-        "config": {"name": config["config"]["name"], "layers": layers},
-    }
+def _in_new_order(names: list[str]) -> list[str]:
+    """Return the names of an optimizer's arrays in the order of newer files.
+
+    Keras 2's older optimizers list one kind of state after the other (``Adam/dense/kernel/m:0``),
+    newer ones both moments of a variable together; Nadam's product is made anew.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(name.rpartition("/")[2], []).append(name)
+    kinds.pop("momentum_cache:0", None)
+    first, second = kinds.pop("m:0", []), kinds.pop("v:0", [])
+    if not names or not names[0].endswith("/iter:0") or len(first) != len(second):
+        return names
+    moments = [name for pair in zip(first, second, strict=True) for name in pair]
+    others = [name for kind in kinds.values() for name in kind]
+    return [*others[:1], *moments, *others[1:]]
 
 
 def write_weights(group: Any, model: Sequential) -> None:

@@ -102,15 +102,18 @@ def model_from_json(
     return model_from_config(parsed_json(json_string, "`json_string`"), custom_objects)
 
 
-def compile_config(model: Sequential) -> dict[str, Any] | None:
-    """Return what a model is compiled for; None where it is not."""
+def compile_config(model: Sequential, resolved: bool = False) -> dict[str, Any] | None:
+    """Return what a model is compiled for; None where it is not.
+
+    With `resolved`, "accuracy" is the metric that it stands for, as soon as that is known.
+    """
     if not model.compiled:
         return None
     objective = model._compiled()
     assert model.optimizer is not None
     metrics, weighted = (
         [m if isinstance(m, str) else object_entry("metrics", metrics_module.get(m)) for m in given]
-        for given in objective.described()
+        for given in objective.described(resolved)
     )
     return {
         "optimizer": object_entry("optimizers", model.optimizer),

@@ -72,9 +72,22 @@ def save_model(
 
     Notes
     -----
-    Keras 3.0 to 3.15 read these files. Of ``.h5`` Keras 3 does not restore the optimizer's states
-    (of its own files neither: it builds the optimizer for no variables); Keras 2 does not open it,
-    as it has no ``batch_shape``.
+    Keras 3 reads both kinds of files, and goes on with the optimizer's state in ``.keras`` (Keras
+    3.0 not with Nadam's, and it has no layers as activations). Of ``.h5`` Keras 3, to 3.15 at
+    least, restores no optimizer's state, of its own files neither: it builds the optimizer for no
+    variables, so that training fails. The state lies under another name here; the model
+    trains on with new states, or with those in the file after ::
+
+        model = keras.models.load_model("model.h5")
+        model.optimizer.build(model.trainable_variables)
+        with h5py.File("model.h5") as file:
+            state = file["fusednn_optimizer_weights"]
+            names = state.attrs["weight_names"]
+            model.optimizer.set_weights([state[name][()] for name in names])
+
+    Keras 2.15 reads ``.h5``, with new states, too; it makes its older optimizers of such files, in
+    which weight decay, averages and `AdamW` are not: open those with ``compile=False`` there. What
+    it does not have it refuses, and ``.keras`` files that Keras 3 reads.
     """
     if zipped is not None and not zipped:
         raise ValueError(
@@ -83,7 +96,8 @@ def save_model(
     target = file_to_write(filepath, (".keras", ".h5"), overwrite)
     model._check_built()
     config = model_config(model)
-    compiled = compile_config(model) if include_optimizer else None
+    # Keras 2 takes "accuracy" of a file for that of labels that are vectors.
+    compiled = compile_config(model, target.suffix == ".h5") if include_optimizer else None
     with replacing(target) as temporary:
         if target.suffix == ".h5":
             with new_file(temporary) as file:
@@ -109,6 +123,9 @@ def load_model(
     safe_mode: bool = True,
 ) -> Sequential:
     """Read a `Sequential` from a ``.keras`` or ``.h5`` file of this package or of Keras 2 or 3.
+
+    Training goes on with the optimizer's state, also with those that Keras 2's older optimizers
+    (``tf.keras.optimizers.legacy``) wrote to ``.h5`` files, and Keras 2.15 to ``.keras`` files.
 
     Parameters
     ----------
