@@ -38,6 +38,11 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {}),
     ("Nadam", {}),
     ("Adam", {"learning_rate": schedules.ExponentialDecay(0.01, 10, 0.5)}),
+    ("Adam", {"learning_rate": schedules.OneCycle(0.01, 20)}),
+    ("SGD", {"learning_rate": schedules.OneCycle(0.01, 20)}),
+    ("SGD", {"decay": 0.1}),
+    ("Nadam", {"learning_rate": 0.01, "decay": 0.1, "use_ema": True}),
+    ("SGD", {"learning_rate": schedules.OneCycle(0.01, 20), "decay": 0.1}),
     ("AdamW", {"gradient_accumulation_steps": 3, "use_ema": True}),  # of 4 batches so far
     ("RMSprop", {"skip_nonfinite": True, "loss_scale_factor": 2.0}),
 ]

@@ -40,6 +40,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Nadam", {}),
     ("Adam", {"gradient_accumulation_steps": 4}),  # of 6 batches: in the middle of a step
     ("SGD", {"momentum": 0.5, "loss_scale_factor": 8.0}),
+    ("RMSprop", {"decay": 0.1}),  # which Keras gets as a schedule
 ]
 
 #: The program in the documentation of `save_model`: Keras restores no optimizer of `.h5` files.
@@ -102,9 +103,12 @@ def test_keras_goes_on_with_ours(
     go_on(ours, theirs)
 
 
+OF_KERAS = [case for case in OPTIMIZERS if not {"use_ema", "decay"} & set(case[1])]
+
+
 # Keras on JAX cannot train on after `ema_overwrite_frequency` moved weights, whose memory is gone.
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
-@pytest.mark.parametrize(("name", "options"), [c for c in OPTIMIZERS if "use_ema" not in c[1]])
+@pytest.mark.parametrize(("name", "options"), OF_KERAS)
 def test_ours_goes_on_with_keras(
     tmp_path: Path, name: str, options: dict[str, Any], ending: str
 ) -> None:
@@ -171,6 +175,19 @@ def test_keras_restores_no_optimizer_of_its_own(tmp_path: Path) -> None:
     assert len(again.optimizer.variables) == 2  # the number of steps, and the rate
     with pytest.raises(ValueError, match=r"Unknown variable|built with 0 variables"):
         again.fit(X, Y, **SETTINGS)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_of_one_cycle_keras_gets_the_next_rate(tmp_path: Path, ending: str) -> None:
+    cycle = optimizers.schedules.OneCycle(0.01, 20)
+    ours = compiled(models.Sequential, layers, optimizers.SGD(cycle, momentum=0.9))
+    ours.save(tmp_path / f"m{ending}")
+    theirs = keras.models.load_model(tmp_path / f"m{ending}")
+    np.testing.assert_allclose(ours.predict(X, verbose=0), theirs.predict(X, verbose=0), atol=1e-6)
+    theirs.fit(X, Y, **SETTINGS)
+    assert float(theirs.optimizer.learning_rate.value) == pytest.approx(cycle(6))
+    again = models.load_model(tmp_path / f"m{ending}")
+    assert again.optimizer.get_config() == ours.optimizer.get_config()
 
 
 def test_a_schedule_is_kept(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fusednn.losses import Loss
 from fusednn.metrics import Metric
 from fusednn.optimizers import Optimizer
 from fusednn.optimizers.options import OWN_OPTIONS
-from fusednn.saving.keras_config import MULTIPLIER, OPTIONS
+from fusednn.saving.keras_config import MULTIPLIER, OPTIONS, RATE
 
 _T = TypeVar("_T")
 
@@ -100,7 +100,7 @@ class FileObjects:
     def optimizer(self, written: Any) -> Optimizer:
         """Make an optimizer without states."""
         if isinstance(written, Mapping) and isinstance(own := written.get(OPTIONS), Mapping):
-            options = {name: own[name] for name in OWN_OPTIONS if name in own}
+            options = {name: own[name] for name in (*OWN_OPTIONS, *RATE) if name in own}
             written = {**written, "config": {**written.get("config", {}), **options}}
         return self._made(optimizers.get, written)
 

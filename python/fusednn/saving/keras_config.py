@@ -12,6 +12,7 @@ from fusednn import metrics as metrics_module
 from fusednn import optimizers as optimizers_module
 from fusednn._serialization import Configurable, OfFunction, function_name, snake_case
 from fusednn.layers import Layer
+from fusednn.optimizers import Optimizer, schedules
 from fusednn.optimizers.options import OWN_OPTIONS
 
 #: Where Keras keeps the classes of objects in a configuration, by the end of their key.
@@ -28,6 +29,8 @@ MULTIPLIER = "learning_rate_multiplier"
 
 #: The options of an optimizer that Keras does not have, likewise beside its configuration.
 OPTIONS = "fusednn_options"
+#: What else is there where Keras gets another learning rate.
+RATE = ("learning_rate", "decay")
 
 #: Layers of this package that Keras does not have.
 _NOT_OF_KERAS = (layers_module.DenseTranspose,)
@@ -97,9 +100,13 @@ def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
         return function_entry(function_name(made.fn))
     if getattr(_OWN[kind], cls.__name__, None) is not cls:
         return _foreign(cls, made.get_config())
-    if kind == "optimizers":
+    if isinstance(made, Optimizer):
         config = made.get_config()
         own = {name: config.pop(name) for name in OWN_OPTIONS if name in config}
+        instead = rate_for_keras(made)
+        if instead is not None:
+            own |= {name: config.pop(name) for name in RATE if name in config}
+            config["learning_rate"] = instead
         written = entry("keras.optimizers", cls.__name__, config)
         return written | {OPTIONS: own} if own else written
     defaults = cls.option_defaults()
@@ -111,6 +118,21 @@ def object_entry(kind: str, made: Configurable) -> str | dict[str, Any]:
     if kind == "losses" and config in ({}, {"name": snake_case(cls.__name__)}):
         return snake_case(cls.__name__)  # the names of classes are no names of losses in Keras 3.0
     return entry(f"keras.{kind}", cls.__name__, config)
+
+
+def rate_for_keras(optimizer: Optimizer) -> Any:
+    """Return what a file says of a learning rate that Keras does not have; None for others.
+
+    Keras 3 passes over `decay`, for which it has a schedule, and refuses a class that it does not
+    know: of `OneCycle` it gets the rate of the next step.
+    """
+    config = optimizer.get_config()
+    rate, decay = config["learning_rate"], config.get("decay")
+    if decay and isinstance(rate, float):
+        return schedules.serialize(schedules.InverseTimeDecay(rate, 1, decay))
+    if isinstance(rate, Mapping) and rate["class_name"] == schedules.OneCycle.__name__:
+        return float(optimizer.learning_rate)
+    return None
 
 
 def _foreign(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:

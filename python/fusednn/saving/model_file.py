@@ -85,6 +85,9 @@ def save_model(
             names = state.attrs["weight_names"]
             model.optimizer.set_weights([state[name][()] for name in names])
 
+    Keras 2's `decay` is in the file as the schedule `InverseTimeDecay`, with which Keras goes on
+    alike. Keras has no `OneCycle`: there the learning rate stays that of the next step.
+
     Keras 2.15 reads ``.h5``, with new states, too; it makes its older optimizers of such files, in
     which weight decay, averages and `AdamW` are not: open those with ``compile=False`` there. What
     it does not have it refuses, and ``.keras`` files that Keras 3 reads.

@@ -11,6 +11,7 @@ import numpy as np
 
 from fusednn.optimizers import Nadam, Optimizer
 from fusednn.optimizers.state_variables import StateVariable
+from fusednn.saving.keras_config import rate_for_keras
 from fusednn.variable import Variable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,6 +37,11 @@ def written_state(optimizer: Optimizer, variables: Sequence[Variable]) -> list[t
         optimizer = copy.copy(optimizer)
         optimizer.build(variables)
     arrays = [(variable.path, variable.numpy()) for variable in optimizer.variables]
+    instead = rate_for_keras(optimizer)
+    if instead is not None:
+        del arrays[1 : 2 - optimizer.follows_schedule]
+    if isinstance(instead, float):  # a number has a variable, a schedule has none
+        arrays.insert(1, (f"{optimizer.name}/learning_rate", np.asarray(instead, np.float32)))
     if isinstance(optimizer, Nadam):
         # Of the number of steps; Keras keeps it as a variable.
         path = f"{optimizer.name}/variable"
@@ -75,24 +81,27 @@ def restore_state(
 
     Notes
     -----
-    Keras 2 wrote neither the learning rate, which the configuration has, nor Nadam's product; and
-    for SGD without momentum a velocity all the same.
+    There is a learning rate where Keras has no schedule. Keras 2 wrote none, nor Nadam's product;
+    and for SGD without momentum a velocity all the same.
     """
-    heads = optimizer.variables
-    if count > 1 and not optimizer.follows_schedule and read(1, None).shape != ():
-        heads = heads[:1]
+    has_rate = count > 1 and read(1, None).shape == ()
     states: list[StateVariable] = []
-    if count > len(heads):
+    if count > 1 + (has_rate and not optimizer.follows_schedule):
         optimizer.build(variables)
         states = optimizer.variables[2 - optimizer.follows_schedule :]
-    expected = len(heads) + len(states)
+        if has_rate and states and states[0].shape == ():  # or it is the state of a number
+            has_rate = count > 1 + len(states)
+    heads = optimizer.variables[: 1 + (has_rate and not optimizer.follows_schedule)]
+    expected = 1 + has_rate + len(states)
     unused = len(variables) if not states else isinstance(optimizer, Nadam)
     if count not in (expected, expected + unused):
         raise ValueError(
             f"The file must hold {expected} arrays for the optimizer. Received: {count}"
         )
     targets = [*heads, *states]
-    values = [read(i, target.shape) for i, target in enumerate(targets)]
+    first = 1 + has_rate
+    places = [*range(len(heads)), *range(first, first + len(states))]
+    values = [read(i, target.shape) for i, target in zip(places, targets, strict=True)]
     for target, value in zip(targets, values, strict=True):
         # The configuration has all digits of the same rate.
         if target.name == "learning_rate" and np.float32(optimizer.learning_rate) == value:
