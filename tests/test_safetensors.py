@@ -54,6 +54,7 @@ def spoilt(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
     def spoil(data: bytes) -> bytes:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)  # of a file without a checksum
         changed = change(header)
         text = json.dumps(header if changed is None else changed).encode()
         return len(text).to_bytes(8, "little") + text + data[8 + length :]
@@ -63,7 +64,8 @@ def spoilt(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
 
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda d: b"", "header is longer than the file"),
-    "cut": (lambda d: d[:-4], "the bytes of .* do not make an array"),
+    "cut": (lambda d: spoilt(lambda h: None)(d)[:-4], "the bytes of .* do not make an array"),
+    "checksum": (lambda d: d[:-4] + b"else", "its checksum is that of another file"),
     "long header": (lambda d: b"\xff" * 7 + b"\x00" + d[8:], "header is longer than the file"),
     "no JSON": (lambda d: d[:8] + b"[" * (len(d) - 8), "is no safetensors file"),
     "a list": (spoilt(lambda h: []), "its header is no dictionary"),

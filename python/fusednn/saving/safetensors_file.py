@@ -2,12 +2,15 @@
 
 The layout is 8 bytes with the header's length; the header, which gives dtype, shape and place of
 each array by name; the data, without gaps. https://github.com/huggingface/safetensors has it.
+It has no checksum: ours is among the header's texts (`__metadata__`), where other readers pass over
+it, and files without one are read all the same.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ _DTYPES = {
     "U8": "|u1",
 }
 _LARGEST_HEADER = 100 * 10**6  # bytes, as the format's own readers have it
+_CRC = "fusednn_crc32"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -44,13 +48,29 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             "data_offsets": [place, place + array.nbytes],
         }
         place += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
+    parts = [
+        np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+        for array in arrays.values()
+    ]
+    text = _text({"__metadata__": {_CRC: _crc(header, *parts)}, **header})
     text += b" " * (-len(text) % 8)  # so that the data start on a boundary
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for array in arrays.values():
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+        for part in parts:
+            file.write(part)
+
+
+def _text(header: Any) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _crc(header: Any, *parts: Any) -> str:
+    """Return the checksum of names, shapes, places and data."""
+    crc = zlib.crc32(_text(header))
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -59,7 +79,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
     Raises
     ------
     ValueError
-        The file is damaged: lengths, places or shapes do not agree with each other.
+        The file is damaged: lengths, places or shapes do not agree with each other, or the
+        checksum is another one.
     """
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
@@ -71,8 +92,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
     if not isinstance(header, dict):
         raise ValueError(f"{path} is no safetensors file: its header is no dictionary.")
-    header.pop("__metadata__", None)
+    texts = header.pop("__metadata__", None)
     body = memoryview(data)[8 + length :]
+    if isinstance(texts, dict) and texts.get(_CRC, "") not in ("", _crc(header, body)):
+        raise ValueError(f"{path} is damaged: its checksum is that of another file.")
     return {name: _array(name, about, body, path) for name, about in header.items()}
 
 
