@@ -8,7 +8,9 @@ float32), where rounding in float32 alone may take whole models apart: a formula
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,15 @@ def optimizer(library: Any, name: str, options: dict[str, Any]) -> Any:
         rate = library.schedules.InverseTimeDecay(made["learning_rate"], 1, made.pop("decay"))
         made["learning_rate"] = rate
     return getattr(library, name)(**made)
+
+
+def recorded(script: Path, path: Path) -> dict[str, np.ndarray]:
+    """Run one of these programs in a process of its own, and return what it wrote to `path`."""
+    command = [sys.executable, str(script), str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    with np.load(path) as file:
+        return dict(file)
 
 
 def network(library: Any, sequential: Any) -> Any:

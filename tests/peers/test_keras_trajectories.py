@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("keras") / "trajectories.npz"
-    script = Path(keras_trajectories.__file__)
-    ran = subprocess.run(
-        [sys.executable, str(script), str(path)], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    with np.load(path) as file:
-        return dict(file)
+    return keras_trajectories.recorded(Path(keras_trajectories.__file__), path)
 
 
 @pytest.mark.parametrize("case", range(len(NAMES)), ids=NAMES)
