@@ -58,7 +58,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for part in parts:
-            file.write(part)
+            file.write(part.data)
 
 
 def _text(header: Any) -> bytes:
