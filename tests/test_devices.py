@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -134,3 +137,34 @@ def test_arrays_of_the_cpu():
     np.testing.assert_array_equal(cpu.read(array), values + 1)
     np.testing.assert_array_equal(cpu.full((2,), 3, "float32"), np.full(2, 3, "f"))
     assert devices.device_of(array) is cpu
+
+
+def test_threads_that_use_a_gpu_first_at_the_same_time_get_the_same_device(monkeypatch):
+    """All of them ask for it before the first one's is made."""
+    threads = 4
+    together = threading.Barrier(threads)
+
+    class Slow:
+        made = 0
+
+        def __init__(self, index: int) -> None:
+            type(self).made += 1
+            # Without a lock all come here, and go on at once; else nobody else ever comes.
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(timeout=1)
+
+    monkeypatch.setattr("fusednn.devices.cuda.Cuda", Slow)
+    monkeypatch.setattr(devices, "_known", {"cpu": devices.CPU})
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(devices.by_name, ["cuda", "gpu", "cuda:0", "GPU:0"]))
+    assert Slow.made == 1
+    assert all(device is found[0] for device in found)
+
+
+def test_a_first_use_that_fails_is_tried_again(monkeypatch):
+    failing = Mock(side_effect=[RuntimeError("no GPU yet"), "made"])
+    monkeypatch.setattr("fusednn.devices.cuda.Cuda", failing)
+    monkeypatch.setattr(devices, "_known", {"cpu": devices.CPU})
+    with pytest.raises(RuntimeError, match="no GPU yet"):
+        devices.by_name("cuda")
+    assert devices.by_name("cuda") == "made"

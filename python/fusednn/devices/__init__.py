@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
 
 _current: ContextVar[Device] = ContextVar("fusednn_device", default=CPU)
 _known: dict[str, Device] = {"cpu": CPU}
+_first_use = threading.Lock()
 
 
 class _Setting:
@@ -120,5 +122,8 @@ def by_name(name: Any) -> Device:
             )
         from fusednn.devices.cuda import Cuda
 
-        _known[key] = Cuda(int(found[1] or 0))
+        with _first_use:
+            # Two objects of one GPU would have two streams, and two locks.
+            if key not in _known:
+                _known[key] = Cuda(int(found[1] or 0))
     return _known[key]
