@@ -2,8 +2,9 @@
 
 ``python benchmarks/jax_overhead.py [layers] [steps]`` prints two tables: the kernels beside the
 same arithmetic in JAX's functions, both under `jax.jit`, from tiny to large arrays, and fused steps
-beside optax's, all arrays donated. Answers are compared first; forms take turns; each figure is
-the least of many short turns. Both use all CPUs: XLA its own threads, the kernels theirs.
+beside optax's, all arrays donated, each called alone and in a loop that is one program. Answers are
+compared first; forms take turns; each figure is the least of many short turns. Both use all CPUs:
+XLA its own threads, the kernels theirs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import fusednn.jax as fj
 from fusednn.jax import optim
 
 SLOPE, SECONDS = 0.01, 0.002  # of a turn
+LOOP = 200  # steps of one program
 SHAPES = ((64, 32), (32, 100), (256, 1024), (32, 28, 28, 64), (8192, 512))
 Forms = dict[str, Callable[[], Any]]
 
@@ -43,8 +45,9 @@ def least(forms: Forms, rounds: int) -> dict[str, float]:
     return best
 
 
-def report(name: str, forms: Forms, rounds: int) -> None:
-    times = least(forms, rounds)
+def report(name: str, forms: Forms, rounds: int, units: int = 1) -> None:
+    """Print a row; a call makes `units` of what the row is about."""
+    times = {form: time / units for form, time in least(forms, rounds).items()}
     ratio = times["fusednn"] / times["XLA"]
     print(f"| {name} | {times['fusednn']:.1f} | {times['XLA']:.1f} | {ratio:.2f} |", flush=True)
 
@@ -112,6 +115,25 @@ def layers() -> None:
             report(f"{shape}, {kind}", bound, 100 if x.size < 1e6 else 60)
 
 
+def donated(transform: Any, step: Any, shapes: Any, count: int) -> tuple[Callable[[], Any], Any]:
+    """Return a call of `count` steps in one program, and the parameters after the first call."""
+    params = [jnp.full(s, 0.5) for s in shapes]
+    grads = [jnp.full(s, 0.25) for s in shapes]
+
+    def loop(params: Any, grads: Any, state: Any) -> Any:
+        return jax.lax.fori_loop(0, count, lambda _, h: step(h[0], grads, h[1]), (params, state))
+
+    jitted = jax.jit(step if count == 1 else loop, donate_argnums=(0, 2))
+    held = [jitted(params, grads, transform.init(params))]
+    after = jax.tree.map(np.array, held[0][0])
+
+    def run() -> Any:
+        held[0] = jitted(held[0][0], grads, held[0][1])
+        return held[0]
+
+    return run, after
+
+
 def steps() -> None:
     lists = {"60 x 32": [(32,)] * 60, "784-300-100-10": [(784, 300), (300,), (300, 100), (100,)]}
     lists["784-300-100-10"] += [(100, 10), (10,)]
@@ -132,23 +154,16 @@ def steps() -> None:
                 updates, state = peer.update(grads, state, params)
                 return optax.apply_updates(params, updates), state
 
-            forms: Forms = {}
-            results = []
-            for form, transform, step in (("fusednn", own, own.apply), ("XLA", peer, apply)):
-                params = [jnp.full(s, 0.5) for s in shapes]
-                grads = [jnp.full(s, 0.25) for s in shapes]
-                jitted = jax.jit(step, donate_argnums=(0, 2))
-                held = [jitted(params, grads, transform.init(params))]
-                results.append(jax.tree.map(np.asarray, held[0][0]))
-
-                def run(held: Any = held, jitted: Any = jitted, grads: Any = grads) -> Any:
-                    held[0] = jitted(held[0][0], grads, held[0][1])
-                    return held[0]
-
-                forms[form] = run
-            for a, b in zip(*results, strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-5)
-            report(f"{name}, {list_name}", forms, 60 if "million" in list_name else 100)
+            for steps_of_call in (1, LOOP) if "million" not in list_name else (1,):
+                forms: Forms = {}
+                results = []
+                for form, transform, step in (("fusednn", own, own.apply), ("XLA", peer, apply)):
+                    forms[form], after = donated(transform, step, shapes, steps_of_call)
+                    results.append(after)
+                for a, b in zip(*results, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=1e-5 * steps_of_call)
+                row = f"{name}, {list_name}" + (", in a loop" if steps_of_call > 1 else "")
+                report(row, forms, 60 if "million" in list_name else 100, steps_of_call)
 
 
 if __name__ == "__main__":

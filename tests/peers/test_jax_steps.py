@@ -125,6 +125,74 @@ def test_vmap_steps_each_member_with_its_own_numbers(make):
     np.testing.assert_array_equal(together[2:], params[2:])
 
 
+def test_loops_have_the_bits_of_single_steps(make):
+    """Lists that stay in their memory are not checked again, and others take their place there."""
+
+    def lists(sizes):
+        params, grads = ([jnp.asarray(make.normal(s)) for s in sizes] for _ in range(2))
+        zeros = partial(jax.tree.map, jnp.zeros_like)
+        return params, grads, {n: zeros(params) for n in ("exp_avgs", "exp_avg_sqs")}
+
+    def step(count, params, grads, states):
+        return fj.optimizer_step("adam", params, grads, states, {}, lr=0.1, count=count)[:2]
+
+    @partial(jax.jit, donate_argnums=(0, 2))
+    def loop(params, grads, states):
+        def one(i, held):
+            return step(i, held[0], grads, held[1])
+
+        return jax.lax.fori_loop(0, 5, one, (params, states))
+
+    # More lists than are remembered; freed memory is used again, for other sizes too.
+    all_sizes = [((32,), (32,)), ((64,),), ((8,), (56,)), ((2, 16), (4, 8))] + [((32,), (32,))] * 8
+    for sizes in all_sizes * 2:
+        params, grads, states = lists(sizes)
+        expected = params, states
+        for i in range(5):
+            expected = step(i, expected[0], grads, expected[1])
+        expected = jax.tree.map(np.array, expected)
+        got = loop(*jax.tree.map(jnp.copy, (params, grads, states)))
+        jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("adam", "exp_avgs", "exp_avg_sqs"), ("adamax", "exp_avgs", "exp_infs")),
+        (("rmsprop", "square_avgs", "momentum_buffers"), ("rmsprop", "square_avgs", "grad_avgs")),
+    ],
+    ids=["kind", "states"],
+)
+def test_memory_that_another_step_was_made_on(make, first, second):
+    """What is remembered of lists in some memory is not taken for other lists that lie there."""
+
+    def program(kind, *names):
+        known = {"momentum_buffers": {"momentum": 0.9}, "grad_avgs": {"centered": True}}
+
+        @partial(jax.jit, donate_argnums=(0, 2))
+        def step(params, grads, states):
+            held = {name: [state] for name, state in zip(names, states, strict=True)}
+            how = {"lr": 0.1, "count": 0, "convention": "torch"}
+            options = known.get(names[-1], {})
+            moved, held, _ = fj.optimizer_step(kind, [params], [grads], held, options, **how)
+            return moved[0], [held[name][0] for name in names]
+
+        return step
+
+    def array():
+        return 1 * jnp.asarray(np.abs(make.normal(24)) + 1)
+
+    grads, held = array(), (array(), [array(), array()])
+    places = [a.unsafe_buffer_pointer() for a in jax.tree.leaves(held)]
+    programs = [program(*first), program(*second)]
+    for i in range(6):
+        copies = jax.tree.map(np.array, held)
+        expected = programs[i % 2](jnp.asarray(copies[0]), grads, [*map(jnp.asarray, copies[1])])
+        held = programs[i % 2](held[0], grads, held[1])
+        assert [a.unsafe_buffer_pointer() for a in jax.tree.leaves(held)] == places
+        jax.tree.map(np.testing.assert_array_equal, held, expected)
+
+
 def test_refusals():
     p = [jnp.ones(3)]
     states = {"exp_avgs": p, "exp_avg_sqs": p}
