@@ -138,6 +138,19 @@ def test_copies_and_files_are_tied_within_themselves(
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("ending", [".weights.h5", ".h5", ".safetensors"])
+def test_files_of_weights_hold_the_kernel_once(tmp_path: Path, ending: str) -> None:
+    model = coder("float32")
+    model.save_weights(tmp_path / f"w{ending}")
+    other = clone_model(model)
+    other.load_weights(tmp_path / f"w{ending}")
+    np.testing.assert_array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert len(other.get_weights()) == len(model.get_weights())
+    decoder = other._leaves[-1]
+    decoder.dense.kernel.assign(2 * decoder.dense.kernel.numpy())
+    assert not np.array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
 def test_a_clone_of_the_decoder_alone_goes_on_sharing() -> None:
     model = coder()
     decoder = Sequential(model.layers[2:])

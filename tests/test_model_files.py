@@ -120,8 +120,11 @@ def test_json_and_configurations() -> None:
     assert copied.count_params() == model.count_params()
     open_ended = Sequential([layers.Dense(3)])
     assert not model_from_json(open_ended.to_json()).built
-    with pytest.raises(ValueError, match="`json_string` in the file is no JSON"):
+    with pytest.raises(ValueError, match="`json_string` cannot be read: it is no JSON"):
         model_from_json("{")
+    for part, other in (('"float32"', '"Float32"'), ('"units": 8', '"units": []')):
+        with pytest.raises(ValueError, match="`json_string` cannot be read"):
+            model_from_json(model.to_json().replace(part, other))
 
 
 class Twice(layers.Layer):

@@ -11,6 +11,7 @@ from fusednn.layers import Layer
 from fusednn.models.nesting import leaves_of
 from fusednn.saving.file_objects import FileObjects
 from fusednn.saving.keras_config import entry, layer_entry, object_entry
+from fusednn.saving.opened import reading
 
 if TYPE_CHECKING:
     from fusednn.models import Sequential
@@ -98,8 +99,14 @@ def model_from_json(
     """Make a model with new weights from what `Sequential.to_json`, or Keras', returned.
 
     `custom_objects` are layers, activations and so on of your own, by name.
+
+    Raises
+    ------
+    ValueError
+        It describes no `Sequential`, or a layer or an option that this package does not have.
     """
-    return model_from_config(parsed_json(json_string, "`json_string`"), custom_objects)
+    with reading("`json_string`"):
+        return model_from_config(parsed_json(json_string, "it"), custom_objects)
 
 
 def compile_config(model: Sequential, resolved: bool = False) -> dict[str, Any] | None:
@@ -154,4 +161,4 @@ def parsed_json(text: Any, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError, TypeError) as error:
-        raise ValueError(f"{name} in the file is no JSON: {error}") from None
+        raise ValueError(f"{name} is no JSON: {error}") from None

@@ -162,14 +162,14 @@ def load_model(
 
 def _load_hdf5(file: Any, custom_objects: Mapping[str, Any] | None, compiled: bool) -> Sequential:
     texts = read_texts(file, ("model_config", "training_config"))
-    written = parsed_json(texts["model_config"], "model_config")
+    written = parsed_json(texts["model_config"], "model_config in the file")
     group = child(file, "model_weights")
     with limited_elements(stored_elements(group)):
         model = model_from_config(written, custom_objects)
     model._check_built()
     assign(model, legacy_file.read_weights(group, model.layers, Mismatches()))
     if compiled and "training_config" in texts:
-        training = parsed_json(texts["training_config"], "training_config")
+        training = parsed_json(texts["training_config"], "training_config in the file")
         if isinstance(training, dict) and "optimizer_config" in training:
             training["optimizer"] = training.pop("optimizer_config")
         optimizer = compile_from_config(model, training, custom_objects)
@@ -182,7 +182,9 @@ def _load_archive(
     source: Path, custom_objects: Mapping[str, Any] | None, compiled: bool
 ) -> Sequential:
     with zipfile.ZipFile(source) as archive:
-        written = parsed_json(archive_entry(archive, "config.json", _LARGEST_CONFIG), "config.json")
+        written = parsed_json(
+            archive_entry(archive, "config.json", _LARGEST_CONFIG), "config.json in the file"
+        )
         weights = archive_entry(archive, "model.weights.h5", None)
     with weights_file.open_bytes(io.BytesIO(weights)) as file:
         with limited_elements(stored_elements(file)):

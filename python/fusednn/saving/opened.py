@@ -50,8 +50,8 @@ def file_to_read(filepath: PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Make one kind of error, which names the file, of all that its content causes."""
+def reading(path: Path | str) -> Iterator[None]:
+    """Make one kind of error, which names the file, or an argument, of all its content causes."""
     try:
         yield
     except zipfile.BadZipFile as error:
