@@ -10,6 +10,9 @@ from cases import Case, Contender, Prepared
 from fusednn import ops
 
 SLOPE, EPS, MOMENTUM = 0.01, 1e-5, 0.1
+#: What is timed, and the arrays that it must move: 1R + 1W, 2R + 1W, and one after the other.
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward+backward"
+ARRAYS = {FORWARD: 2, BACKWARD: 3, BOTH: 5}
 #: (N, C, H, W): the layers that are compared elsewhere, too; 64 x 56 x 56 is the one whose channel
 #: just fits on chip.
 SHAPES = ((32, 64, 112, 112), (256, 64, 112, 112), (32, 256, 56, 56), (64, 64, 56, 56))
@@ -33,25 +36,30 @@ class Layer:
         self.gamma, self.beta = (torch.rand(channels, device=where) + 0.5 for _ in range(2))
         self.running = [torch.zeros(channels, device=where), torch.ones(channels, device=where)]
 
-    def fused(self, backward: bool) -> Prepared:
+    def fused(self, what: str) -> Prepared:
         """fusednn's calls, with outputs that are allocated once."""
         y, grad_x = self.torch.empty_like(self.x), self.torch.empty_like(self.x)
         small = [self.torch.empty_like(self.gamma) for _ in range(4)]
         running = {"running_mean": self.running[0], "running_var": self.running[1]}
         affine = self.gamma, self.beta
         how = {"negative_slope": SLOPE}
+        called: list[bool] = []
 
         def work() -> None:
-            out = (y, small[0], small[1])
-            ops.batch_norm_forward(
-                self.x, *affine, **running, momentum=MOMENTUM, eps=EPS, out=out, **how
-            )
-            if backward:
+            # The first call of `BACKWARD` gives it statistics, on the stream that it is timed on.
+            if what != BACKWARD or not called:
+                out = (y, small[0], small[1])
+                ops.batch_norm_forward(
+                    self.x, *affine, **running, momentum=MOMENTUM, eps=EPS, out=out, **how
+                )
+                called[:] = [True]
+            if what != FORWARD:
                 gradients = (grad_x, small[2], small[3])
                 saved = small[:2]
                 ops.batch_norm_backward(self.grad, self.x, *affine, *saved, out=gradients, **how)
 
-        results = [y, grad_x, small[2], small[3]] if backward else [y]
+        gradients = [grad_x, small[2], small[3]]
+        results = {FORWARD: [y], BACKWARD: gradients, BOTH: [y, *gradients]}[what]
         return work, lambda: results
 
     def staged(self) -> Prepared:
@@ -66,16 +74,25 @@ class Layer:
 
         return work, lambda: [y]
 
-    def of_torch(self, function: Callable[..., Any], backward: bool) -> Prepared:
+    def of_torch(self, function: Callable[..., Any], what: str) -> Prepared:
         """PyTorch's, by autograd where gradients are asked for."""
         torch = self.torch
-        leaves = [t.detach().requires_grad_(backward) for t in (self.x, self.gamma, self.beta)]
+        leaves = [
+            t.detach().requires_grad_(what != FORWARD) for t in (self.x, self.gamma, self.beta)
+        ]
         held: list[Any] = []
+        output: list[Any] = []
 
         def work() -> None:
-            y = function(*leaves, *self.running)
-            gradients = torch.autograd.grad(y, leaves, self.grad) if backward else ()
-            held[:] = [y, *gradients]
+            if what != BACKWARD or not output:
+                # Autograd goes back on the stream that forward ran on: the one that is timed.
+                output[:] = [function(*leaves, *self.running)]
+            gradients = ()
+            if what != FORWARD:
+                gradients = torch.autograd.grad(
+                    output, leaves, self.grad, retain_graph=what == BACKWARD
+                )
+            held[:] = gradients if what == BACKWARD else [*output, *gradients]
 
         return work, lambda: held
 
@@ -96,7 +113,7 @@ def function_of(torch: Any, cudnn: bool = True) -> Callable[..., Any]:
 
 
 def cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
-    """Forward alone, and forward with backward, of every layer; the first one compiled, too."""
+    """Forward, backward, and one after the other, of every layer; the first one compiled, too."""
     for layer in _layers(small):
         yield _case(torch, where, layer, eager=True, compiled=_is_first(layer))
 
@@ -117,15 +134,15 @@ class _Measured(NamedTuple):
     size: tuple[int, ...]
     layout: str
     dtype: str
-    backward: bool
+    what: str
 
 
 def _layers(small: bool) -> Iterator[_Measured]:
     for dtype in ("bfloat16", "float32"):
         for size in SMALL.values() if small else (*SHAPES, ROWS):
             for layout in ("NCHW", "NHWC") if len(size) == 4 else ("NC",):
-                for backward in (False, True):
-                    yield _Measured(size, layout, dtype, backward)
+                for what in ARRAYS:
+                    yield _Measured(size, layout, dtype, what)
 
 
 def _is_first(layer: _Measured) -> bool:
@@ -143,7 +160,7 @@ def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
 
         elements = torch.Size(size).numel() * (4 if dtype == "float32" else 2)
         contenders = (
-            Contender("fusednn", lambda seed, of=layer: of(seed).fused(False)),
+            Contender("fusednn", lambda seed, of=layer: of(seed).fused(FORWARD)),
             Contender("fusednn in stages", lambda seed, of=layer: of(seed).staged(), 3 * elements),
         )
         name = f"kept on chip {'x'.join(map(str, size))} NCHW {dtype} forward"
@@ -151,9 +168,8 @@ def questions(torch: Any, where: str, small: bool) -> Iterator[Case]:
 
 
 def _case(torch: Any, where: str, measured: _Measured, *, eager: bool, compiled: bool) -> Case:
-    size, layout, dtype, backward = measured
-    name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype}"
-    name += " forward+backward" if backward else " forward"
+    size, layout, dtype, what = measured
+    name = f"batch_norm {'x'.join(map(str, size))} {layout} {dtype} {what}"
     elements = torch.Size(size).numel() * (4 if dtype == "float32" else 2)
 
     def layer(seed: int) -> Layer:
@@ -161,16 +177,18 @@ def _case(torch: Any, where: str, measured: _Measured, *, eager: bool, compiled:
         return Layer(torch, where, size, layout, dtype)
 
     def of_torch(function: Callable[..., Any]) -> Callable[[int], Prepared]:
-        return lambda seed: layer(seed).of_torch(function, backward)
+        return lambda seed: layer(seed).of_torch(function, what)
 
     function = torch.compile(function_of(torch), dynamic=False)
 
     def of_compiled(seed: int) -> Prepared:
         if seed == 0:  # or after a few shapes nothing is compiled any more
             torch.compiler.reset()
-        return layer(seed).of_torch(function, backward)
+            # Else what is compiled gives memory of forward away in its first backward pass.
+            torch._functorch.config.donated_buffer = what != BACKWARD
+        return layer(seed).of_torch(function, what)
 
-    contenders = [Contender("fusednn", lambda seed: layer(seed).fused(backward))]
+    contenders = [Contender("fusednn", lambda seed: layer(seed).fused(what))]
     if eager:
         contenders += [
             Contender("torch", of_torch(function_of(torch))),
@@ -180,6 +198,10 @@ def _case(torch: Any, where: str, measured: _Measured, *, eager: bool, compiled:
         name += ", beside torch.compile"
     if compiled:
         contenders.append(Contender("torch.compile", of_compiled))
-    # 1R + 1W forward, 2R + 1W backward.
-    bound = elements * (5 if backward else 2)
-    return Case(name, bound, elements * 4, tuple(contenders), 3e-2 if dtype == "bfloat16" else 1e-4)
+    return Case(
+        name,
+        elements * ARRAYS[what],
+        elements * 4,
+        tuple(contenders),
+        3e-2 if dtype == "bfloat16" else 1e-4,
+    )
