@@ -87,6 +87,7 @@ FNN_DEVICE Bytes16 load_streaming(const Bytes16* p) {
                : "l"(p));
   return v;
 #else
+  gpusim::note_read(p, sizeof *p);
   return *p;
 #endif
 }
@@ -100,6 +101,7 @@ FNN_DEVICE Bytes16 load_kept(const Bytes16* p) {
                : "l"(p));
   return v;
 #else
+  gpusim::note_read(p, sizeof *p);
   return *p;
 #endif
 }
@@ -110,8 +112,25 @@ FNN_DEVICE void store_streaming(Bytes16* p, const Bytes16& v) {
                "r"(v.word[3])
                : "memory");
 #else
+  gpusim::note_write(p, sizeof *p);
   *p = v;
 #endif
+}
+
+// Single elements of arrays, where a vector is not whole.
+template <class T>
+FNN_DEVICE T load_element(const T* p) {
+#ifndef __CUDACC__
+  gpusim::note_read(p, sizeof *p);
+#endif
+  return *p;
+}
+template <class T>
+FNN_DEVICE void store_element(T* p, T value) {
+#ifndef __CUDACC__
+  gpusim::note_write(p, sizeof *p);
+#endif
+  *p = value;
 }
 
 // Pairs of short floating-point numbers in a word, the first in the low bits: the machine's conversions where it has

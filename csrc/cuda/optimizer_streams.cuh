@@ -87,7 +87,7 @@ FNN_DEVICE void load_vector(const char* p, bool whole, int valid, Word (&w)[4]) 
   const auto* from = reinterpret_cast<const Bits*>(p);
 #pragma unroll
   for (int j = 0; j < kPerLane; ++j) {
-    if (j < valid) w[j / kInWord] |= Word{from[j]} << (j % kInWord * kBytes * 8);
+    if (j < valid) w[j / kInWord] |= Word{load_element(from + j)} << (j % kInWord * kBytes * 8);
   }
 }
 
@@ -113,7 +113,7 @@ FNN_DEVICE void store_vector(char* p, bool whole, int valid, const Word (&w)[4])
   auto* to = reinterpret_cast<Bits*>(p);
 #pragma unroll
   for (int j = 0; j < kPerLane; ++j) {
-    if (j < valid) to[j] = static_cast<Bits>(w[j / kInWord] >> (j % kInWord * kBytes * 8));
+    if (j < valid) store_element(to + j, static_cast<Bits>(w[j / kInWord] >> (j % kInWord * kBytes * 8)));
   }
 }
 

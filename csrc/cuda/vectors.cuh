@@ -118,7 +118,7 @@ struct Array {
     Bytes16 v{};
 #pragma unroll
     for (int j = 0; j < kPerVector<T>; ++j) {
-      if (w.chosen >> j & 1u) put_bits(v, j, from[j]);
+      if (w.chosen >> j & 1u) put_bits(v, j, load_element(from + j));
     }
     return v;
   }
@@ -127,7 +127,7 @@ struct Array {
     auto* to = reinterpret_cast<Bits*>(at(w.index));
 #pragma unroll
     for (int j = 0; j < kPerVector<T>; ++j) {
-      if (w.chosen >> j & 1u) to[j] = bits_of<Bits>(v, j);
+      if (w.chosen >> j & 1u) store_element(to + j, bits_of<Bits>(v, j));
     }
   }
 

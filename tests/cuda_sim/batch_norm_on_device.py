@@ -111,6 +111,8 @@ class OnDevice:
         if simulator.sanitizer == "thread":
             limits = smaller(limits)
         self.simulator, self.limits, self.offset = simulator, limits, offset
+        #: Of the last call, by name.
+        self.arrays: dict[str, DeviceArray] = {}
         simulator.set(
             multiprocessors=max(1, limits.multiprocessors),
             blocks_per_multiprocessor=limits.blocks_per_multiprocessor,
@@ -165,6 +167,7 @@ class OnDevice:
                 arrays[name] = arrays[kind]
         for name, array in arrays.items():
             setattr(problem, name, array.pointer)
+        self.arrays = arrays
         status = self.simulator.functions.simulated_batch_norm(
             FUNCTIONS.index(function), ctypes.byref(problem), ctypes.byref(self.limits)
         )

@@ -171,17 +171,21 @@ T __ldg(const T* p) {
 }
 template <class T>
 T __ldcs(const T* p) {
+  gpusim::note_read(p, sizeof(T));
   return *p;
 }
 template <class T>
 T __ldcg(const T* p) {
+  gpusim::note_read(p, sizeof(T));
   return *p;
 }
 template <class T>
 void __stcs(T* p, T value) {
+  gpusim::note_write(p, sizeof(T));
   *p = value;
 }
 template <class T>
 void __stcg(T* p, T value) {
+  gpusim::note_write(p, sizeof(T));
   *p = value;
 }

@@ -12,8 +12,9 @@
 // Shared memory and fresh allocations hold NaNs, with guard zones around them. Built with -fsanitize=thread every access
 // is also checked against what barriers and atomics order, whatever the schedule.
 //
-// What kernels must do for this: dynamic shared memory through shared_memory(), spin_pause() in loops that wait, inline
-// PTX only in launch.h, integer atomics only, shuffles of the types that CUDA shuffles.
+// What kernels must do for this: dynamic shared memory through shared_memory(), elements of arrays through launch.h's
+// functions or __ldcs and __stcs, spin_pause() in loops that wait, inline PTX only in launch.h, integer atomics only,
+// shuffles of the types that CUDA shuffles.
 #pragma once
 
 #include <float.h>
@@ -28,6 +29,7 @@
 #include "cuda_types.h"
 #include "runtime.h"
 #include "stream_work.h"
+#include "traffic.h"
 
 #define GPUSIM_INTERNAL __attribute__((visibility("hidden")))
 

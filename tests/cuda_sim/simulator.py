@@ -47,6 +47,43 @@ class Counts(NamedTuple):
     stacks: int
 
 
+#: `Access` of traffic.h.
+ACCESS = np.dtype(
+    [("address", "u8"), ("launch", "u4"), ("block", "u4"), ("bytes", "u4"), ("writes", "u4")]
+)
+
+
+class Traffic:
+    """What kernels read and wrote of the caller's arrays, access by access, in order."""
+
+    def __init__(self) -> None:
+        self.accesses = np.empty(0, ACCESS)
+
+    def of(self, array: DeviceArray) -> np.ndarray:
+        """The accesses to an array; none may reach over its ends."""
+        begin, end = array.pointer, array.pointer + array.nbytes
+        first = self.accesses["address"]
+        last = first + self.accesses["bytes"]
+        touched = (first < end) & (last > begin)
+        assert ((first[touched] >= begin) & (last[touched] <= end)).all()
+        return self.accesses[touched]
+
+    def read(self, array: DeviceArray) -> int:
+        """Bytes read of an array: what is read twice counts twice."""
+        accesses = self.of(array)
+        return int(accesses["bytes"][accesses["writes"] == 0].sum())
+
+    def written(self, array: DeviceArray) -> int:
+        """Bytes written to an array."""
+        accesses = self.of(array)
+        return int(accesses["bytes"][accesses["writes"] == 1].sum())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written, of all arrays."""
+        return int(self.accesses["bytes"].sum())
+
+
 class Simulator:
     """A library with the simulator in it."""
 
@@ -69,6 +106,9 @@ class Simulator:
         functions.gpusim_launch_kept.argtypes = [ctypes.c_int64]
         functions.gpusim_destroy_kept.argtypes = [ctypes.c_int64]
         functions.gpusim_give.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+        functions.gpusim_trace.argtypes = [ctypes.c_bool]
+        functions.gpusim_traffic.restype = ctypes.c_int64
+        functions.gpusim_traffic.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         functions.gpusim_report.restype = ctypes.c_char_p
         functions.gpusim_sanitizer.restype = ctypes.c_char_p
         self._race_log: Path | None = None
@@ -133,6 +173,18 @@ class Simulator:
     def new_stream(self) -> int:
         """A stream for which no memory is kept."""
         return self.functions.gpusim_new_stream()
+
+    @contextmanager
+    def traced(self) -> Iterator[Traffic]:
+        """Note what kernels read and write of arrays; it is known after the block's end."""
+        traffic = Traffic()
+        self.functions.gpusim_trace(True)
+        try:
+            yield traffic
+        finally:
+            self.functions.gpusim_trace(False)
+        traffic.accesses = np.empty(self.functions.gpusim_traffic(None, 0), ACCESS)
+        self.functions.gpusim_traffic(traffic.accesses.ctypes.data, traffic.accesses.size)
 
     def schedule(self, order: str, seed: int = 1) -> None:
         """Which thread goes on, in the launches to come."""
