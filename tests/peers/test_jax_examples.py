@@ -15,8 +15,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/jax/digits_mlp.py"
 
 @pytest.mark.parametrize("library", ["flax", "equinox"])
 def test_fused_network_learns_the_same(library, capsys, monkeypatch):
-    pytest.importorskip("flax")
-    pytest.importorskip("equinox")
+    pytest.importorskip(library)
     monkeypatch.syspath_prepend(str(EXAMPLE.parent))
     results = runpy.run_path(str(EXAMPLE))["main"](library, epochs=4)
     plain, fused = results["plain"], results["fused"]
