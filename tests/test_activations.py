@@ -268,3 +268,14 @@ def test_get_defaults_and_refusals():
     for shrink in (HardShrink, SoftShrink):
         with pytest.raises(ValueError, match="`threshold` must be a finite number >= 0"):
             shrink(-1)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0,)])
+def test_rows_of_nothing(name, shape):
+    out = np.empty(shape, np.float32)
+    activation = activations.get(name)
+    assert activation.forward(out, out=out) is out
+    y = activation(out)
+    assert y.shape == shape
+    assert y.dtype == np.float32

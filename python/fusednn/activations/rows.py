@@ -22,6 +22,7 @@ class Distribution(Activation):
     """
 
     config_names: ClassVar[tuple[str, ...]] = ("axis",)
+    runs_on_gpu = True
 
     def __init__(self, axis: int | Sequence[int] = -1) -> None:
         if isinstance(axis, Sequence) and not isinstance(axis, str):
@@ -59,8 +60,10 @@ class Softmax(Distribution):
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
+        if not x.size:  # no maximum
+            return np.empty_like(x) if out is None else out
         each = self._reduced(self._work(x, work)[0])
-        x.max(axis=self.axis, keepdims=True, initial=-np.inf, out=each)
+        x.max(axis=self.axis, keepdims=True, out=each)
         with np.errstate(invalid="ignore"):  # infinite inputs give NaN, without a warning
             out = np.subtract(x, each, out=out)
             np.exp(out, out=out)
@@ -77,7 +80,8 @@ class Softmax(Distribution):
     ) -> Array:
         """See `Activation.backward`."""
         arrays = self._work(y, work)
-        if self.axis == -1:
+        # CuPy's `einsum` takes no `out`.
+        if self.axis == -1 and isinstance(y, np.ndarray):
             mean = self._reduced(arrays[0])
             np.einsum("...i,...i->...", grad, y, out=mean[..., 0])
         else:
@@ -103,9 +107,11 @@ class LogSoftmax(Distribution):
 
     def forward(self, x: Array, out: Array | None = None, work: Array | None = None) -> Array:
         """See `Activation.forward`."""
+        if not x.size:  # no maximum
+            return np.empty_like(x) if out is None else out
         shares, other = self._work(x, work)
         each = self._reduced(other)
-        x.max(axis=self.axis, keepdims=True, initial=-np.inf, out=each)
+        x.max(axis=self.axis, keepdims=True, out=each)
         with np.errstate(invalid="ignore", divide="ignore"):
             out = np.subtract(x, each, out=out)
             np.exp(out, out=shares)

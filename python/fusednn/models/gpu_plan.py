@@ -25,12 +25,12 @@ from fusednn.variable import Variable
 class GpuPlan(Plan):
     """A plan whose steps compute on a GPU, between a batch and outputs that are NumPy's.
 
-    The loss, and a softmax or another function of whole rows before it, are computed by NumPy: the
-    outputs are few, and the host has to wait for the loss anyway, to tell it to callbacks and to
-    leave a step out where it is not finite. So a training step is two pieces of work on the GPU:
-    from the batch to the outputs, and from their gradient to the new weights. Each becomes a CUDA
-    graph (`CapturedWork`); what the host decides from batch to batch, it writes to the GPU before:
-    the batch, dropout's masks, learning rate and number of the step.
+    The loss, with the activation that it takes in, is computed by NumPy, as are functions of a
+    user's own at the end: the outputs are few, and the host has to wait for the loss anyway, to
+    tell it to callbacks and to leave a step out where it is not finite. So a training step is two
+    pieces of work on the GPU: from the batch to the outputs, and from their gradient to the new
+    weights. Each becomes a CUDA graph (`CapturedWork`); what the host decides from batch to batch,
+    it writes to the GPU before: the batch, dropout's masks, learning rate and number of the step.
 
     Parameters
     ----------
