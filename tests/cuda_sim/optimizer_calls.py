@@ -179,6 +179,12 @@ class Lists:
             else:
                 ours[...] = new
 
+    def replace_grads(self, grads: list) -> None:
+        """Other arrays in place of the gradients', in the plan that there is, too."""
+        if self._plan is not None:
+            check(c_api().fnn_optimizer_plan_set_grads(self._plan, _views(grads)))
+        self.arrays["grads"] = grads
+
     def _create(self) -> ctypes.c_void_p:
         t = _Tensors(size=ctypes.sizeof(_Tensors), count=len(self.arrays["params"]))
         t.params, t.grads = _views(self.arrays["params"]), _views(self.arrays["grads"])

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from optimizer_calls import Lists
+from optimizer_calls import CallError, Lists
 from optimizer_cases import assert_same, compare_steps, new_grads, numpy_lists
 from simulator import SCHEDULES
 
@@ -108,6 +108,34 @@ def test_different_steps(gpu):
         for lists in (theirs, ours):
             lists.step(steps, lr=0.1)
         assert_same(ours.values(), theirs.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 1.0}], ids=["", "max_norm"])
+def test_gradients_that_are_new_arrays(gpu, options):
+    """The table on the device follows; where one is refused the step has those of before."""
+    theirs = numpy_lists("adam", {})
+    ours = Lists.on(gpu, theirs)
+    rtol = 1e-5 if options else 0.0
+    old = []  # alive, so that no address comes again
+    for t in (1, 2, 3):
+        grads = new_grads(theirs, t)
+        old.append(ours.arrays["grads"])
+        ours.replace_grads([gpu.array(g) for g in grads])
+        for spoilt in old[-1]:
+            spoilt.set(np.full(spoilt.shape, np.nan, spoilt.dtype))
+        theirs.set_grads(grads)
+        for lists in (theirs, ours):
+            lists.step(t, lr=0.1, **options)
+        assert_same(ours.values(), theirs.values(), rtol)
+    wrong = [*ours.arrays["grads"][:-1], gpu.array(np.ones(96, np.float32))]
+    with pytest.raises(CallError, match=r"grads\[5\]"):
+        ours.replace_grads(wrong)
+    for lists in (theirs, ours):
+        lists.step(4, lr=0.1, **options)
+    assert_same(ours.values(), theirs.values(), rtol)
+    # A list on another device's memory, which the kernels cannot read.
+    with pytest.raises(CallError, match="grads"):
+        ours.replace_grads(theirs.arrays["grads"])
 
 
 def test_extreme_values(gpu):
