@@ -4,9 +4,9 @@
 #include <string>
 
 #include "bind/cuda_settings.h"
-#include "bind/dlpack.h"
 #include "bind/numpy_array.h"
 #include "bind/torch_tensor.h"
+#include "core/dlpack.h"
 
 namespace fusednn {
 namespace {
@@ -19,18 +19,10 @@ void* address(uintptr_t number) {
   return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
 }
 
-int32_t number_of(const dlpack::DataType& type) {
-  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 32) return FNN_FLOAT32;
-  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 64) return FNN_FLOAT64;
-  if (type.lanes == 1 && type.code == dlpack::kFloat && type.bits == 16) return FNN_FLOAT16;
-  if (type.lanes == 1 && type.code == dlpack::kBFloat && type.bits == 16) return FNN_BFLOAT16;
-  return kUnknown;
-}
-
 int32_t dtype_of(const Name& name, py::handle array, Elements wanted, const dlpack::DataType& type) {
   if (wanted == Elements::kCodes) {
     if (type.lanes == 1 && type.code == dlpack::kUInt && type.bits == 8) return FNN_UNSIGNED_CODES;
-  } else if (const int32_t dtype = number_of(type); dtype != kUnknown) {
+  } else if (const int32_t dtype = dlpack::float_dtype(type); dtype != kUnknown) {
     return dtype;
   }
   const std::string received = py::hasattr(array, "dtype")
@@ -81,7 +73,7 @@ void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Ten
   if (from.data == nullptr && elements(from) > 0) {
     throw py::type_error("`" + name + "` must have memory of its own. Received: one without, type=" + type_name(array));
   }
-  to.data = from.data == nullptr ? nullptr : static_cast<char*>(from.data) + from.byte_offset;
+  to.data = from.first();
 }
 
 void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Tensor& from, ForeignArray& to) {

@@ -10,22 +10,6 @@ namespace py = pybind11;
 
 namespace {
 
-bool set_dtype(const dlpack::DataType& type, fnn_tensor& to) {
-  if (type.lanes != 1) return false;
-  if (type.code == dlpack::kFloat && type.bits == 32) {
-    to.dtype = FNN_FLOAT32;
-  } else if (type.code == dlpack::kFloat && type.bits == 64) {
-    to.dtype = FNN_FLOAT64;
-  } else if (type.code == dlpack::kFloat && type.bits == 16) {
-    to.dtype = FNN_FLOAT16;
-  } else if (type.code == dlpack::kBFloat && type.bits == 16) {
-    to.dtype = FNN_BFLOAT16;
-  } else {
-    return false;
-  }
-  return true;
-}
-
 // Of PyTorch's module and its tensors, kept for ever.
 struct Attributes {
   PyObject* is_cpu = PyUnicode_InternFromString("is_cpu");
@@ -76,8 +60,9 @@ bool TorchReader::read(PyObject* tensor, fnn_tensor& to) {
     dlpack::Tensor from;
     known = api->tensor_from_object(tensor, &from) == 0;
     if (known) {
-      if (from.device.type != dlpack::kCpu || !set_dtype(from.dtype, to)) return false;
-      to.data = from.data == nullptr ? nullptr : static_cast<char*>(from.data) + from.byte_offset;
+      to.dtype = dlpack::float_dtype(from.dtype);
+      if (from.device.type != dlpack::kCpu || to.dtype < 0) return false;
+      to.data = from.first();
       to.ndim = from.ndim;
       to.shape = from.shape;
       to.strides = from.strides;

@@ -4,7 +4,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "bind/dlpack.h"
+#include "core/dlpack.h"
 #include "core/name.h"
 #include "fusednn/fusednn.h"
 

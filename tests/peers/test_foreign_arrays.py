@@ -226,7 +226,7 @@ def test_other_dtypes_are_refused_by_name(route):
 
 
 def test_layout_of_the_exchange_api():
-    """The structs of bind/dlpack.h against the header that PyTorch was compiled with."""
+    """The structs of core/dlpack.h against the header that PyTorch was compiled with."""
     include = Path(torch.__file__).parent / "include"
     compiler = shutil.which("g++")
     if compiler is None:
@@ -243,7 +243,7 @@ def test_layout_of_the_exchange_api():
         "managed_to_object=managed_tensor_to_py_object_no_sync "
         "tensor_from_object=dltensor_from_py_object_no_sync current_stream=current_work_stream",
     }
-    checks = ["#include <cstddef>", '#include "bind/dlpack.h"', "#include <ATen/dlpack.h>"]
+    checks = ["#include <cstddef>", '#include "core/dlpack.h"', "#include <ATen/dlpack.h>"]
     for own, theirs in pairs.items():
         their_type, *members = theirs.split()
         own_type = f"fusednn::dlpack::{own}"
@@ -257,8 +257,9 @@ def test_layout_of_the_exchange_api():
     codes |= {"kCudaManaged": "kDLCUDAManaged", "kFloat": "kDLFloat", "kBFloat": "kDLBfloat"}
     for own, theirs in codes.items():
         checks.append(f"static_assert(int(fusednn::dlpack::{own}) == int({theirs}));")
-    command = [compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", f"-I{ROOT / 'csrc'}", "-"]
+    command = [compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"]
+    includes = [f"-I{folder}" for folder in (ROOT / "csrc", ROOT / "csrc/include", include)]
     result = subprocess.run(
-        [*command, f"-I{include}"], input="\n".join(checks), text=True, capture_output=True
+        [*command, *includes], input="\n".join(checks), text=True, capture_output=True
     )
     assert result.returncode == 0, result.stderr

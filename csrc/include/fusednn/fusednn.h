@@ -46,6 +46,12 @@ typedef struct fnn_tensor {
   uint32_t flags;
 } fnn_tensor;
 
+/* From a DLTensor of DLPack (https://dmlc.github.io/dlpack), whose header is not needed here: `dl_tensor` points to one,
+ * `flags` are those of the DLManagedTensorVersioned that it is part of, else 0. Of floats on the CPU (kDLCUDAHost, too)
+ * or an NVIDIA GPU (kDLCUDAManaged, too). Shape and strides stay the DLTensor's own, which must live as long as *tensor
+ * is used. Nothing waits for another stream. 8-bit codes have no type in DLPack. *tensor is written on success only. */
+FNN_API fnn_status fnn_tensor_from_dlpack(const void* dl_tensor, uint64_t flags, fnn_tensor* tensor);
+
 /* ---- The library ---- */
 
 FNN_API int32_t fnn_abi_version(void);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "fusednn/fusednn.h"
+
 namespace fusednn::dlpack {
 
 struct Version {
@@ -25,6 +27,19 @@ struct DataType {
   uint16_t lanes;
 };
 
+// As an fnn_dtype; -1 where the kernels have no such type.
+inline int32_t float_dtype(const DataType& type) {
+  if (type.lanes != 1) return -1;
+  if (type.code == kBFloat) return type.bits == 16 ? FNN_BFLOAT16 : -1;
+  if (type.code != kFloat) return -1;
+  switch (type.bits) {
+    case 16: return FNN_FLOAT16;
+    case 32: return FNN_FLOAT32;
+    case 64: return FNN_FLOAT64;
+    default: return -1;
+  }
+}
+
 struct Tensor {
   void* data;
   Device device;
@@ -33,6 +48,8 @@ struct Tensor {
   int64_t* shape;
   int64_t* strides;  // in elements; null is C order
   uint64_t byte_offset;
+
+  void* first() const { return data == nullptr ? nullptr : static_cast<char*>(data) + byte_offset; }
 };
 
 // In a capsule named "dltensor", which the consumer renames to "used_dltensor" and whose deleter it calls.
