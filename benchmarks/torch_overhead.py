@@ -15,18 +15,19 @@ import numpy as np
 import torch
 from torch import nn
 
+import fusednn
 import fusednn.torch
 from fusednn import _core
 
 ROUNDS, CALLS = 250, 40  # short turns: some lie between those of other programs
 
 
-def least(functions: dict[str, Callable[[], Any]], calls: int = CALLS) -> dict[str, float]:
+def least(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """Microseconds per call of each, in turns."""
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(ROUNDS):
         for name, function in functions.items():
-            seconds = timeit.timeit(function, number=calls) / calls
+            seconds = timeit.timeit(function, number=CALLS) / CALLS
             best[name] = min(best[name], 1e6 * seconds)
     return best
 
@@ -94,8 +95,13 @@ def layers() -> None:
         row("module, inference", *forward["module"])
 
 
-if __name__ == "__main__":
+def main() -> None:
     torch.set_num_threads(1)
+    fusednn.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread\n")
     arrays()
     layers()
+
+
+if __name__ == "__main__":
+    main()
