@@ -109,7 +109,7 @@ def keras2(session: nox.Session) -> None:
 
     TensorFlow 2.15 brings it, for Python 3.11 and older.
     """
-    install_package(session, *groups("test"), "tensorflow-cpu==2.15.1")
+    install_package(session, *groups("keras2"))
     env = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if session.posargs == ["--record"]:
         session.run("python", "tests/peers/keras2_files.py", env=env)
