@@ -4,7 +4,8 @@ The roof comes first, then what `questions.cu` measures, BatchNorm, the optimize
 billion parameters last of them, until the time is over: what was not reached is told. torch.compile
 takes seconds for each layer: it takes part in the first shape's cases, and all other layers come
 once more beside it at the very end, as far as the time goes. ``--dry-run`` does all of it on the
-CPU in a small form; its times mean nothing.
+CPU in a small form; its times mean nothing. ``--predict RATE`` measures nothing and needs no GPU:
+it says how long the bytes of each case take where a copy moves RATE TB/s.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import optimizers
 import questions
 from cases import Case, Result, run
 from clock import Clock, GpuClock, HostClock
-from report import device_facts, table, write
+from report import device_facts, predictions, table, write
 
 
 def arguments() -> argparse.Namespace:
@@ -36,6 +37,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--questions", type=Path, help="questions.cu, compiled")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, in a small form")
+    parser.add_argument(
+        "--predict", type=float, metavar="RATE", help="times at so many TB/s; nothing is run"
+    )
     return parser.parse_args()
 
 
@@ -50,6 +54,12 @@ def all_cases(torch: Any, where: str, small: bool) -> Iterator[Case]:
 def main() -> None:
     given = arguments()
     import torch
+
+    if given.predict is not None:
+        every = (*ceiling.cases(torch, "cuda", False), *all_cases(torch, "cuda", False))
+        for line in predictions([c for c in every if given.only in c.name], given.predict * 1e12):
+            print(line)
+        return
 
     deadline = time.monotonic() + given.seconds
     where = "cpu" if given.dry_run else "cuda"

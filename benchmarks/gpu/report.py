@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cases import Result
+from cases import Case, Result
 
 import fusednn
 from fusednn import _core
@@ -77,6 +77,18 @@ def table(results: Sequence[Result]) -> list[str]:
                 f"{share:>9}{ratio:>12}"
             )
         lines += [f"  {name:42}{why}" for name, why in result.absent.items()]
+    return lines
+
+
+def predictions(cases: Sequence[Case], rate: float) -> list[str]:
+    """A line for each case: megabytes, and microseconds at `rate` bytes a second.
+
+    Nothing is added for launches and barriers: no contender that moves these bytes is faster.
+    """
+    lines = [f"{'predicted, not measured':52}{'MB':>10}{'us':>10}"]
+    for case in cases:
+        megabytes, microseconds = case.bytes_bound / 1e6, case.bytes_bound / rate * 1e6
+        lines.append(f"{case.name:52}{megabytes:10,.0f}{microseconds:10,.0f}")
     return lines
 
 
