@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fusednn
-from fusednn import openblas
-from fusednn.cli import main, train
+from fusednn import _core, openblas
+from fusednn.cli import info, main, train
+
+
+def only_here(monkeypatch: pytest.MonkeyPatch, load: Callable[[str], Any]) -> None:
+    """Have `info` load the driver's library by this function."""
+    own = SimpleNamespace(CDLL=load, c_int=ctypes.c_int, byref=ctypes.byref)
+    monkeypatch.setattr(info, "ctypes", own)
 
 
 class TestCommand:
@@ -95,8 +106,64 @@ class TestInfo:
         assert facts["threads"].startswith(f"{fusednn.get_num_threads()} (from ")
         assert facts["CUDA"].endswith(build["cuda_reason"])
         assert facts["CUDA"].startswith("built" if build["cuda"] == "ON" else "not built")
+        assert facts["CUDA driver"]
+        assert facts["CuPy"]
         assert facts["NumPy"] == np.__version__
         assert facts["BLAS of NumPy"] == openblas.description()
+
+    def test_without_cupy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", None)
+        assert info.facts()["CuPy"] == (
+            "not installed; models on a GPU need it: pip install 'fusednn[cuda]'"
+        )
+
+    def test_a_cupy_that_cannot_be_imported(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "cupy.py").write_text("raise ImportError('libnvrtc.so.13 is\\nnot there')")
+        monkeypatch.delitem(sys.modules, "cupy", raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
+        assert info.facts()["CuPy"] == "cannot be imported: libnvrtc.so.13 is not there"
+
+    def test_the_version_of_cupy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(__version__="14.0.1"))
+        assert info.facts()["CuPy"] == "14.0.1"
+
+    def test_without_cuda_kernels(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The driver is told all the same."""
+        if _core.cuda_build() != "OFF" or "FUSEDNN_CUDA_LIBRARY" in os.environ:
+            pytest.skip("there are CUDA kernels")
+
+        def set_version(address: Any) -> None:
+            address._obj.value = 13010
+
+        library = SimpleNamespace(cuDriverGetVersion=set_version)
+        only_here(monkeypatch, lambda name: library)
+        facts = info.facts()
+        assert facts["CUDA driver"] == "supports CUDA 13.1"
+        assert facts["GPU"].startswith("none that can be used: this build of fusednn has no CUDA k")
+        assert facts["GPU"].endswith(
+            "; build them from source: pip install -Ccmake.define.FUSEDNN_CUDA=ON ."
+        )
+
+    @pytest.mark.parametrize("built", [True, False])
+    def test_without_a_driver(self, monkeypatch: pytest.MonkeyPatch, built: bool) -> None:
+        def missing(name: str) -> None:
+            raise OSError(f"{name}: no such file")
+
+        def no_gpu() -> int:
+            raise RuntimeError("CUDA driver version is insufficient")
+
+        only_here(monkeypatch, missing)
+        monkeypatch.setattr(_core, "cuda_versions", (lambda: (0, 13000)) if built else no_gpu)
+        monkeypatch.setattr(_core, "cuda_device_count", no_gpu)
+        facts = info.facts()
+        assert facts["CUDA driver"] == (
+            "not found; the kernels have the runtime of 13.0"
+            if built
+            else "not found: install NVIDIA's"
+        )
+        assert "none that can be used: CUDA driver version is insuffic" in facts["GPU"]
 
     @pytest.mark.parametrize(
         ("environment", "threads"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import platform
 
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _gpus() -> dict[str, str]:
-    """Return a line for each GPU, and CUDA's versions; or why none can be used."""
+    """Return a line for each GPU, CUDA's and CuPy's versions; what is missing, and from where."""
     from fusednn import _core
 
     found: dict[str, str] = {}
@@ -39,8 +40,33 @@ def _gpus() -> dict[str, str]:
                 f"{multiprocessors} multiprocessors, {memory / 2**30:.1f} GiB"
             )
     except RuntimeError as error:
+        if not found:
+            found["CUDA driver"] = _driver()
         found["GPU"] = f"none that can be used: {error}"
-    return found
+        if _core.cuda_build() == "OFF" and not os.environ.get("FUSEDNN_CUDA_LIBRARY"):
+            found["GPU"] += "; build them from source: pip install -Ccmake.define.FUSEDNN_CUDA=ON ."
+    return found | {"CuPy": _cupy()}
+
+
+def _driver() -> str:
+    """Return what CUDA the driver supports, asked without the kernels."""
+    version = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return "not found: install NVIDIA's"
+    return f"supports CUDA {_release(version.value)}"
+
+
+def _cupy() -> str:
+    """Return CuPy's version, or why models cannot use it."""
+    try:
+        import cupy
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return "not installed; models on a GPU need it: pip install 'fusednn[cuda]'"
+        return f"cannot be imported: {' '.join(str(error).split())}"
+    return str(cupy.__version__)
 
 
 def _release(version: int) -> str:
