@@ -147,6 +147,74 @@ def test_what_a_producer_raises_names_the_argument(error, kind):
     assert e.value.__cause__ is error
 
 
+def shared(array):
+    """The memory of `array` as any package offers it: DLPack 1.1, with strides and flags."""
+    return Producer(lambda: array.__dlpack__(max_version=(1, 1)))
+
+
+SHOWN = {
+    "sliced": lambda a: np.repeat(a, 2, 1)[:, ::2],
+    "reversed": lambda a: a[:, ::-1].copy()[:, ::-1],
+    "expanded": lambda a: np.lib.stride_tricks.as_strided(a, a.shape, (0, 4)),
+}
+
+
+@pytest.mark.parametrize("how", SHOWN)
+def test_gaps_and_expanded_axes_of_other_packages_are_refused(make, how):
+    """Of packages in which nobody here could make a copy."""
+    x = np.asarray(make.normal((33, 7)), np.float32)
+    y = np.full_like(x, 7)
+    with pytest.raises(ValueError, match=r"`x` must be dense in memory.*strides=\("):
+        ops.leaky_relu(shared(SHOWN[how](x)), 0.1, out=y)
+    assert (y == 7).all()
+
+
+def test_axes_in_another_order_are_taken(make):
+    x = np.asarray(make.normal((33, 7)), np.float32)
+    transposed, y = x.T.copy().T, np.empty((7, 33), np.float32).T
+    ops.leaky_relu(shared(transposed), 0.1, out=y)
+    np.testing.assert_array_equal(y, ops.leaky_relu(x, 0.1))
+    with pytest.raises(ValueError, match=r"`out` must .*layout.*strides=\(7, 1\)"):
+        ops.leaky_relu(shared(transposed), 0.1, out=np.empty_like(x))
+
+
+def test_outputs_of_any_package_are_refused_as_those_of_numpy_are():
+    x, wide = np.ones((4, 3), np.float32), np.full((4, 6), 7, np.float32)
+    fixed = np.full((4, 3), 7, np.float32)
+    fixed.setflags(write=False)
+    refused = [
+        (wide[:, ::2], r"`out` must be dense.*strides=\(6, 2\)"),
+        (np.lib.stride_tricks.as_strided(wide, (4, 3), (0, 4)), r"`out` must be dense.*=\(0, 1\)"),
+        (fixed, "`out` must be writable. Received: a read-only array"),
+    ]
+    for out, message in refused:
+        with pytest.raises(ValueError, match=message):
+            ops.leaky_relu(x, out=shared(out))
+        assert (out == 7).all()
+    line = np.ones(20, np.float32)
+    with pytest.raises(ValueError, match="`out` must not overlap `x`"):
+        ops.leaky_relu(shared(line[:12]), 0.1, out=shared(line[4:16]))
+    assert (line == 1).all()
+    ops.leaky_relu(shared(-line), 0.5, out=shared(line))
+    assert (line == -0.5).all()
+
+
+def test_outputs_over_the_memory_of_jax_arrays_are_refused(make):
+    torch = pytest.importorskip("torch")
+    x = normal(make, (33, 7))
+    before = np.array(x)
+    inside = torch.from_dlpack(x).flatten()
+    with pytest.raises(ValueError, match="`running_mean` must not overlap `x`"):
+        ops.batch_norm_forward(
+            x, None, None, running_mean=inside[3:10], running_var=np.ones(7, "f4")
+        )
+    with pytest.raises(ValueError, match="`out` must not overlap `running_mean`"):
+        ops.batch_norm_inference(
+            x, None, None, inside[:7], np.ones(7, "f4"), out=torch.from_dlpack(x)
+        )
+    np.testing.assert_array_equal(x, before)
+
+
 def test_what_is_no_fault_of_the_array_passes():
     with pytest.raises(KeyboardInterrupt):
         ops.leaky_relu(Producer(raising(KeyboardInterrupt())), out=np.empty(3, "float32"))
