@@ -223,3 +223,41 @@ def test_arrays_without_a_word_on_whether_they_may_be_written(gpu, cupy, monkeyp
     monkeypatch.setattr(Unversioned, "__module__", "cupy")
     ops.leaky_relu(x, 0.5, out=x)
     np.testing.assert_array_equal(x.get(), [1, -0.5])
+
+
+class Described:
+    """A part of a device's array as the CUDA array interface has it, in which strides are bytes."""
+
+    def __init__(self, of, shape, strides=None, *, offset=0, read_only=False):
+        self.of = of
+        self.interface = {
+            "shape": shape,
+            "typestr": of.dtype.str,
+            "data": (of.pointer + offset, read_only),
+            "strides": strides,
+            "version": 3,
+        }
+
+    __cuda_array_interface__ = property(lambda self: self.interface)
+
+
+def test_what_the_cuda_array_interface_describes_is_refused_as_arrays_of_the_cpu_are(gpu):
+    values = np.linspace(-1, 1, 24, dtype=np.float32)
+    line = gpu.array(values)
+    x, out = gpu.array(values[:12].reshape(4, 3)), gpu.array(np.full((4, 3), 7, np.float32))
+    for strides, elements in (((24, 8), "6, 2"), ((0, 4), "0, 1"), ((12, -4), "3, -1")):
+        view = Described(line, (4, 3), strides, offset=8)
+        with pytest.raises(ValueError, match=rf"`x` must be dense.*strides=\({elements}\)"):
+            ops.leaky_relu(view, 0.5, out=out)
+        with pytest.raises(ValueError, match=rf"`out` must be dense.*strides=\({elements}\)"):
+            ops.leaky_relu(x, 0.5, out=view)
+    with pytest.raises(ValueError, match="`x` must have strides that are multiples of its element"):
+        ops.leaky_relu(Described(line, (2, 3), (14, 4)), 0.5, out=out)
+    with pytest.raises(ValueError, match="`out` must be writable"):
+        ops.leaky_relu(x, 0.5, out=Described(line, (4, 3), read_only=True))
+    with pytest.raises(ValueError, match="`out` must not overlap `x`"):
+        ops.leaky_relu(Described(line, (4, 3)), 0.5, out=Described(line, (4, 3), offset=16))
+    np.testing.assert_array_equal(line.get(), values)
+    np.testing.assert_array_equal(out.get(), 7)
+    ops.leaky_relu(Described(line, (4, 3), (12, 4)), 0.5, out=out)
+    np.testing.assert_array_equal(out.get().ravel(), np.where(values > 0, values, values / 2)[:12])
