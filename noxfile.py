@@ -258,7 +258,7 @@ def sanitize(session: nox.Session, kind: str) -> None:
         f"-Ccmake.define.FUSEDNN_SANITIZE={compiled_with}",
         f"-Ccmake.define.FUSEDNN_ISAS={PORTABLE_UNIT}",
         *("-Ccmake.define.FUSEDNN_CUDA=OFF", "-Ccmake.build-type=RelWithDebInfo"),
-        *("-Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g", "-Cinstall.strip=false"),
+        *("-Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1", "-Cinstall.strip=false"),
         *(".", *groups("kernels")),
     )
     run_pytest(session, *tests, **sanitizer_environment(session, runtime))
