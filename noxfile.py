@@ -50,17 +50,26 @@ def learning(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of the tests for GPUs."""
+    """Compare with PyTorch, Keras, JAX, optax, ONNX and MLX; dry run of dev/gpu_check.sh.
+
+    What follows ``--`` is for the tests of peers, which are then alone.
+    """
     install_package(session, *groups("peers"), jax=True)
     # A test whose peer cannot be imported would be skipped.
     imports = "import torch, keras, fusednn.jax, optax, flax.nnx, equinox, onnx, mlx.optimizers"
     session.run("python", "-c", imports, env={"KERAS_BACKEND": "jax"})
-    # What is for GPUs runs on stand-ins here: PyTorch's CPU tensors, NumPy, the simulator.
+    run_pytest(session, "tests/peers")
+    if session.posargs:
+        return
+    # What is for GPUs runs on stand-ins here: PyTorch's CPU tensors, NumPy, the simulator; with the
+    # package of the session, not one that the script has built. cuda_compile builds the kernels.
     simulator = str(build_cuda_sim(session))
-    run_pytest(
-        *(session, "tests/peers", "tests/gpu"), FUSEDNN_GPU_STAND_IN="1", FUSEDNN_CUDA_SIM=simulator
+    shutil.rmtree("build/gpu_check/site", ignore_errors=True)
+    session.run(
+        *("dev/gpu_check.sh", "test", "sanitize", "bench", "--dry-run"),
+        env={"PYTHON": str(Path(session.bin) / "python"), "FUSEDNN_CUDA_SIM": simulator},
+        external=True,
     )
-    session.run("python", "benchmarks/gpu", "--dry-run")
 
 
 #: What the tests of a framework need besides it, whichever release it is.
