@@ -369,6 +369,10 @@ class Module:
         condition = True if where is None else hosts[2]
         self.runtime.give(lambda: np.copyto(hosts[0], hosts[1], casting=casting, where=condition))
 
+    def take(self, a: ndarray, indices: ndarray, axis: int, out: ndarray) -> None:
+        host, to, rows = a.host, out.host, indices.host
+        self.runtime.give(lambda: np.copyto(to, np.take(host, rows, axis)))
+
     def clip(self, a: ndarray, a_min: Any, a_max: Any, out: ndarray | None = None) -> ndarray:
         target = self.empty(a.shape, a.dtype) if out is None else out
         host, to = a.host, target.host

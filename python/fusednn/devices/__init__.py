@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "current",
     "device",
     "device_of",
+    "is_cupys",
     "moves",
     "release_cuda_memory",
 ]
@@ -52,8 +54,10 @@ def device(name: str) -> _Setting:
     """Choose the device that models compute on, from now on or within a ``with`` block.
 
     A model follows the device that is current when it is called: its weights, and with the next
-    step its optimizer's states, move there and stay until it is called under another one. Data,
-    outputs, losses, metrics and what callbacks see are NumPy's on every device.
+    step its optimizer's states, move there and stay until it is called under another one. Data
+    are NumPy's or CuPy's; inputs that are CuPy's stay on the GPU where the model computes there,
+    and are copied to the host where it does not. Outputs, losses, metrics and what callbacks see
+    are NumPy's on every device.
 
     Parameters
     ----------
@@ -106,6 +110,12 @@ def current() -> Device:
 def device_of(array: Any) -> Device:
     """Return the device that an array of NumPy or CuPy is on."""
     return CPU if isinstance(array, np.ndarray) else by_name(f"cuda:{array.device.id}")
+
+
+def is_cupys(values: Any) -> bool:
+    """Whether it is an array of CuPy."""
+    kind = getattr(sys.modules.get("cupy"), "ndarray", None)
+    return kind is not None and isinstance(values, kind)
 
 
 def by_name(name: Any) -> Device:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fusednn import _core
 from fusednn.devices.products import both_products, bound_product
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,6 +46,14 @@ class Device:
     def write(self, to: Array, values: Array) -> None:
         """Copy an array of NumPy into `to`, an array here of the same shape."""
         np.copyto(to, values, casting="same_kind")
+
+    def fitting(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """Return an array here in C order and of this type: itself, or a copy."""
+        return np.ascontiguousarray(values, dtype)
+
+    def take_rows(self, array: Array, rows: Array, out: Array) -> None:
+        """Write these rows of an array here to `out`; the numbers of rows are NumPy's."""
+        _core.take_rows(array, rows, out)
 
     def read(self, array: Array) -> Array:
         """Make a copy, of NumPy, of an array here."""

@@ -89,6 +89,26 @@ class Cuda(Device):
             with self.working():
                 _of_cupy(to).set(np.asarray(values, to.dtype, order="C"), stream=self.stream)
 
+    def copy(self, to: Array, values: Array) -> None:
+        """Copy one array here into another one, of the same shape."""
+        with self.working():
+            self.cupy.copyto(to, values)
+
+    def fitting(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        """See `Device.fitting`; waits for the caller's stream, which may still write them."""
+        with self._lock, self._device:
+            self.cupy.cuda.get_current_stream().synchronize()
+        if values.dtype == dtype and values.flags.c_contiguous:
+            return values
+        fitting = self.empty(values.shape, dtype)
+        self.copy(fitting, values)
+        return fitting
+
+    def take_rows(self, array: Array, rows: Array, out: Array) -> None:
+        """See `Device.take_rows`."""
+        with self.working():
+            self.cupy.take(array, self.array(rows), axis=0, out=out)
+
     def read(self, array: Array) -> Array:
         """See `Device.read`; waits for all work before."""
         values = np.empty(array.shape, array.dtype)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn import _core
+from fusednn import devices
 from fusednn._arguments import check_count as check_count
 from fusednn.utils import random_generator
 
@@ -20,6 +20,8 @@ def as_inputs(
     x: ArrayLike, dtype: np.dtype[Any], name: str = "x", sample: tuple[int, ...] | None = None
 ) -> Array:
     """Return `x` (an array, or nested lists of numbers) as a C-contiguous array of `dtype`.
+
+    An array of CuPy stays one where it is on the current device; all else becomes NumPy's.
 
     A list of one array is this array, as in Keras, unless the array is a sample, whose shape is
     `sample` where that is known.
@@ -33,14 +35,20 @@ def as_inputs(
     """
     only = _alone(x)
     listed = only is not None and len(only.shape) > 1 and tuple(only.shape) != sample
-    array = _numeric(only if listed else x, name)
+    given: Any = only if listed else x
+    device = devices.current()
+    if not devices.is_cupys(given) or device.name != f"cuda:{given.device.id}":
+        given, device = on_host(given), devices.CPU
+    array = _numeric(given, name)
     if array.ndim == 0:
         raise ValueError(f"`{name}` must have a first axis of samples. Received: {name}={x!r}")
-    return np.ascontiguousarray(array, dtype=dtype)
+    return device.fitting(array, dtype)
 
 
 def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y") -> Array:
     """Return `y` as a C-contiguous array: integers as they are (labels), all else as `dtype`.
+
+    It is NumPy's, which computes the loss on every device.
 
     Raises
     ------
@@ -51,7 +59,7 @@ def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y"
     """
     only = _alone(y)
     listed = only is not None and tuple(only.shape[:1]) == (samples,) and samples != 1
-    array = _numeric(only if listed else y, name)
+    array = _numeric(on_host(only if listed else y), name)
     if array.ndim == 0 or len(array) != samples:
         x_name = "x" if name == "y" else "x of the same data"
         received = "a single number" if array.ndim == 0 else f"{len(array)} samples"
@@ -68,9 +76,14 @@ def _alone(values: ArrayLike) -> Any:
     return None
 
 
-def _numeric(values: ArrayLike, name: str) -> Array:
+def on_host(values: Any) -> Any:
+    """Return what is given; an array of CuPy as a copy of NumPy's."""
+    return values.get() if devices.is_cupys(values) else values
+
+
+def _numeric(values: Any, name: str) -> Array:
     try:
-        array = np.asarray(values)
+        array = values if devices.is_cupys(values) else np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"`{name}` must be a rectangular array of numbers. {error}") from None
     if array.dtype.kind not in "biuf":
@@ -104,7 +117,7 @@ class Batches:
     Parameters
     ----------
     x, y : ndarray
-        Samples along the first axis; at least one.
+        Samples along the first axis; at least one. On any device; so are their batches.
     batch_size : int
         The last batch may be smaller.
     shuffle : bool or "batch"
@@ -129,7 +142,11 @@ class Batches:
         self._size = min(batch_size, len(x))
         self._shuffle = shuffle
         if shuffle is True:
-            self._batch = [np.empty((self._size, *a.shape[1:]), a.dtype) for a in self._arrays]
+            self._devices = [devices.device_of(a) for a in self._arrays]
+            self._batch = [
+                device.empty((self._size, *a.shape[1:]), a.dtype)
+                for device, a in zip(self._devices, self._arrays, strict=True)
+            ]
 
     def __len__(self) -> int:
         return -(-len(self._arrays[0]) // self._size)
@@ -158,8 +175,8 @@ class Batches:
             rows = order[start : start + self._size]
             if len(rows) < self._size:
                 batch = tuple(array[: len(rows)] for array in batch)
-            for array, part in zip(self._arrays, batch, strict=True):
-                _core.take_rows(array, rows, part)
+            for device, array, part in zip(self._devices, self._arrays, batch, strict=True):
+                device.take_rows(array, rows, part)
             yield batch
 
 

@@ -103,8 +103,11 @@ class GpuPlan(Plan):
         return on_host.gradient(self.output_shape)
 
     def forward(self, x: Array) -> Array:
-        """See `Plan.forward`: from NumPy's arrays to NumPy's."""
-        self._device.write(self._input, x)
+        """See `Plan.forward`: from NumPy's arrays, or ones of this GPU, to NumPy's."""
+        if isinstance(x, np.ndarray):
+            self._device.write(self._input, x)
+        else:
+            self._device.copy(self._input, x)
         for prepare in self._prepare:
             prepare()
         if self.watch is None:

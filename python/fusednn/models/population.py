@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from fusednn import ops
 from fusednn.data import Dataset
 from fusednn.layers import BatchNormalization
-from fusednn.models.data import Array, check_count
+from fusednn.models.data import Array, check_count, on_host
 from fusednn.models.feed import Feed, makes_batches, parts_of
 from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential
@@ -71,7 +71,7 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
             x = batch if prefix is None else prefix.predict_on_batch(batch)
             parts.append(
                 ops.batch_norm_statistics(
-                    np.ascontiguousarray(x), channel_axis=layer.channel_axis(x.ndim)
+                    np.ascontiguousarray(on_host(x)), channel_axis=layer.channel_axis(x.ndim)
                 )
             )
             if len(parts) == 64:

@@ -159,7 +159,9 @@ class Trainer(Evaluator):
         Parameters
         ----------
         x : array_like, or source of batches
-            Samples along the first axis; converted to the model's dtype once. Or what gives
+            Samples along the first axis; converted to the model's dtype once. CuPy's stay on the
+            GPU where that is the current device (`fusednn.device`), and are copied to the host
+            where it is not; targets and weights always are, once, for the loss. Or what gives
             batches ``(x, y)`` or ``(x, y, sample_weight)``, each converted when it is used:
 
             - a `fusednn.data.Dataset`;
