@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import byref, c_double, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import byref, c_double, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 import pytest
@@ -33,6 +33,24 @@ class BatchNormOptions(ctypes.Structure):
         ("momentum", c_double),
         ("negative_slope", c_double),
         ("unbiased_running_var", c_int32),
+    ]
+
+
+class OptimizerOptions(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("convention", c_int32),
+        ("given", c_uint32),
+        ("hyperparameters", c_double * 8),
+        ("weight_decay", c_double),
+        ("decoupled_weight_decay", c_int32),
+        ("maximize", c_int32),
+        *((name, c_double) for name in ("grad_scale", "clip_value", "max_norm_each", "max_norm")),
+        ("skip_nonfinite", c_int32),
+        ("stochastic_rounding", c_int32),
+        ("ema_momentum", c_double),
+        ("stochastic_rounding_seed", c_uint64),
+        ("device_scalars", c_void_p),
     ]
 
 
@@ -110,6 +128,20 @@ def test_options(library: ctypes.CDLL) -> None:
     options.size = 8
     assert batch_norm(library, options) == 2
     assert library.fnn_last_error().startswith(b"`options`.size must be 48 for this version")
+
+
+def test_a_seed_needs_rounding_that_uses_it(library: ctypes.CDLL) -> None:
+    o = OptimizerOptions(size=ctypes.sizeof(OptimizerOptions), given=1, grad_scale=1.0)
+    o.clip_value = o.max_norm_each = o.max_norm = float("inf")
+    o.stochastic_rounding_seed = 7
+    assert library.fnn_optimizer_step(0, byref(o), None, None) == 2
+    assert library.fnn_last_error().decode() == (
+        "`stochastic_rounding_seed` must be 0 without `stochastic_rounding`. "
+        "Received: stochastic_rounding_seed=7"
+    )
+    o.stochastic_rounding = 1
+    assert library.fnn_optimizer_step(0, byref(o), None, None) == 2
+    assert library.fnn_last_error().startswith(b"`tensors` must not be NULL")
 
 
 A = byref(tensor(3))

@@ -298,7 +298,13 @@ bad("sgd_step", ValueError, "`convention`.*torch.*keras.*convention=Torch", conv
 bad("sgd_step", TypeError, r"`params\[0\]`.*`stochastic_rounding_seed`.*float32",
     stochastic_rounding_seed=3)  # fmt: skip
 bad("sgd_step", ValueError, "`clip_value`.*`max_norm`", clip_value=1.0, max_norm=1.0)
-bad("sgd_step", TypeError, "weight_decoy", weight_decoy=1.0)
+for call in ("sgd", "adagrad", "rmsprop", "adam", "adamax", "nadam"):
+    bad(f"{call}_step", TypeError, rf"^{call}_step\(\) got .* 'weight_decoy'$", weight_decoy=1.0)
+    bad(f"{call}_step", TypeError, rf"^{call}_step\(\) got .* 'check_only'$", check_only=True)
+bad("adam_step", ValueError, "`ema_momentum`.*`ema` is None.*ema_momentum=1", ema=None,
+    ema_momentum=1.0)  # fmt: skip
+bad("rmsprop_step", ValueError, "`grad_avgs` must be None where `centered` is off.*centered=False",
+    grad_avgs=lambda a: a.s3)  # fmt: skip
 
 # --- Hyper-parameters ---
 for value in (0, -3):

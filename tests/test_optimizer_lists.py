@@ -382,18 +382,6 @@ def test_steps_of_each_array(lists):
             np.testing.assert_array_equal(a, b)
 
 
-def test_states_that_only_some_steps_use(lists):
-    maxima = [np.ones_like(v) for v in lists.v]
-    for amsgrad in (False, True, False, True):
-        old = [a.copy() for a in maxima]
-        lists.steps += 1
-        ops.adam_step(
-            *lists.lists, step=lists.steps, lr=0.1, amsgrad=amsgrad, max_exp_avg_sqs=maxima
-        )
-        for a, v, o in zip(maxima, lists.v, old, strict=True):
-            np.testing.assert_array_equal(a, np.maximum(o, v) if amsgrad else o)
-
-
 def test_other_optimizers_with_the_same_arrays():
     """An optimizer's plan is its own, though others take lists in the same places."""
 

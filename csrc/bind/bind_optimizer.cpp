@@ -120,7 +120,7 @@ bool optimizer_step(py::handle kind_name, py::handle params, py::handle grads, p
   o.max_norm_each = optional_real("max_norm_each", max_norm_each).value_or(HUGE_VAL);
   o.max_norm = optional_real("max_norm", max_norm).value_or(HUGE_VAL);
   o.skip_nonfinite = flag("skip_nonfinite", skip_nonfinite);
-  o.ema_momentum = real("ema_momentum", ema_momentum);
+  o.ema_momentum = optional_real("ema_momentum", ema_momentum).value_or(ema.is_none() ? 0.0 : 0.99);
   o.stochastic_rounding = !stochastic_rounding_seed.is_none();
   if (o.stochastic_rounding) o.stochastic_rounding_seed = seed_of("stochastic_rounding_seed", stochastic_rounding_seed);
   for_named("hyperparameters", hyperparameters, kind.hyperparameters, [&](size_t i, const py::object& value) {

@@ -152,6 +152,11 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options* options
     fail_value("`grad_scale` must be positive. Received: grad_scale=" + number(o.grad_scale));
   }
   check_clipping(o);
+  if (o.stochastic_rounding == 0 && o.stochastic_rounding_seed != 0) {
+    fail_value(
+        "`stochastic_rounding_seed` must be 0 without `stochastic_rounding`. Received: stochastic_rounding_seed=" +
+        std::to_string(o.stochastic_rounding_seed));
+  }
   step.weight_decay = o.weight_decay;
   step.decoupled_weight_decay =
       o.decoupled_weight_decay < 0 ? among(d.decoupled_decay, o.convention) : o.decoupled_weight_decay != 0;
@@ -163,7 +168,7 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options* options
   step.skip_nonfinite = o.skip_nonfinite != 0;
   step.ema_momentum = o.ema_momentum;
   step.stochastic_rounding = o.stochastic_rounding != 0;
-  step.stochastic_rounding_seed = step.stochastic_rounding ? o.stochastic_rounding_seed : 0;
+  step.stochastic_rounding_seed = o.stochastic_rounding_seed;
   return step;
 }
 

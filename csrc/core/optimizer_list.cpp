@@ -161,6 +161,7 @@ OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensor
     }
   }
   memory_.check();
+  has_averages_ = list.ema != nullptr;
   keep_params(list.params, list.count);
   if (fusednn::on_cuda(list.params[0])) device_id_ = list.params[0].device_id;
   first_not_bfloat16_ = first_of(list.count, [&](int64_t i) { return list.params[i].dtype != FNN_BFLOAT16; });
@@ -213,6 +214,11 @@ void OptimizerList::require_states(const OptimizerStep& step) const {
       if (by != kAlways) message.append(" where `").append(table_.hyperparameters[by].name).append("` is used");
       fail_value(message + ". Received: None");
     }
+    if (given_[s] && !needs(step, s) && table_.hyperparameters[state.needed_by].domain == Domain::kFlag) {
+      const std::string flag = table_.hyperparameters[state.needed_by].name;
+      fail_value("`" + std::string(state.name) + "` must be None where `" + flag + "` is off. Received: a list, and " +
+                 flag + "=False");
+    }
     const bool exact = state.exact_for != kNever && step.hyperparameters[state.exact_for] != 0.0;
     if (exact && given_[s] && first_codes_[s] >= 0) {
       fail_type("`" + Name(state.name, first_codes_[s]) + "` must be float32, bfloat16 or float16 where `" +
@@ -240,6 +246,10 @@ void OptimizerList::prepare(OptimizerStep& step, const int64_t* steps, int64_t s
               "` must be bfloat16 where `stochastic_rounding_seed` is given. Received: dtype=" + dtype_name(dtype));
   }
   require_states(step);
+  if (!has_averages_ && step.ema_momentum != 0.0) {
+    fail_value("`ema_momentum` must not be given where `ema` is None. Received: ema_momentum=" +
+               number(step.ema_momentum));
+  }
 
   for (int64_t i = 0; i < count; ++i) tensors_[static_cast<size_t>(i)].step = steps[step_count == 1 ? 0 : i];
   bool all_needed = true;

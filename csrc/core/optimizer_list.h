@@ -36,6 +36,8 @@ class OptimizerList {
  private:
   void keep_params(const fnn_tensor* params, int64_t count);
   bool needs(const OptimizerStep& step, int state) const;
+  // All that a step needs are given, and none that a flag would have to ask for. A number, `momentum`, may be 0 for a
+  // while: buffers stay as they are then.
   void require_states(const OptimizerStep& step) const;
 
   const StateTable table_;
@@ -51,6 +53,7 @@ class OptimizerList {
   int32_t device_id_ = -1;      // the CPU
   int64_t first_not_bfloat16_;  // of the params; -1: there is none
   bool given_[FNN_MAX_STATES] = {};
+  bool has_averages_ = false;
   int64_t first_codes_[FNN_MAX_STATES];  // of each list of states; -1: there is none
 };
 

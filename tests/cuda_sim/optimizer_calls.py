@@ -210,7 +210,7 @@ class Lists:
         scalars = options.pop("scalars", None)
         seed = options.pop("stochastic_rounding_seed", None)
         decoupled = options.pop("decoupled_weight_decay", None)
-        o = _Options(size=ctypes.sizeof(_Options), grad_scale=1.0, ema_momentum=0.99)
+        o = _Options(size=ctypes.sizeof(_Options), grad_scale=1.0)
         o.convention = _core.convention_names().index(convention)
         o.clip_value = o.max_norm_each = o.max_norm = math.inf
         o.decoupled_weight_decay = -1 if decoupled is None else int(decoupled)

@@ -267,8 +267,9 @@ typedef struct fnn_optimizer_options {
   double max_norm;      /* over the whole list */
   int32_t skip_nonfinite;
   int32_t stochastic_rounding; /* params, all bfloat16, and bfloat16 states and averages are rounded at random */
-  double ema_momentum;
-  uint64_t stochastic_rounding_seed; /* the random bits depend on it, on the step and on the place in the lists */
+  double ema_momentum;         /* 0 where there is no ema */
+  uint64_t
+      stochastic_rounding_seed; /* the random bits depend on it, on the step and on the place in the lists; else 0 */
   const fnn_device_scalars* device_scalars; /* NULL: none; for arrays on a GPU alone */
 } fnn_optimizer_options;
 
@@ -278,7 +279,8 @@ typedef struct fnn_optimizer_options {
 enum { FNN_CODE_BLOCK = 256 };
 typedef enum fnn_codes { FNN_SIGNED_CODES = 16, FNN_UNSIGNED_CODES = 17 } fnn_codes;
 
-/* Arrays of `count` tensors; all but params and grads may be NULL. */
+/* Arrays of `count` tensors; all but params and grads may be NULL. A state that a flag asks for (grad_avgs of
+ * rmsprop, max_exp_avg_sqs of adam) must be NULL where the flag is 0; momentum_buffers stay as they are at momentum 0. */
 typedef struct fnn_optimizer_tensors {
   size_t size; /* sizeof(fnn_optimizer_tensors) */
   int64_t count;

@@ -101,8 +101,6 @@ class StepLists:
             options["clip_value"] = optimizer.clipvalue
         if divisor != 1.0:
             options["grad_scale"] = divisor
-        if optimizer.use_ema:
-            options["ema_momentum"] = optimizer.ema_momentum
         numbers = optimizer._hyperparameters()
         numbers["lr"] = float(optimizer._get_current_learning_rate())
         calls = []
@@ -113,8 +111,9 @@ class StepLists:
                 "grads": [grads[place] for place in group.places],
                 "states": group.states,
                 "hyperparameters": numbers,
-                "ema": group.averages,
             }
+            if group.averages is not None:
+                call |= {"ema": group.averages, "ema_momentum": optimizer.ema_momentum}
             if group.decays:
                 call["weight_decay"] = optimizer.weight_decay
             calls.append(call)

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-from fusednn.ops.optimizer import Arrays, Scalar, States, StepOptions, Steps, optimizer_step
+from fusednn.ops.optimizer import optimizer_step
+from fusednn.ops.step_options import (
+    Arrays,
+    Scalar,
+    States,
+    StepOptions,
+    Steps,
+    check_option_names,
+)
 
 
 def adam_step(
@@ -68,6 +76,7 @@ def adam_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`.
     """
+    check_option_names("adam_step", options)
     return optimizer_step(
         "adam",
         params,
@@ -138,6 +147,7 @@ def adamax_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`. tf1 and onnx have no Adamax.
     """
+    check_option_names("adamax_step", options)
     return optimizer_step(
         "adamax",
         params,
@@ -202,6 +212,7 @@ def nadam_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`. tf1, onnx and mlx have no Nadam.
     """
+    check_option_names("nadam_step", options)
     return optimizer_step(
         "nadam",
         params,

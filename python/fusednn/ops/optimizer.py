@@ -14,7 +14,8 @@ weight_decay : float, default 0.0
 decoupled_weight_decay : bool or None
     True: ``p <- p - lr * weight_decay * p`` before the step (AdamW; Loshchilov and Hutter 2019).
     False: the gradient becomes ``g + weight_decay * p`` (L2; ONNX's norm_coefficient). None: as the
-    convention does: True in keras, optax and, for Adam, mlx; False otherwise.
+    convention does: True in keras, optax and, for Adam, mlx; False otherwise. Without a
+    `weight_decay` it says nothing, as in torch.
 maximize : bool, default False
     Ascend instead of descend.
 grad_scale : float or None
@@ -33,7 +34,8 @@ skip_nonfinite : bool, default False
 ema : list of ndarray or None
     Averages of the parameters, ``ema <- ema_momentum * ema + (1 - ema_momentum) * p``; at the
     first step a copy of `p`.
-ema_momentum : float in [0, 1], default 0.99
+ema_momentum : float in [0, 1] or None
+    None: 0.99. Only with `ema`.
 low_precision_copies : list of ndarray or None
     float16 or bfloat16 arrays that receive a rounded copy of the float32 parameters.
     To nearest: they are made anew at each step, so that no error adds up.
@@ -43,6 +45,11 @@ stochastic_rounding_seed : int in [0, 2**64) or None
     spacing, 2**-8 of the parameter, add up instead of being lost. The random bits are a function of
     this seed, the step, the place in the list and the element, so that a run can be repeated.
     None: to nearest, ties to even. (torch has no such option.)
+
+An option that needs another which is off is refused: `ema_momentum` without `ema`, and states that
+a flag asks for (`grad_avgs` without `centered`, `max_exp_avg_sqs` without `amsgrad`). A number may
+be 0 beside what depends on it, as in torch, so that a schedule or a search can take it there:
+at ``momentum=0`` `momentum_buffers` stay as they are and `dampening` is not used (but in onnx).
 
 Where the arrays are on a GPU, `lr`, `grad_scale`, `found_inf` and `step` may be arrays of one
 float32 there, which the kernel reads when it runs: so a step that was captured into a CUDA graph
@@ -56,37 +63,18 @@ The arithmetic is float32 (float64 for float64). Parameters, states, averages an
 dense in memory; no two written arrays may overlap.
 """
 
-from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from fusednn import _core
 from fusednn.ops.arrays import Array
-from fusednn.ops.quantized_state import QuantizedState
-
-Arrays = Sequence[Array]
-States = Sequence[Array | QuantizedState]
-#: A number, or an array of one float32 on a GPU.
-Scalar = float | Array
-Steps = int | Sequence[int] | Array
-
-
-class StepOptions(TypedDict, total=False):
-    """Options that every step takes; see the module's documentation."""
-
-    convention: str
-    weight_decay: float
-    decoupled_weight_decay: bool | None
-    maximize: bool
-    grad_scale: Scalar | None
-    found_inf: Array | None
-    clip_value: float | None
-    max_norm_each: float | None
-    max_norm: float | None
-    skip_nonfinite: bool
-    ema: Arrays | None
-    ema_momentum: float
-    low_precision_copies: Arrays | None
-    stochastic_rounding_seed: int | None
+from fusednn.ops.step_options import (
+    Arrays,
+    Scalar,
+    States,
+    StepOptions,
+    Steps,
+    check_option_names,
+)
 
 
 def optimizer_step(
@@ -108,7 +96,7 @@ def optimizer_step(
     max_norm: float | None = None,
     skip_nonfinite: bool = False,
     ema: Arrays | None = None,
-    ema_momentum: float = 0.99,
+    ema_momentum: float | None = None,
     low_precision_copies: Arrays | None = None,
     stochastic_rounding_seed: int | None = None,
     check_only: bool = False,
@@ -220,6 +208,7 @@ def sgd_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`.
     """
+    check_option_names("sgd_step", options)
     return optimizer_step(
         "sgd",
         params,
@@ -274,6 +263,7 @@ def adagrad_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`.
     """
+    check_option_names("adagrad_step", options)
     return optimizer_step(
         "adagrad",
         params,
@@ -355,6 +345,7 @@ def rmsprop_step(
     TypeError, ValueError, NotImplementedError
         As :func:`optimizer_step`.
     """
+    check_option_names("rmsprop_step", options)
     return optimizer_step(
         "rmsprop",
         params,

@@ -45,7 +45,6 @@ class NewLists:
                 "weight_decay": number(group["weight_decay"]),
                 "decoupled_weight_decay": bool(group.get("decoupled_weight_decay", False)),
                 "maximize": bool(group["maximize"]),
-                "ema_momentum": 0.0 if optimizer.ema is None else optimizer.ema,
             }
             self.all += [(step_list, how) for step_list in self._lists(index, group)]
 
@@ -72,12 +71,13 @@ class NewLists:
                 return []
         clip = self._clip(scale)
         kind = self._optimizer.kind
-        calls = [one.call(kind, how | clip | skip) for one, how in self.all]
+        ema = self._optimizer.ema
+        calls = [one.call(kind, how | clip | skip, ema) for one, how in self.all]
         for call in calls if len(calls) > 1 else ():
             ops.optimizer_step(**call, check_only=True)
         for call, (one, _) in zip(calls, self.all, strict=True):
             ops.optimizer_step(**call)
-            one.finish(self._optimizer.ema)
+            one.finish(ema)
         return [tensor for one, _ in self.all for tensor in one.written()]
 
     def _lists(self, index: int, group: Group) -> list[StepList]:

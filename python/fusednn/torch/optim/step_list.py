@@ -56,16 +56,17 @@ class StepList:
         counted = self.counts_on_device or not (self.steps or any(self.first))
         return counted and not self.averages_begin
 
-    def call(self, kind: str, how: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of ``ops.optimizer_step``; `how` has all that are no lists."""
+    def call(self, kind: str, how: dict[str, Any], ema: float | None) -> dict[str, Any]:
+        """Return the arguments of ``ops.optimizer_step``; `how` has what else is no list."""
         call = {
             "kind": kind,
             "params": self.params,
             "grads": self.grads,
             "states": self.states,
             "step": self.steps[0] if self.counts_on_device else self._numbers(),
-            "ema": self.averages if self.averages and not self.averages_begin else None,
         } | how
+        if self.averages and not self.averages_begin:
+            call |= {"ema": self.averages, "ema_momentum": ema}
         call["hyperparameters"] = {
             name: self._scalar(value) for name, value in how["hyperparameters"].items()
         }
