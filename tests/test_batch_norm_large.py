@@ -9,8 +9,9 @@ import pytest
 import fusednn
 from fusednn import ops
 
-# Several leaves a run, one leaf a run, and several runs a leaf; no whole vectors, nor lines.
-SHAPES = [(2, 13, 241, 1013), (53, 33, 61, 63), (96, 101, 25, 27)]
+# Several leaves a run, one leaf a run, and several runs a leaf; rows of more channels than a unit
+# has, which are read in parts. No whole vectors, nor lines.
+SHAPES = [(2, 13, 241, 1013), (53, 33, 61, 63), (96, 101, 25, 27), (3_100, 4_099)]
 
 
 def normal(shape, dtype, seed, shift=0.0):

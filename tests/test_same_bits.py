@@ -35,9 +35,12 @@ SHAPES = (
     (2, 97, 830),
     (2_101, 67, 1),
     (3, 70_001, 1),
+    # Rows of more channels than a unit has.
+    (70, 1_100, 1),
+    (9, 4_099, 1),
 )
-# Float32 of this shape is written past the caches.
-LARGE = (170, 64, 196)
+# Float32 of these shapes is written past the caches.
+LARGE = ((510, 64, 196), (1_600, 4_099, 1))
 
 
 @functools.cache
@@ -124,7 +127,7 @@ def rounding_results(kind, dtype, in_8_bits) -> Iterator[np.ndarray]:
 
 def cases() -> Iterator[tuple[str, Iterator[np.ndarray]]]:
     for dtype in ref.DTYPES:
-        for shape in (*SHAPES, LARGE) if dtype == np.float32 else SHAPES:
+        for shape in (*SHAPES, *LARGE) if dtype == np.float32 else SHAPES:
             x = numbers(shape, dtype)
             name = f"{dtype}-{'x'.join(map(str, shape))}"
             layouts = {"NCHW": (x, 1), "NHWC": (np.ascontiguousarray(x.transpose(0, 2, 1)), -1)}
