@@ -156,6 +156,14 @@ def test_signature(path: str, mine: Any, theirs: Any) -> None:
     assert not wrong, f"{path}: {'; '.join(wrong)}"
 
 
+@pytest.mark.parametrize("options", [{"input_shape": (8,)}, {"batch_input_shape": (None, 8)}])
+@pytest.mark.filterwarnings("ignore:Argument `input_shape` is deprecated")
+def test_older_names_of_shapes(options: dict[str, Any]) -> None:
+    for library in (keras, fusednn):
+        model = library.Sequential([library.layers.InputLayer(**options), library.layers.Dense(2)])
+        assert model.input_shape == (None, 8)
+
+
 def test_own_objects_are_found_by_name() -> None:
     class Half(fusednn.losses.MeanSquaredError):
         pass

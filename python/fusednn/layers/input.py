@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fusednn.layers.layer import BatchShape, Layer, sample_shape
+from fusednn.layers.layer import BatchShape, Layer
+from fusednn.layers.sample_shapes import sample_shape, split_batch_shape
 
 
 class InputLayer(Layer):
@@ -27,6 +28,8 @@ class InputLayer(Layer):
     name : str, optional
     sparse, ragged, input_tensor, optional
         Keras', which must be off: inputs are arrays.
+    input_shape, batch_input_shape : tuple of int, optional
+        Keras 2's names of `shape` and `batch_shape`.
     """
 
     def __init__(
@@ -40,6 +43,9 @@ class InputLayer(Layer):
         input_tensor: Any = None,
         optional: bool = False,
         name: str | None = None,
+        *,
+        input_shape: Sequence[int] | int | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
     ) -> None:
         off = {"sparse": sparse, "ragged": ragged, "optional": optional}
         for option, value in (off | {"input_tensor": input_tensor}).items():
@@ -48,17 +54,24 @@ class InputLayer(Layer):
                     f"`{option}` of an input must be off: it is an array. "
                     f"Received: {option}={value!r}"
                 )
-        if (shape is None) == (batch_shape is None):
+        shapes = {
+            "shape": shape,
+            "batch_shape": batch_shape,
+            "input_shape": input_shape,
+            "batch_input_shape": batch_input_shape,
+        }
+        given = {argument: value for argument, value in shapes.items() if value is not None}
+        if len(given) != 1:
+            received = ", ".join(f"{a}={v}" for a, v in given.items())
             raise ValueError(
-                "Exactly one of `shape` and `batch_shape` must be given. "
-                f"Received: shape={shape}, batch_shape={batch_shape}"
+                "Exactly one of `shape` and `batch_shape` must be given, or Keras 2's "
+                "`input_shape` or `batch_input_shape` in their place. "
+                f"Received: {received or 'shape=None, batch_shape=None'}"
             )
-        if batch_shape is not None:
-            batch_size, *dims = batch_shape
-            sample = sample_shape(dims, "batch_shape")
-        else:
-            assert shape is not None
-            sample = sample_shape(shape, "shape")
+        [(argument, value)] = given.items()
+        if argument.startswith("batch"):
+            batch_size, value = split_batch_shape(value, argument)
+        sample = sample_shape(value, argument)
         super().__init__(name=name)
         self.sample_shape = sample
         self.batch_size = batch_size

@@ -17,6 +17,7 @@ from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.call_step import CallStep, shape_of_call
 from fusednn.layers.naming import automatic_name
+from fusednn.layers.sample_shapes import sample_shape, split_batch_shape
 from fusednn.layers.step import Array, Step
 from fusednn.layers.weight_arguments import weight_arguments
 from fusednn.variable import Variable
@@ -63,6 +64,8 @@ class Layer:
         Shape of one sample; makes this layer the first of a model that is built at once.
     input_dim : int, optional
         Short for ``input_shape=(input_dim,)``.
+    batch_input_shape : tuple of int or None, optional
+        `input_shape` after a batch axis, which is disregarded.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Layer:
         activity_regularizer: Any = None,
         input_shape: Sequence[int] | int | None = None,
         input_dim: int | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
     ) -> None:
         self.dtype = _float_dtype(dtype)
         self.name = automatic_name(type(self).__name__) if name is None else str(name)
@@ -84,11 +88,19 @@ class Layer:
         self._variables: list[Variable] = []
         self._called: list[Step] = []  # those of the latest `call`
         self._shapes_of_call: dict[BatchShape, tuple[int, ...]] = {}
+        if input_shape is not None and batch_input_shape is not None:
+            raise ValueError(
+                "`input_shape` and `batch_input_shape` say the same: give one of them. Received: "
+                f"input_shape={input_shape}, batch_input_shape={batch_input_shape}"
+            )
         if input_dim is not None:
             input_shape = (input_dim,)
         #: Shape of a sample, from the constructor or else from `build`: what `Sequential` falls
         #: back on where this layer comes first.
         self.declared_shape = None if input_shape is None else sample_shape(input_shape)
+        if batch_input_shape is not None:
+            _, dims = split_batch_shape(batch_input_shape, "batch_input_shape")
+            self.declared_shape = sample_shape(dims, "batch_input_shape")
 
     # ---- weights
 
@@ -402,22 +414,6 @@ def _take_elements(count: int) -> None:
             f"more, where {left} are left"
         )
     _elements_left.set(left - count)
-
-
-def sample_shape(shape: Sequence[int | None] | int, name: str = "input_shape") -> tuple[int, ...]:
-    """Check the shape of one sample and return it as a tuple."""
-    given = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    dims = [
-        int(dim)
-        for dim in given
-        if isinstance(dim, (int, np.integer)) and not isinstance(dim, bool) and dim > 0
-    ]
-    if len(dims) < len(given):
-        raise ValueError(
-            f"`{name}` must hold positive integers, without the batch axis. "
-            f"Received: {name}={shape}"
-        )
-    return tuple(dims)
 
 
 def _float_dtype(dtype: str | np.dtype[Any] | type | None) -> np.dtype[Any]:

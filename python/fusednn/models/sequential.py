@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 
 from fusednn import devices
 from fusednn.layers import InputLayer, Layer
-from fusednn.layers.layer import BatchShape, sample_shape
+from fusednn.layers.layer import BatchShape
 from fusednn.layers.naming import automatic_name
+from fusednn.layers.sample_shapes import sample_shape
 from fusednn.models.data import Array, as_inputs
 from fusednn.models.described import Described
 from fusednn.models.model import Model
