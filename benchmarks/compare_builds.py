@@ -56,7 +56,9 @@ class Options(ctypes.Structure):
 
 def memory(size: int) -> np.ndarray:
     """Return `size` bytes on a boundary of 2 MiB, which may then lie on large pages."""
-    block = np.frombuffer(mmap.mmap(-1, size + PAGE), np.uint8)
+    mapped = mmap.mmap(-1, size + PAGE)
+    mapped.madvise(mmap.MADV_HUGEPAGE)
+    block = np.frombuffer(mapped, np.uint8)
     start = -block.ctypes.data % PAGE
     return block[start : start + size]
 

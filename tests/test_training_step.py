@@ -219,6 +219,21 @@ def test_products_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == forward + backward
 
 
+@pytest.mark.parametrize("scale", [False, True])
+def test_products_behind_a_normalisation_of_the_inputs(
+    monkeypatch: pytest.MonkeyPatch, scale: bool
+) -> None:
+    """Where it has nothing to train, nothing reads the gradient of the first kernel's input."""
+    layers = [BatchNormalization(center=False, scale=scale), Dense(5), Dense(3)]
+    model = Sequential([Input((7,)), *layers])
+    model.compile(Adam(), "mse")
+    x, y = normal(40, 7), normal(40, 3)
+    made = shapes_of_products(monkeypatch, lambda: model.train_on_batch(x, y))
+    input_gradient = [(40, 5, 7)] if scale else []
+    assert sorted(made[2:]) == sorted([(5, 40, 3), (40, 3, 5), (7, 40, 5), *input_gradient])
+    assert np.any(model.layers[0].moving_mean.numpy())
+
+
 def test_products_with_a_frozen_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Sequential([Input((7,)), Dense(5), Dense(6), Dense(3)])
     model.layers[0].trainable = False

@@ -44,10 +44,9 @@ class NormStep(Step):
 class BatchNormStep(NormStep):
     """Training: statistics of the batch; the moving ones follow."""
 
-    has_gradients = True
-
     def __init__(self, layer: BatchNormalization) -> None:
         super().__init__(layer)
+        self.has_gradients = layer.gamma is not None or layer.beta is not None
         self._update = 1.0 - layer.momentum
         #: The bias of the layer before, where this step stands for it.
         self.input_shift: Array | None = None
