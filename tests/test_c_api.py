@@ -168,6 +168,7 @@ COUNT = byref(c_int64())
         (lambda f: f.fnn_stream(1, None, 0, None, None, 0), "inputs"),
         (lambda f: f.fnn_stream(0, None, 1, None, None, 0), "updated"),
         (lambda f: f.fnn_cuda_device_count(None), "count"),
+        (lambda f: f.fnn_cuda_device_of(None, None), "device_id"),
         (lambda f: f.fnn_cuda_versions(None, None), "driver"),
         (lambda f: f.fnn_cuda_describe(0, None, c_size_t(9), None, None, None), "name"),
     ],

@@ -101,7 +101,6 @@ void ArrayView::view_foreign(const Name& name, py::handle array, Elements elemen
   if (!read_exchanged_array(name, array, elements, tensor_)) view_capsule(name, array, elements);
   owner_ = py::reinterpret_borrow<py::object>(array);
   present_ = true;
-  if (tensor_.device_type == FNN_CUDA) follow_stream_of(array, tensor_.device_id);
 }
 
 void ArrayView::view_capsule(const Name& name, py::handle array, Elements elements) {

@@ -1,10 +1,12 @@
 #include "bind/array_view.h"
+#include "bind/call_stream.h"
 #include "bind/families.h"
 
 namespace fusednn {
 namespace {
 
 void stream(py::handle inputs, py::handle updated, py::handle output, bool non_temporal) {
+  CallStream of_call;
   const ArrayList read("inputs", inputs, ArrayView::as_it_is);
   const ArrayList written("updated", updated, ArrayView::as_it_is);
   const ArrayView target = ArrayView::optional("output", output);
@@ -12,6 +14,7 @@ void stream(py::handle inputs, py::handle updated, py::handle output, bool non_t
     return fnn_stream(static_cast<int32_t>(read.size()), read.data(), static_cast<int32_t>(written.size()),
                       written.data(), target.tensor(), non_temporal ? 1 : 0);
   });
+  of_call.finish();
 }
 
 }  // namespace

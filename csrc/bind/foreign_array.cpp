@@ -3,8 +3,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "bind/cuda_settings.h"
+#include "bind/call_stream.h"
+#include "bind/cuda_interface.h"
 #include "bind/numpy_array.h"
+#include "bind/refuse.h"
 #include "bind/torch_tensor.h"
 #include "core/dlpack.h"
 
@@ -13,11 +15,6 @@ namespace {
 
 constexpr const char* kCapsule = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
-
-// Python hands addresses over as numbers.
-void* address(uintptr_t number) {
-  return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
-}
 
 int32_t dtype_of(const Name& name, py::handle array, Elements wanted, const dlpack::DataType& type) {
   if (wanted == Elements::kCodes) {
@@ -82,30 +79,6 @@ void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Ten
   if (from.strides != nullptr) to.strides.assign(from.strides, from.strides + from.ndim);
 }
 
-// Before anything is done with memory on a GPU: whether there is one that this library can use.
-void require_cuda(const Name& name, py::handle array) {
-  int32_t count = 0;
-  if (fnn_cuda_device_count(&count) == FNN_SUCCESS) return;
-  throw std::runtime_error("`" + name + "` must be in the CPU's memory: " + fnn_last_error() +
-                           ". Received: type=" + type_name(array));
-}
-
-// What a package raised, as an error of its kind that names the argument.
-[[noreturn]] void raise_by_name(const Name& name, py::handle array, py::error_already_set& error) {
-  // Not what is no fault of the array: a keyboard interrupt, no memory.
-  if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw py::error_already_set(error);
-  PyObject* kind = PyExc_RuntimeError;
-  for (PyObject* one : {PyExc_TypeError, PyExc_ValueError, PyExc_BufferError, PyExc_NotImplementedError}) {
-    if (error.matches(one)) kind = one;
-  }
-  const auto said = py::str(error.value()).cast<std::string>();
-  const std::string message = "`" + name +
-                              "` must be an array that DLPack can share. Received: type=" + type_name(array) +
-                              ", which says: " + said.substr(0, said.find('\n'));
-  py::raise_from(error, kind, message.c_str());
-  throw py::error_already_set();
-}
-
 // Memory that was given away, as JAX' donated arrays have, is not there to be asked about.
 void require_not_deleted(const Name& name, py::handle array) {
   if (!py::hasattr(array, "is_deleted") || !array.attr("is_deleted")().cast<bool>()) return;
@@ -113,13 +86,16 @@ void require_not_deleted(const Name& name, py::handle array) {
                         type_name(array) + ", deleted or donated");
 }
 
-// The capsule, asked for without waiting for the device: the kernels run on the package's own stream.
+// The capsule, after which its memory may be used on the call's stream.
 py::object capsule_of(const Name& name, py::handle array) {
   const py::object method = array.attr("__dlpack__");
   const py::tuple device = array.attr("__dlpack_device__")();
-  const bool on_gpu = device[0].cast<int32_t>() == dlpack::kCuda;
-  if (on_gpu) require_cuda(name, array);
-  const py::object stream = on_gpu ? py::object(py::int_(-1)) : py::object(py::none());
+  const auto type = device[0].cast<int32_t>();
+  py::object stream = py::none();
+  if (type == dlpack::kCuda || type == dlpack::kCudaManaged) {
+    require_cuda(name, array);
+    stream = py::int_(current_call().join(name, array, device[1].cast<int32_t>()));
+  }
   try {
     return method(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1));
   } catch (py::error_already_set& error) {
@@ -139,7 +115,7 @@ py::object exported(const Name& name, py::handle array) {
     throw py::type_error("`" + name +
                          "` must give a new capsule of DLPack from `__dlpack__`. Received: type=" + type_name(capsule));
   } catch (py::error_already_set& error) {
-    raise_by_name(name, array, error);
+    raise_by_name(name, "be an array that DLPack can share", array, error);
   }
 }
 
@@ -157,12 +133,6 @@ ManagedTensor* consume(const py::object& capsule, const char* name, const char* 
   owner = py::reinterpret_steal<py::object>(PyCapsule_New(managed, nullptr, &release<ManagedTensor>));
   if (!owner) throw py::error_already_set();
   return managed;
-}
-
-// The package that the array's type is from: "torch", "cupy".
-std::string package_of(py::handle array) {
-  const auto module = py::type::of(array).attr("__module__").cast<std::string>();
-  return module.substr(0, module.find('.'));
 }
 
 ForeignArray through_dlpack(const Name& name, py::handle given, Elements wanted) {
@@ -193,67 +163,6 @@ ForeignArray through_dlpack(const Name& name, py::handle given, Elements wanted)
   return result;
 }
 
-// CUDA array interface, version 3 (Numba's documentation).
-ForeignArray through_cuda_interface(const Name& name, py::handle array, Elements wanted) {
-  require_cuda(name, array);
-  const py::dict interface = array.attr("__cuda_array_interface__");
-  ForeignArray result{};
-  result.owner = py::reinterpret_borrow<py::object>(array);
-  const auto type = interface["typestr"].cast<std::string>();
-  const bool codes = wanted == Elements::kCodes;
-  const int32_t dtype = codes           ? (type == "|u1" ? FNN_UNSIGNED_CODES : kUnknown)
-                        : type == "<f4" ? FNN_FLOAT32
-                        : type == "<f8" ? FNN_FLOAT64
-                        : type == "<f2" ? FNN_FLOAT16
-                                        : kUnknown;
-  if (dtype == kUnknown) {
-    const std::string must = codes ? "uint8" : "float32, float64 or float16 (bfloat16 through DLPack)";
-    throw py::type_error("`" + name + "` must be " + must + ". Received: dtype=" + type);
-  }
-  result.tensor.dtype = dtype;
-  result.tensor.device_type = FNN_CUDA;
-  if (py::hasattr(array, "__dlpack_device__")) {
-    result.tensor.device_id = array.attr("__dlpack_device__")().cast<py::tuple>()[1].cast<int32_t>();
-  }
-  const py::tuple data = interface["data"];
-  result.tensor.data = address(data[0].cast<uintptr_t>());
-  result.tensor.flags = data[1].cast<bool>() ? FNN_READ_ONLY : 0;
-  for (const py::handle size : interface["shape"]) result.shape.push_back(size.cast<int64_t>());
-  if (interface.contains("strides") && !interface["strides"].is_none()) {
-    const int64_t element = type[2] - '0';
-    for (const py::handle stride : interface["strides"]) {
-      const auto bytes = stride.cast<int64_t>();
-      if (bytes % element != 0) {
-        throw py::value_error("`" + name + "` must have strides that are multiples of its element size, " +
-                              std::to_string(element) + ". Received: a stride of " + std::to_string(bytes));
-      }
-      result.strides.push_back(bytes / element);
-    }
-  }
-  return result;
-}
-
-uintptr_t current_stream(py::handle array, int32_t device_id) {
-  if (const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()))) {
-    void* stream = nullptr;
-    if (api->current_stream(dlpack::kCuda, device_id, &stream) != 0) throw py::error_already_set();
-    return reinterpret_cast<uintptr_t>(stream);
-  }
-  const std::string package = package_of(array);
-  if (package == "torch") {
-    const py::object cuda = py::module_::import("torch.cuda");
-    return cuda.attr("current_stream")(device_id).attr("cuda_stream").cast<uintptr_t>();
-  }
-  if (package == "cupy") {
-    return py::module_::import("cupy.cuda").attr("get_current_stream")().attr("ptr").cast<uintptr_t>();
-  }
-  if (py::hasattr(array, "__cuda_array_interface__")) {
-    const py::dict interface = array.attr("__cuda_array_interface__");
-    if (interface.contains("stream") && !interface["stream"].is_none()) return interface["stream"].cast<uintptr_t>();
-  }
-  return 0;
-}
-
 }  // namespace
 
 bool is_foreign_array(py::handle object) {
@@ -273,8 +182,11 @@ bool read_exchanged_array(const Name& name, py::handle array, Elements elements,
     reason = reason.substr(0, reason.find('\n'));  // where PyTorch's code raised it follows
     throw py::type_error("`" + name + "` must be a dense tensor with memory of its own. Received: " + reason);
   }
-  if (from.device.type == dlpack::kCuda) require_cuda(name, array);
   fill(name, array, elements, from, tensor);
+  if (tensor.device_type == FNN_CUDA) {
+    require_cuda(name, array);
+    current_call().join(name, array, tensor.device_id);
+  }
   if (!in_order(from)) require_not_negated(name, array);
   tensor.ndim = from.ndim;
   tensor.shape = from.shape;
@@ -284,15 +196,7 @@ bool read_exchanged_array(const Name& name, py::handle array, Elements elements,
 
 ForeignArray read_foreign_array(const Name& name, py::handle array, Elements elements) {
   const bool has_dlpack = py::hasattr(py::type::handle_of(array), "__dlpack__");
-  return has_dlpack ? through_dlpack(name, array, elements) : through_cuda_interface(name, array, elements);
-}
-
-void follow_stream_of(py::handle array, int32_t device_id) {
-  fnn_cuda_settings settings{};
-  settings.size = sizeof settings;
-  settings.stream = address(current_stream(array, device_id));
-  add_chosen_settings(array, settings);
-  fnn_cuda_set(&settings);
+  return has_dlpack ? through_dlpack(name, array, elements) : read_cuda_interface(name, array, elements);
 }
 
 }  // namespace fusednn

@@ -31,7 +31,4 @@ bool read_exchanged_array(const Name& name, py::handle array, Elements elements,
 // Throws Python's exception for a dtype or device that is not known.
 ForeignArray read_foreign_array(const Name& name, py::handle array, Elements elements);
 
-// Later calls of this thread that compute on the array's GPU follow the stream that its package works on now.
-void follow_stream_of(py::handle array, int32_t device_id);
-
 }  // namespace fusednn

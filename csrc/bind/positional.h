@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "bind/call_stream.h"
 #include "bind/torch_tensor.h"
 
 namespace fusednn {
@@ -33,9 +34,12 @@ struct Positional<function> {
       return nullptr;
     }
     const RecordingScope scope;
+    CallStream stream;
     // What is none of these passes: glibc ends threads by unwinding.
     try {
-      return spread(arguments, std::index_sequence_for<Handles...>{});
+      auto result = py::reinterpret_steal<py::object>(spread(arguments, std::index_sequence_for<Handles...>{}));
+      stream.finish();
+      return result.release().ptr();
     } catch (py::error_already_set& error) {
       error.restore();
     } catch (const py::builtin_exception& error) {

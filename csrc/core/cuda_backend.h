@@ -57,6 +57,10 @@ struct CudaBackend {
   // Waits for the stream: `sums` are the host's.
   CudaOutcome (*squared_norms)(const SquaredNorms&, const CudaPlace&);
   CudaOutcome (*stream_pass)(const StreamPass&, const CudaPlace&);
+  // The device that memory is of; -1 where CUDA knows nothing of it.
+  CudaOutcome (*device_of)(const void* pointer, int32_t* device);
+  // What the place's stream is given from now on waits for what `other` was given before.
+  CudaOutcome (*wait)(const CudaPlace&, void* other);
   // Frees what the library keeps and nothing uses; adds up the bytes.
   CudaOutcome (*release_memory)(int64_t* bytes);
 };
@@ -71,7 +75,7 @@ constexpr int32_t version_of(uint32_t revision) {
 
 constexpr int32_t kCudaBackendVersion =
     version_of<CudaBackend, CudaPlace, CudaOutcome, CudaDevice, LeakyRelu, BatchNorm, MergedStatistics, OptimizerStep,
-               fnn_device_scalars, SquaredNorms, StreamPass>(4);
+               fnn_device_scalars, SquaredNorms, StreamPass>(5);
 
 // The symbol: const CudaBackend* fnn_cuda_backend().
 using CudaBackendEntry = const CudaBackend* (*)();

@@ -126,6 +126,17 @@ fnn_status fnn_cuda_device_count(int32_t* count) {
   });
 }
 
+fnn_status fnn_cuda_device_of(const void* pointer, int32_t* device_id) {
+  return guarded([&] {
+    require_pointer("device_id", device_id);
+    require_done(cuda_backend().device_of(pointer, device_id));
+  });
+}
+
+fnn_status fnn_cuda_wait(int32_t device_id, void* stream, void* other) {
+  return guarded([&] { require_done(cuda_backend().wait({device_id, stream, {}, 0}, other)); });
+}
+
 fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime) {
   return guarded([&] {
     require_pointer("driver", driver);

@@ -72,6 +72,32 @@ CudaOutcome run_versions(int32_t* driver, int32_t* runtime) {
 
 CudaOutcome run_release_memory(int64_t* bytes) { return outcome(KeptBlocks::all().release(bytes), "release_memory"); }
 
+CudaOutcome run_device_of(const void* pointer, int32_t* device) {
+  cudaPointerAttributes attributes{};
+  const cudaError_t e = cudaPointerGetAttributes(&attributes, pointer);
+  *device = e == cudaSuccess && attributes.type != cudaMemoryTypeUnregistered ? attributes.device : -1;
+  return outcome(e, "cudaPointerGetAttributes");
+}
+
+CudaOutcome run_wait(const CudaPlace& place, void* other) {
+  return at(place, "wait", [&](cudaStream_t stream) {
+    const auto awaited = static_cast<cudaStream_t>(other);
+    // Asked first, as CUDA would refuse the event and end the capture.
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    cudaStreamCaptureStatus other_status = cudaStreamCaptureStatusNone;
+    cudaError_t e = cudaStreamIsCapturing(stream, &status);
+    if (e == cudaSuccess) e = cudaStreamIsCapturing(awaited, &other_status);
+    if (e == cudaSuccess && status != other_status) e = cudaErrorStreamCaptureIsolation;
+    cudaEvent_t event = nullptr;
+    if (e == cudaSuccess) e = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    if (e != cudaSuccess) return e;
+    e = cudaEventRecord(event, awaited);
+    if (e == cudaSuccess) e = cudaStreamWaitEvent(stream, event, 0);
+    cudaEventDestroy(event);  // which CUDA does when it has happened
+    return e;
+  });
+}
+
 CudaOutcome run_leaky_relu(const LeakyRelu& p, const CudaPlace& place) {
   return at(place, "leaky_relu", [&](cudaStream_t stream) { return leaky_relu(p, stream); });
 }
@@ -126,6 +152,8 @@ CudaBackend make() {
   b.optimizer_list_destroy = optimizer_list_destroy;
   b.squared_norms = run_squared_norms;
   b.stream_pass = run_stream_pass;
+  b.device_of = run_device_of;
+  b.wait = run_wait;
   b.release_memory = run_release_memory;
   return b;
 }

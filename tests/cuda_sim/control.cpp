@@ -22,6 +22,7 @@ GPUSIM_EXPORT void gpusim_reset() {
   settings = {};
   counts = {};
   faults = {};
+  waits.clear();
   report.clear();
   last_error = cudaSuccess;
 }
@@ -39,6 +40,8 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
   const std::string n = name;
   if (n == "devices") {
     settings.devices = static_cast<int>(value);
+  } else if (n == "memory_of") {
+    settings.memory_of = static_cast<int>(value);
   } else if (n == "multiprocessors") {
     settings.multiprocessors = static_cast<int>(value);
   } else if (n == "blocks_per_multiprocessor") {
@@ -57,6 +60,8 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
     settings.l2_bytes = static_cast<size_t>(value);
   } else if (n == "deferred") {
     settings.deferred = value != 0;
+  } else if (n == "outside_capture") {
+    settings.outside_capture = reinterpret_cast<const void*>(value);
   } else if (n == "fail_allocation") {
     faults.allocation = value;
   } else if (n == "fail_launch") {
@@ -77,6 +82,16 @@ GPUSIM_EXPORT void gpusim_counts(int64_t* seven) {
       counts.launches,    counts.switches, counts.allocations, counts.synchronisations, counts.copies,
       live_allocations(), stacks()};
   std::copy(std::begin(values), std::end(values), seven);
+}
+
+// How often a stream was to wait for another; of the first `room` waits the two handles.
+GPUSIM_EXPORT int64_t gpusim_waits(uintptr_t* pairs, int64_t room) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  for (size_t i = 0; i < waits.size() && static_cast<int64_t>(i) < room; ++i) {
+    pairs[2 * i] = reinterpret_cast<uintptr_t>(waits[i].stream);
+    pairs[2 * i + 1] = reinterpret_cast<uintptr_t>(waits[i].other);
+  }
+  return static_cast<int64_t>(waits.size());
 }
 
 // What went wrong in the last kernel that failed; empty where none did.

@@ -165,7 +165,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   if (it == allocations().end()) {
     *attributes = {cudaMemoryTypeUnregistered, 0, nullptr, p};
   } else if (it->second.on_device) {
-    *attributes = {cudaMemoryTypeDevice, 0, p, nullptr};
+    *attributes = {cudaMemoryTypeDevice, settings.memory_of, p, nullptr};
   } else {
     *attributes = {cudaMemoryTypeHost, 0, p, p};
   }

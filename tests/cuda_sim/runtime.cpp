@@ -15,7 +15,7 @@ struct GpusimStream {
   unsigned long long id;
 };
 struct GpusimEvent {
-  int unused;
+  const void* stream = nullptr;  // that it was recorded on last
 };
 
 using namespace gpusim;
@@ -178,9 +178,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait_for_device(); }
 cudaError_t cudaStreamQuery(cudaStream_t) { return is_pending() ? cudaErrorNotReady : cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = is_capturing() ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+// All streams share one order; who was to wait for whom is noted.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  waits.push_back({stream, event->stream});
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool outside = stream != nullptr && stream == settings.outside_capture;
+  *status = is_capturing() && !outside ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id,
@@ -210,6 +216,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->stream = stream;
+  return cudaSuccess;
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait_for_device(); }
 cudaError_t cudaEventQuery(cudaEvent_t) { return is_pending() ? cudaErrorNotReady : cudaSuccess; }

@@ -33,6 +33,7 @@
   X(cudaErrorSystemNotReady, 802, "system not yet initialized")                                            \
   X(cudaErrorSystemDriverMismatch, 803, "system has unsupported display driver / cuda driver combination") \
   X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")            \
+  X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")       \
   X(cudaErrorUnknown, 999, "unknown error")
 
 enum cudaError_t {

@@ -102,6 +102,8 @@ class Simulator:
         functions.gpusim_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
         functions.gpusim_set.restype = ctypes.c_bool
         functions.gpusim_new_stream.restype = ctypes.c_void_p
+        functions.gpusim_waits.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+        functions.gpusim_waits.restype = ctypes.c_int64
         functions.gpusim_keep_graph.restype = ctypes.c_int64
         functions.gpusim_launch_kept.argtypes = [ctypes.c_int64]
         functions.gpusim_destroy_kept.argtypes = [ctypes.c_int64]
@@ -132,6 +134,14 @@ class Simulator:
         numbers = (ctypes.c_int64 * 7)()
         self.functions.gpusim_counts(numbers)
         return Counts(*numbers)
+
+    @property
+    def waits(self) -> list[tuple[int, int]]:
+        """Which stream was to wait for which since the last reset, in order; 0 is the default."""
+        handles = (ctypes.c_uint64 * 32)()
+        count = self.functions.gpusim_waits(handles, len(handles) // 2)
+        assert count <= len(handles) // 2
+        return [(handles[2 * i], handles[2 * i + 1]) for i in range(count)]
 
     def races(self) -> str:
         """What the thread sanitizer wrote since the last call: nothing without races."""
@@ -312,6 +322,7 @@ def dlpack_capsule(
     exports: list[object],
     device: int = 0,
     *,
+    device_type: int = _CUDA,
     versioned: bool = True,
 ) -> Any:
     """DLPack's capsule of an array in C order; `exports` keep what it points to."""
@@ -319,7 +330,7 @@ def dlpack_capsule(
     code = _BFLOAT if is_bfloat else _CODES[dtype.kind]
     sizes = (ctypes.c_int64 * max(1, len(shape)))(*shape)
     tensor = _DLTensor(
-        pointer, _CUDA, device, len(shape), code, dtype.itemsize * 8, 1, sizes, None, 0
+        pointer, device_type, device, len(shape), code, dtype.itemsize * 8, 1, sizes, None, 0
     )
     if versioned:
         name, managed = (

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -244,11 +245,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     # ---- to the package's kernels
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0
+        return 2, self.device.id
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
         assert self.host.flags.c_contiguous
-        return dlpack_capsule(self.data.ptr, self.shape, self.dtype, self._exports)
+        exports = self._exports
+        return dlpack_capsule(self.data.ptr, self.shape, self.dtype, exports, self.device.id)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -271,17 +273,18 @@ class PinnedArray(np.ndarray):
 class Stream:
     """A stream; all share the simulated device's order."""
 
-    current: list[Stream]
+    #: By device.
+    current: ClassVar[defaultdict[int, list[Stream]]]
 
-    def __init__(self, runtime: Runtime, ptr: int) -> None:
-        self._runtime, self.ptr = runtime, ptr
+    def __init__(self, runtime: Runtime, ptr: int, device: int = 0) -> None:
+        self._runtime, self.ptr, self.device_id = runtime, ptr, device
 
     def __enter__(self) -> Stream:
-        self.current.append(self)
+        self.current[self.device_id].append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.current.pop()
+        self.current[self.device_id].pop()
 
     def synchronize(self) -> None:
         self._runtime.wait()
@@ -324,12 +327,13 @@ class Module:
         self.blas = Cublas(runtime.give, stream)
         pool_type = type("MemoryPool", (MemoryPool,), {"runtime": runtime})
         self._pools = [pool_type()]
-        Stream.current = [Stream(runtime, 0)]
+        Stream.current = defaultdict(lambda: [Stream(runtime, 0)])
         self.cuda = SimpleNamespace(
             Device=_Device,
             MemoryPool=pool_type,
             Stream=lambda non_blocking: Stream(runtime, stream),
-            get_current_stream=lambda: Stream.current[-1],
+            # Of the current device, 0, where none is named.
+            get_current_stream=lambda device_id=-1: Stream.current[max(device_id, 0)][-1],
             alloc=lambda size: self._pools[-1].malloc(size),
             using_allocator=self._using_allocator,
             runtime=SimpleNamespace(getDeviceCount=lambda: 1, runtimeGetVersion=lambda: 13000),

@@ -5,6 +5,7 @@
 
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "gpusim.h"
 
@@ -17,6 +18,7 @@ struct Settings {
   uint64_t seed = 1;
   // The device. Blocks of a grid beyond what is resident start as others end.
   int devices = 1;
+  int memory_of = 0;  // the device that all memory is said to be of
   int multiprocessors = 4;
   int blocks_per_multiprocessor = 2;
   int capability = 90;
@@ -25,7 +27,8 @@ struct Settings {
   size_t shared_per_block = 227 * 1024;
   size_t shared_per_multiprocessor = 228 * 1024;
   size_t l2_bytes = 4 << 20;
-  bool deferred = false;  // stream_work.h
+  bool deferred = false;                  // stream_work.h
+  const void* outside_capture = nullptr;  // the stream that no capture takes up; all others are captured at once
 };
 inline Settings settings;
 
@@ -41,6 +44,13 @@ struct Faults {
   cudaError_t launch_error = cudaErrorLaunchOutOfResources;  // of the launch that fails
 };
 inline Faults faults;
+
+// Which stream was to wait for which, since the last reset.
+struct Wait {
+  const void* stream;
+  const void* other;
+};
+inline std::vector<Wait> waits;
 
 inline std::mutex device_mutex;
 inline std::string report;  // of the last kernel that failed

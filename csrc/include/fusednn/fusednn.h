@@ -115,6 +115,10 @@ FNN_API fnn_status fnn_cuda_set(const fnn_cuda_settings* settings);
 FNN_API fnn_status fnn_cuda_release_memory(int64_t* bytes);
 /* How many devices there are. Fails with the reason where none can be used. */
 FNN_API fnn_status fnn_cuda_device_count(int32_t* count);
+/* The device that memory is of; -1 where CUDA knows nothing of it. */
+FNN_API fnn_status fnn_cuda_device_of(const void* pointer, int32_t* device_id);
+/* What `stream` is given from now on waits for what `other` was given before; both are of this device. Returns at once. */
+FNN_API fnn_status fnn_cuda_wait(int32_t device_id, void* stream, void* other);
 /* The newest CUDA that the driver supports, 0 where there is no driver, and the one that the kernels were built with;
  * 13000 is 13.0. Needs the kernels' library, no GPU. */
 FNN_API fnn_status fnn_cuda_versions(int32_t* driver, int32_t* runtime);
