@@ -232,8 +232,13 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is damaged: Bad CRC"):
         load_model(tmp_path / "bad.keras")
     (tmp_path / "cut.keras").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="is no HDF5 file"):
+    with pytest.raises(ValueError, match=r"begins as a zip archive .* cut off"):
         load_model(tmp_path / "cut.keras")
+    with pytest.raises(ValueError, match=r"begins as a zip archive .* cut off"):
+        model.load_weights(tmp_path / "cut.keras")
+    (tmp_path / "other.keras").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is no HDF5 file"):
+        load_model(tmp_path / "other.keras")
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
     with pytest.raises(ValueError, match="holds no model: weights alone"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from fusednn import optimizers
+from fusednn import layers, optimizers
 from fusednn.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
 
 EVERY = [SGD, Adagrad, RMSprop, Adam, AdamW, Adamax, Nadam]
@@ -123,3 +125,20 @@ def test_accumulation_scale_and_seed_are_checked():
         SGD(loss_scale_factor=0.0)
     with pytest.raises(ValueError, match=r"`stochastic_rounding_seed` must be in"):
         SGD(stochastic_rounding_seed=2**64)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: optimizers.SGD(momentm=0.1), r"SGD\(\) .* 'momentm'\. Did you mean 'momentum'\?"),
+        (
+            lambda: optimizers.AdamW(clipnrom=1),
+            r"AdamW\(\) .* 'clipnrom'\. Did you mean 'clipnorm'\?",
+        ),
+        (lambda: layers.Dense(3, activaton="relu"), r"Dense\(\) .* Did you mean 'activation'\?"),
+        (lambda: layers.Dropout(0.5, q=1), r"Dropout\(\) got an unexpected .* 'q'$"),
+    ],
+)
+def test_unknown_arguments_name_who_was_called(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -33,6 +33,33 @@ def model() -> Sequential:
     return Sequential([Input((4,)), Dense(3, name="d"), BatchNormalization(name="n")], name="m")
 
 
+def test_a_model_made_once_more(tmp_path: Path) -> None:
+    """Automatic names count on in a process; the order of the layers of a class is the same."""
+
+    def made() -> Sequential:
+        inner = Sequential([Dense(3), BatchNormalization(), Dense(3)])
+        return Sequential([Input((4,)), *[Dense(3) for _ in range(11)], inner, Dense(3, name="d")])
+
+    ours, other = made(), made()
+    assert {v.path for v in ours.weights} != {v.path for v in other.weights}
+    for i, weight in enumerate(ours.weights):
+        weight.assign(np.full(weight.shape, i))
+    ours.save_weights(tmp_path / "w.safetensors")
+    other.load_weights(tmp_path / "w.safetensors")
+    for a, b in zip(ours.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_names_that_were_given_have_to_agree(tmp_path: Path) -> None:
+    def named(*names: str) -> Sequential:
+        return Sequential([Input((4,)), *[Dense(4, name=name) for name in names]])
+
+    named("part_0", "part_1").save_weights(tmp_path / "w.safetensors")
+    for names in [("part_1", "part_2"), ("dense", "part_0"), ("part_0",)]:
+        with pytest.raises(ValueError, match="Only one of the two has"):
+            named(*names).load_weights(tmp_path / "w.safetensors")
+
+
 def test_models(tmp_path: Path) -> None:
     ours = model()
     ours.save_weights(tmp_path / "w.safetensors")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -90,6 +92,26 @@ def refuse_absent(options: dict[str, Any], absent: Mapping[str, str]) -> None:
                 f"`{name}` must be off, fusednn does not have it: {absent[name]}. "
                 f"Received: {name}={value!r:.200}"
             )
+
+
+def refuse_unknown(made: object, unknown: Mapping[str, object]) -> None:
+    """Raise Python's TypeError for an argument that no constructor of the object's class has.
+
+    It names the class that was called, not the base class that the argument was passed on to.
+    """
+    if not unknown:
+        return
+    name = next(iter(unknown))
+    constructors = [vars(c)["__init__"] for c in type(made).__mro__ if "__init__" in vars(c)]
+    known = [
+        parameter.name
+        for constructor in constructors
+        for parameter in list(inspect.signature(constructor).parameters.values())[1:]
+        if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    ]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    raise TypeError(f"{type(made).__name__}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def _interval(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import constraints, initializers, regularizers
-from fusednn._arguments import check_number
+from fusednn._arguments import check_number, refuse_unknown
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.call_step import CallStep, shape_of_call
@@ -78,7 +78,9 @@ class Layer:
         input_shape: Sequence[int] | int | None = None,
         input_dim: int | None = None,
         batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(self, unknown)
         self.dtype = _float_dtype(dtype)
         self.name = automatic_name(type(self).__name__) if name is None else str(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)

@@ -171,7 +171,8 @@ class Objective:
             if np.ndim(value):
                 raise ValueError(
                     f"The metric '{name}' must return one number in a model: look at its "
-                    f"arguments. Received: an array of shape {np.shape(value)}"
+                    'arguments, as `average="macro"`. '
+                    f"Received: an array of shape {np.shape(value)}"
                 )
             means[name] = float(value)
         return means

@@ -122,6 +122,8 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
             self._input = layer
             self._shapes = [layer.batch_shape]
             return
+        if any(layer is other for other in self._layers):
+            raise ValueError(f"`layer` must not be in the model twice. Received: {layer!r}")
         if any(layer.name == other.name for other in self._layers):
             raise ValueError(
                 "`layer` must have a name that no other layer of the model has. "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fusednn._arguments import check_number, check_optional_number
+from fusednn._arguments import check_number, check_optional_number, refuse_unknown
 from fusednn._serialization import Configurable
 from fusednn.optimizers.calls import Call, by_group, check_gradients
 from fusednn.optimizers.learning_rate import Rate, RateNumber
@@ -152,7 +152,9 @@ class Optimizer(Stepping, Configurable):
         name: str | None = None,
         lr: LearningRate | None = None,
         decay: float | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(self, unknown)
         if lr is not None:
             default = inspect.signature(type(self)).parameters["learning_rate"].default
             if learning_rate != default:

@@ -28,6 +28,7 @@ from fusednn.saving.opened import (
     archive_entry,
     file_to_read,
     file_to_write,
+    is_archive,
     reading,
 )
 
@@ -152,7 +153,7 @@ def load_model(
     """
     source = file_to_read(filepath)
     with reading(source):
-        if zipfile.is_zipfile(source):
+        if is_archive(source):
             return _load_archive(source, custom_objects, compile)
         with weights_file.open_bytes(source) as file:
             if "model_config" not in file.attrs or "model_weights" not in file:

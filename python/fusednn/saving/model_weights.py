@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fusednn.saving import legacy_file, safetensors_file, weights_file
 from fusednn.saving.arrays_in_hdf5 import Array, MismatchError, child, new_file
 from fusednn.saving.atomic import replacing
+from fusednn.saving.automatic_names import automatic_names, without_numbers
 from fusednn.saving.mismatches import Mismatches
 from fusednn.saving.opened import (
     PathLike,
     archive_entry,
     file_to_read,
     file_to_write,
+    is_archive,
     reading,
 )
 
@@ -77,6 +79,8 @@ def load_weights(
     model : Sequential
         Built.
     filepath : path-like
+        Arrays in ``.safetensors`` are found by the layers' names; automatic ones (`dense_2`) may
+        have other numbers, as they have in a model that is made once more.
     skip_mismatch : bool
         Whether layers for which the file holds arrays of other shapes, more or fewer of them, or
         none keep their weights, and a warning names them. Otherwise that is an error.
@@ -102,7 +106,7 @@ def load_weights(
             arrays = _by_path(model, safetensors_file.read_arrays(source), mismatches)
             assign(model, arrays)
         else:
-            if zipfile.is_zipfile(source):
+            if is_archive(source):
                 with zipfile.ZipFile(source) as archive:
                     data = io.BytesIO(archive_entry(archive, "model.weights.h5", None))
             with weights_file.open_bytes(data) as file:
@@ -133,6 +137,7 @@ def _by_path(
 ) -> list[Array | None]:
     named = model._named_weights()
     paths = [path for path, _ in named]
+    arrays = _renamed(arrays, paths, automatic_names(model.layers))
     if sorted(paths) != sorted(arrays) and not mismatches.skipped:
         missing = sorted(set(paths) - set(arrays)) or sorted(set(arrays) - set(paths))
         raise ValueError(
@@ -146,6 +151,21 @@ def _by_path(
     for wanted in layers.values():
         found += mismatches.arrays(len(wanted), partial(_checked_arrays, arrays, wanted))
     return found
+
+
+def _renamed(
+    arrays: dict[str, Array], paths: Sequence[str], automatic: Set[str]
+) -> dict[str, Array]:
+    """Return the file's arrays by the model's paths where only automatic numbers differ.
+
+    The same layers made once more are called `dense_2` and `dense_3` instead of `dense` and
+    `dense_1`: those of a class are matched in the order of their numbers.
+    """
+    in_file, in_model = (without_numbers(names, automatic) for names in (arrays, paths))
+    if sorted(in_file.values()) != sorted(in_model.values()):
+        return arrays
+    path_of = {plain: path for path, plain in in_model.items()}
+    return {path_of[plain]: arrays[path] for path, plain in in_file.items()}
 
 
 def _checked_arrays(

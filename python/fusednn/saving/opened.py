@@ -65,6 +65,17 @@ def reading(path: Path | str) -> Iterator[None]:
         ) from error
 
 
+def is_archive(path: Path) -> bool:
+    """Return whether the file is a zip archive; raise ValueError where it only begins as one."""
+    if zipfile.is_zipfile(path):
+        return True
+    with path.open("rb") as file:
+        cut = file.read(4) == b"PK\x03\x04"
+    if cut:
+        raise ValueError("The file begins as a zip archive and has no end of one: it was cut off.")
+    return False
+
+
 def archive_entry(archive: zipfile.ZipFile, name: str, largest: int | None) -> bytes:
     """Return an entry that has at most `largest` bytes; None: that did not grow much."""
     try:
