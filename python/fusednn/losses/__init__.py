@@ -124,6 +124,7 @@ _registry: Registry[Loss] = Registry(
         "mape": MeanAbsolutePercentageError,
         "msle": MeanSquaredLogarithmicError,
         "kld": KLDivergence,
+        "kullback_leibler_divergence": KLDivergence,
         "huber_loss": Huber,
         "logcosh": LogCosh,
     },

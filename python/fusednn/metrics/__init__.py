@@ -182,6 +182,7 @@ _registry: Registry[Metric] = Registry(
         "msle": MeanSquaredLogarithmicError,
         "bce": BinaryCrossentropy,
         "kld": KLDivergence,
+        "kullback_leibler_divergence": KLDivergence,
         "log_cosh": LogCoshError,
         "rmse": RootMeanSquaredError,
         "top_k_categorical_accuracy": TopKCategoricalAccuracy,
