@@ -118,6 +118,17 @@ def test_opcheck_with_gradients(name, shape):
     torch.library.opcheck(getattr(OPS, name).default, CASES[name](x, vectors, statistics))
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_backward")])
+def test_opcheck_of_second_derivatives(name):
+    """They are the one thing that it finds missing, and an error says so."""
+    x, vectors, statistics = arguments((5, 3))
+    for tensor in (x, *vectors):
+        tensor.requires_grad_()
+    arrays = CASES[name](x, vectors, statistics)
+    with pytest.raises(Exception, match="cannot be differentiated again"):
+        torch.library.opcheck(getattr(OPS, name).default, arrays)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_operators_have_the_gradients_of_the_functions(training):
     x, (gamma, beta), (mean, var) = arguments((5, 3), torch.float64)

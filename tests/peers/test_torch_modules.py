@@ -338,6 +338,18 @@ def test_misuse_of_in_place_raises(training):
     assert torch.equal(z, x)
 
 
+def test_a_later_reader_of_what_was_overwritten_gets_the_output():
+    own, theirs = pair(1, 0.2, inplace=True)
+    gradients = []
+    for module in (own, theirs):
+        x = normal(*SHAPES[1]).requires_grad_()
+        z = x * 1
+        y = module(z)
+        total = y + (z if module is own else y)
+        gradients.append(torch.autograd.grad(total.square().sum(), x)[0])
+    torch.testing.assert_close(*gradients)
+
+
 def test_views_may_be_overwritten_where_pytorch_lets_them():
     own, theirs = pair(1, 0.2, inplace=True)
     x = normal(66, 7)

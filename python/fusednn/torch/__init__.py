@@ -5,7 +5,7 @@ BatchNorm with leaky ReLU as modules (`BatchNormLeakyReLU1d`, `2d`, `3d`, and ov
 puts them into a model, and `revert`; the optimizers of `fusednn.torch.optim`.
 """
 
-from fusednn.torch import functional
+from fusednn.torch import functional, optim
 from fusednn.torch.convert import convert, convert_sync_batchnorm, revert
 from fusednn.torch.modules import (
     BatchNormLeakyReLU1d,
@@ -25,5 +25,6 @@ __all__ = [
     "convert_sync_batchnorm",
     "find_pairs",
     "functional",
+    "optim",
     "revert",
 ]
