@@ -97,6 +97,7 @@ def data(index: int) -> np.ndarray:
     return VECTORS if index < IMAGE_LAYERS else IMAGES
 
 
+@pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated")  # Keras 2 knows no other
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 def test_layers(tmp_path: Path, ending: str) -> None:
     """Both ways, without and with training for the moving statistics."""
@@ -164,6 +165,7 @@ OWN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated")  # Keras 2 knows no other
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 def test_what_layers_are_given(tmp_path: Path, ending: str) -> None:
     for index, (argument, kind, name, options) in enumerate(INNER):

@@ -76,6 +76,7 @@ def goes_on_equally(ours, theirs):
     assert_equal_predictions(ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated")  # Keras 2 knows no other
 @pytest.mark.parametrize(("ending", "frozen"), CASES)
 def test_keras_reads_nested_models(tmp_path: Path, ending: str, frozen: bool) -> None:
     ours = nested(layers, models.Sequential)
