@@ -128,7 +128,7 @@ bool is_empty(const ForeignArray& array) {
 }
 
 // Address and whether it may be written; the device is known to CUDA.
-void read_memory(const Name& name, const Interface& from, ForeignArray& to) {
+void read_memory(const Interface& from, ForeignArray& to) {
   constexpr const char* kData = "be a tuple of an address and whether it is read-only";
   const py::object given = from.required("data");
   if (!py::isinstance<py::tuple>(given) || py::len(given) != 2) from.refuse_type("data", kData, given);
@@ -165,7 +165,7 @@ ForeignArray read_cuda_interface(const Name& name, py::handle array, Elements el
   result.owner = py::reinterpret_borrow<py::object>(array);
   result.tensor.dtype = dtype_of(name, from, elements);
   read_layout(name, from, result.tensor.dtype == FNN_UNSIGNED_CODES ? 1 : element_size(result.tensor.dtype), result);
-  read_memory(name, from, result);
+  read_memory(from, result);
   current_call().join(name, array, result.tensor.device_id, from.stream());
   return result;
 }

@@ -215,9 +215,10 @@ void OptimizerList::require_states(const OptimizerStep& step) const {
       fail_value(message + ". Received: None");
     }
     if (given_[s] && !needs(step, s) && table_.hyperparameters[state.needed_by].domain == Domain::kFlag) {
-      const std::string flag = table_.hyperparameters[state.needed_by].name;
-      fail_value("`" + std::string(state.name) + "` must be None where `" + flag + "` is off. Received: a list, and " +
-                 flag + "=False");
+      const char* flag = table_.hyperparameters[state.needed_by].name;
+      std::string message = "`" + std::string(state.name);
+      message.append("` must be None where `").append(flag).append("` is off. Received: a list, and ").append(flag);
+      fail_value(message + "=False");
     }
     const bool exact = state.exact_for != kNever && step.hyperparameters[state.exact_for] != 0.0;
     if (exact && given_[s] && first_codes_[s] >= 0) {
