@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -299,41 +298,6 @@ def test_config_round_trip(layer: Layer) -> None:
     assert copy is not layer
     assert copy.get_config() == config
     assert copy.name == layer.name
-
-
-@pytest.mark.parametrize("argument", ["input_shape", "batch_input_shape"])
-def test_inputs_as_keras_2_has_them(argument: str) -> None:
-    shape = (None, 8) if argument.startswith("batch") else (8,)
-    options: dict[str, Any] = {argument: shape}
-    for first in ([InputLayer(**options), Dense(2)], [Dense(2, **options)]):
-        model = Sequential(first)
-        assert model.built
-        assert model.input_shape == (None, 8)
-    assert InputLayer(batch_input_shape=(4, 8)).batch_shape == (4, 8)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: InputLayer((8,), input_shape=(8,)), "Exactly one .* input_shape="),
-        (
-            lambda: InputLayer(batch_shape=(None, 8), batch_input_shape=(None, 8)),
-            "Exactly one .* batch_input_shape=",
-        ),
-        (lambda: InputLayer(), "Exactly one .* shape=None, batch_shape=None"),
-        (lambda: InputLayer(batch_input_shape=()), "`batch_input_shape` must be a tuple that"),
-        (lambda: InputLayer(batch_input_shape=(None, 0)), "`batch_input_shape` must hold positive"),
-        (lambda: InputLayer(input_shape=(None,)), "`input_shape` must hold positive"),
-        (
-            lambda: Dense(2, input_shape=(8,), batch_input_shape=(None, 8)),
-            "`input_shape` and `batch_input_shape` say the same",
-        ),
-        (lambda: Dense(2, batch_input_shape=8), "`batch_input_shape` must be a tuple that"),
-    ],
-)
-def test_one_shape_of_the_input(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 def test_automatic_names_are_those_of_keras() -> None:

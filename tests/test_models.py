@@ -95,7 +95,7 @@ BAD_LAYERS: list[tuple[Callable[[Sequential], Any], type[Exception], str]] = [
     (lambda m: "dense", TypeError, "`layer` must be a Layer or a Sequential. Received: 'dense'"),
     (lambda m: Sequential([m]), ValueError, "`layer` must not hold the model itself"),
     (lambda m: Input((4,)), ValueError, "An Input must come first"),
-    (lambda m: m.layers[0], ValueError, "must not be in the model twice"),
+    (lambda m: m.layers[0], ValueError, "must not be, or hold, a layer that the model has"),
     (lambda m: Dense(2, name="a"), ValueError, "must have a name that no other layer"),
     (lambda m: Dense(2, dtype="float64"), ValueError, "mixed precision is not supported"),
     (lambda m: BatchNormalization(axis=2), ValueError, "`axis` of layer"),

@@ -243,7 +243,9 @@ def test_refusals() -> None:
         body.add(model)
     with pytest.raises(ValueError, match="`layer` must not hold the model itself"):
         model.add(model)
-    with pytest.raises(ValueError, match=r"must not hold a layer that the model has .*LeakyReLU"):
+    with pytest.raises(
+        ValueError, match=r"must not be, or hold, a layer that the model has .*LeakyReLU"
+    ):
         model.add(Sequential([head.layers[1]]))
     with pytest.raises(ValueError, match="`layer` must have a name that no other layer"):
         model.add(Sequential([Dense(3)], name="body"))
@@ -257,7 +259,9 @@ def test_refusals() -> None:
     first, second = Sequential([Dense(4)]), Sequential([Dense(4)])
     model = Sequential([Input((4,)), first, second])
     second.add(first.layers[0])
-    with pytest.raises(ValueError, match="must not hold a layer that the model has already"):
+    with pytest.raises(
+        ValueError, match="must not be, or hold, a layer that the model has already"
+    ):
         model.predict(X[:, :4], verbose=0)
 
 

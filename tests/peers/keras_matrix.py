@@ -7,13 +7,12 @@ fewer of them in `keras_trajectories.py`, which also says why this is a process 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from keras_trajectories import optimizer
+from keras_trajectories import keras_in_float64, optimizer
 
 STEPS = 50
 SHAPES = ((5, 7), (7,))
@@ -75,12 +74,9 @@ def gradients() -> Iterator[list[np.ndarray]]:
 
 
 def main(path: str) -> None:
-    os.environ["KERAS_BACKEND"] = "torch"
-    import keras
+    keras = keras_in_float64()
     import torch
 
-    torch.set_num_threads(1)
-    keras.config.set_floatx("float64")
     arrays = {}
     for i, (name, options) in enumerate(CASES):
         variables = [keras.Variable(value, dtype="float64") for value in start()]

@@ -155,13 +155,19 @@ def trajectory(model: Any) -> list[list[np.ndarray]]:
     return seen
 
 
-def main(path: str) -> None:
+def keras_in_float64() -> Any:
+    """Return Keras on PyTorch, which compiles nothing, on one thread."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
     import torch
 
     torch.set_num_threads(1)
     keras.config.set_floatx("float64")
+    return keras
+
+
+def main(path: str) -> None:
+    keras = keras_in_float64()
     arrays = {}
     for i, (name, options) in enumerate(CASES):
         model = network(keras.layers, keras.Sequential)

@@ -272,8 +272,8 @@ typedef struct fnn_optimizer_options {
   int32_t skip_nonfinite;
   int32_t stochastic_rounding; /* params, all bfloat16, and bfloat16 states and averages are rounded at random */
   double ema_momentum;         /* 0 where there is no ema */
-  uint64_t
-      stochastic_rounding_seed; /* the random bits depend on it, on the step and on the place in the lists; else 0 */
+  /* The random bits depend on it, on the step and on the place in the lists; 0 without stochastic_rounding. */
+  uint64_t stochastic_rounding_seed;
   const fnn_device_scalars* device_scalars; /* NULL: none; for arrays on a GPU alone */
 } fnn_optimizer_options;
 

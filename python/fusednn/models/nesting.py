@@ -50,7 +50,7 @@ def check_distinct(leaves: list[Layer]) -> None:
     for leaf in leaves:
         if id(leaf) in seen:
             raise ValueError(
-                "`layer` must not hold a layer that the model has already. "
-                f"Received: a model with {leaf!r}"
+                "`layer` must not be, or hold, a layer that the model has already. "
+                f"Received: {leaf!r}"
             )
         seen.add(id(leaf))

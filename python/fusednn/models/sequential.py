@@ -122,8 +122,10 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
             self._input = layer
             self._shapes = [layer.batch_shape]
             return
-        if any(layer is other for other in self._layers):
-            raise ValueError(f"`layer` must not be in the model twice. Received: {layer!r}")
+        if contains(layer, self):
+            raise ValueError(f"`layer` must not hold the model itself. Received: {layer!r}")
+        leaves = leaves_of([*self._layers, layer])
+        check_distinct(leaves)
         if any(layer.name == other.name for other in self._layers):
             raise ValueError(
                 "`layer` must have a name that no other layer of the model has. "
@@ -136,10 +138,6 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
             )
         if isinstance(layer, Sequential):
             refuse_own_call(layer, "A model")
-        if contains(layer, self):
-            raise ValueError(f"`layer` must not hold the model itself. Received: {layer!r}")
-        leaves = leaves_of([*self._layers, layer])
-        check_distinct(leaves)
         for i in range(len(self._leaves), len(leaves)):
             leaves[i].connect(leaves[:i])
         shapes = self._shapes
