@@ -14,91 +14,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from simulator import Simulator, dlpack_capsule
 from stand_in_cublas import Cublas
-
-CUBLAS_IN_CAPTURE = "calling cuBLAS API during stream capture is currently unsupported"
-
-
-class CUDARuntimeError(RuntimeError):
-    pass
-
-
-class Runtime:
-    """The simulated device and what was given to it."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
-        self.capturing = False
-        self.graphs = 0
-        self.launches = 0
-        self._work: list[Callable[[], object]] = []
-        self._errors: list[BaseException] = []
-        signature = ctypes.CFUNCTYPE(None, ctypes.c_int64)
-        self._callback = signature(self._run)
-
-    def _run(self, number: int) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                self._work[number]()
-        except BaseException as error:  # it would be lost in the simulator
-            self._errors.append(error)
-
-    def give(self, work: Callable[[], object]) -> None:
-        self._work.append(work)
-        self.simulator.functions.gpusim_give(
-            ctypes.cast(self._callback, ctypes.c_void_p), len(self._work) - 1
-        )
-        self.raise_errors()
-
-    def raise_errors(self) -> None:
-        if self._errors:
-            raise self._errors.pop(0)
-
-    def wait(self) -> None:
-        if self.capturing:
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
-        assert self.simulator.functions.gpusim_wait() == 0, self.simulator.report
-        self.raise_errors()
-
-    def refuse_cublas(self) -> None:
-        if self.capturing:
-            raise NotImplementedError(CUBLAS_IN_CAPTURE)
-
-
-class Memory:
-    """A block, given back to its pool when nobody refers to it."""
-
-    def __init__(self, pool: MemoryPool, address: int, size: int) -> None:
-        self.pool, self.address, self.size = pool, address, size
-
-    ptr = property(lambda self: self.address)
-
-    def __del__(self) -> None:
-        self.pool.free.setdefault(self.size, []).append(self.address)
-
-
-class MemoryPool:
-    """Blocks that are kept, and lent again in the same size."""
-
-    runtime: Runtime
-
-    def __init__(self) -> None:
-        self.free: dict[int, list[int]] = {}
-
-    def malloc(self, size: int) -> Memory:
-        size = max(512, -(-size // 512) * 512)
-        free = self.free.get(size)
-        if free:
-            return Memory(self, free.pop(), size)
-        address = self.runtime.simulator.functions.gpusim_allocate(size)
-        if not address:
-            raise CUDARuntimeError("no memory, or none while a graph is captured")
-        return Memory(self, address, size)
+from stand_in_cupy_runtime import Memory, MemoryPool, Runtime, Stream
 
 
 class Pointer:
@@ -174,6 +96,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
+    def item(self) -> Any:
+        return self.get().item()
+
     def __float__(self) -> float:
         return float(self.get())
 
@@ -200,7 +125,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         hosts = [operand.host if isinstance(operand, ndarray) else operand for operand in inputs]
         if ufunc.signature is not None:
             self._runtime.refuse_cublas()
-            shape = ufunc(*[np.empty(h.shape) for h in hosts]).shape
+            shape = ufunc(*[np.zeros(h.shape) for h in hosts]).shape
         else:
             shape = np.broadcast_shapes(*map(np.shape, hosts))
         if out is None:
@@ -270,50 +195,6 @@ class PinnedArray(np.ndarray):
     """An array of NumPy whose copies to the device may be read late."""
 
 
-class Stream:
-    """A stream; all share the simulated device's order."""
-
-    #: By device.
-    current: ClassVar[defaultdict[int, list[Stream]]]
-
-    def __init__(self, runtime: Runtime, ptr: int, device: int = 0) -> None:
-        self._runtime, self.ptr, self.device_id = runtime, ptr, device
-
-    def __enter__(self) -> Stream:
-        self.current[self.device_id].append(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.current[self.device_id].pop()
-
-    def synchronize(self) -> None:
-        self._runtime.wait()
-
-    def begin_capture(self) -> None:
-        assert self.ptr != 0, "cannot capture on the default (legacy) stream"
-        self._runtime.simulator.functions.gpusim_begin_capture()
-        self._runtime.capturing = True
-
-    def end_capture(self) -> Graph:
-        self._runtime.simulator.functions.gpusim_end_capture()
-        self._runtime.capturing = False
-        self._runtime.graphs += 1
-        return Graph(self._runtime)
-
-
-class Graph:
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._number = runtime.simulator.functions.gpusim_keep_graph()
-
-    def launch(self, stream: Stream) -> None:
-        assert not self._runtime.capturing
-        self._runtime.launches += 1
-        functions = self._runtime.simulator.functions
-        assert functions.gpusim_launch_kept(self._number) == 0, self._runtime.simulator.report
-        self._runtime.raise_errors()
-
-
 class Module:
     """What makes up the module `cupy`."""
 
@@ -327,6 +208,8 @@ class Module:
         self.blas = Cublas(runtime.give, stream)
         pool_type = type("MemoryPool", (MemoryPool,), {"runtime": runtime})
         self._pools = [pool_type()]
+        self._seed(0)
+        self.random = SimpleNamespace(seed=self._seed, standard_normal=self._standard_normal)
         Stream.current = defaultdict(lambda: [Stream(runtime, 0)])
         self.cuda = SimpleNamespace(
             Device=_Device,
@@ -356,6 +239,28 @@ class Module:
 
     def empty_like(self, a: ndarray) -> ndarray:
         return self.empty(a.shape, a.dtype)
+
+    def full(self, shape: Any, fill_value: float, dtype: Any = None) -> ndarray:
+        array = self.empty(shape, np.asarray(fill_value).dtype if dtype is None else dtype)
+        array.fill(fill_value)
+        return array
+
+    def ones(self, shape: Any, dtype: Any = float) -> ndarray:
+        return self.full(shape, 1, dtype)
+
+    def ones_like(self, a: ndarray) -> ndarray:
+        return self.ones(a.shape, a.dtype)
+
+    def asnumpy(self, a: ndarray) -> np.ndarray:
+        return a.get()
+
+    def _standard_normal(self, size: Any, dtype: Any = float) -> ndarray:
+        array = self.empty(size, dtype)
+        array.set(self._rng.standard_normal(size, dtype))
+        return array
+
+    def _seed(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
 
     def zeros(self, shape: Any, dtype: Any = float) -> ndarray:
         array = self.empty(shape, dtype)

@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ sys.path.append(str(Path(__file__).parents[1] / "cuda_sim"))
 from devices import STANDS_IN, CuPy, CuPyStandIn, Device, Simulated, Torch, TorchStandIn, available
 from layer_on_device import OnDevice
 from simulator import Simulator, library
+
+import fusednn
+from fusednn import devices as places
 
 DEVICES = available()
 #: Without a GPU there is nothing here to collect.
@@ -83,3 +87,20 @@ def on_device(device, make):
         return OnDevice(device, make, shape, dtype, layout, offset)
 
     return place
+
+
+@pytest.fixture
+def gpu(request, monkeypatch) -> Iterator[Any]:
+    """The device that models compute on."""
+    if STANDS_IN:
+        from stand_in_cupy import install
+
+        simulator = request.getfixturevalue("simulator")
+        simulator.reset()
+        monkeypatch.setattr(places, "_known", {"cpu": places.CPU})
+        install(simulator, monkeypatch)
+    elif "cupy" not in available():
+        pytest.skip("CuPy is not installed")
+    with fusednn.device("cpu"):
+        fusednn.device("cuda")
+        yield places.current()

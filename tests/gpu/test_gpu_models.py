@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
-from devices import STANDS_IN, available
+from devices import STANDS_IN
 
 import fusednn
-from fusednn import devices as places
 from fusednn import optimizers, utils
 from fusednn.layers import BatchNormalization, Dense, Dropout, Input, LeakyReLU
 from fusednn.models import Sequential
@@ -23,23 +19,6 @@ ROWS, FEATURES, CLASSES = 1000 if not STANDS_IN else 60, 64, 10
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def gpu(request, monkeypatch) -> Iterator[Any]:
-    """The device that models compute on."""
-    if STANDS_IN:
-        from stand_in_cupy import install
-
-        simulator = request.getfixturevalue("simulator")
-        simulator.reset()
-        monkeypatch.setattr(places, "_known", {"cpu": places.CPU})
-        install(simulator, monkeypatch)
-    elif "cupy" not in available():
-        pytest.skip("CuPy is not installed")
-    with fusednn.device("cpu"):
-        fusednn.device("cuda")
-        yield places.current()
 
 
 def data(rng) -> tuple[np.ndarray, np.ndarray]:

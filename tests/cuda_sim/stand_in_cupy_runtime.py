@@ -1,0 +1,134 @@
+"""The stand-in for CuPy: what is given to the simulated device, its memory, streams and graphs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import defaultdict
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from simulator import Simulator
+
+CUBLAS_IN_CAPTURE = "calling cuBLAS API during stream capture is currently unsupported"
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class Runtime:
+    """The simulated device and what was given to it."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.capturing = False
+        self.graphs = 0
+        self.launches = 0
+        self._work: list[Callable[[], object]] = []
+        self._errors: list[BaseException] = []
+        signature = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+        self._callback = signature(self._run)
+
+    def _run(self, number: int) -> None:
+        try:
+            with np.errstate(all="ignore"):
+                self._work[number]()
+        except BaseException as error:  # it would be lost in the simulator
+            self._errors.append(error)
+
+    def give(self, work: Callable[[], object]) -> None:
+        self._work.append(work)
+        self.simulator.functions.gpusim_give(
+            ctypes.cast(self._callback, ctypes.c_void_p), len(self._work) - 1
+        )
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def wait(self) -> None:
+        if self.capturing:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+        assert self.simulator.functions.gpusim_wait() == 0, self.simulator.report
+        self.raise_errors()
+
+    def refuse_cublas(self) -> None:
+        if self.capturing:
+            raise NotImplementedError(CUBLAS_IN_CAPTURE)
+
+
+class Memory:
+    """A block, given back to its pool when nobody refers to it."""
+
+    def __init__(self, pool: MemoryPool, address: int, size: int) -> None:
+        self.pool, self.address, self.size = pool, address, size
+
+    ptr = property(lambda self: self.address)
+
+    def __del__(self) -> None:
+        self.pool.free.setdefault(self.size, []).append(self.address)
+
+
+class MemoryPool:
+    """Blocks that are kept, and lent again in the same size."""
+
+    runtime: Runtime
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[int]] = {}
+
+    def malloc(self, size: int) -> Memory:
+        size = max(512, -(-size // 512) * 512)
+        free = self.free.get(size)
+        if free:
+            return Memory(self, free.pop(), size)
+        address = self.runtime.simulator.functions.gpusim_allocate(size)
+        if not address:
+            raise CUDARuntimeError("no memory, or none while a graph is captured")
+        return Memory(self, address, size)
+
+
+class Stream:
+    """A stream; all share the simulated device's order."""
+
+    #: By device.
+    current: ClassVar[defaultdict[int, list[Stream]]]
+
+    def __init__(self, runtime: Runtime, ptr: int, device: int = 0) -> None:
+        self._runtime, self.ptr, self.device_id = runtime, ptr, device
+
+    def __enter__(self) -> Stream:
+        self.current[self.device_id].append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.current[self.device_id].pop()
+
+    def synchronize(self) -> None:
+        self._runtime.wait()
+
+    def begin_capture(self) -> None:
+        assert self.ptr != 0, "cannot capture on the default (legacy) stream"
+        self._runtime.simulator.functions.gpusim_begin_capture()
+        self._runtime.capturing = True
+
+    def end_capture(self) -> Graph:
+        self._runtime.simulator.functions.gpusim_end_capture()
+        self._runtime.capturing = False
+        self._runtime.graphs += 1
+        return Graph(self._runtime)
+
+
+class Graph:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._number = runtime.simulator.functions.gpusim_keep_graph()
+
+    def launch(self, stream: Stream) -> None:
+        assert not self._runtime.capturing
+        self._runtime.launches += 1
+        functions = self._runtime.simulator.functions
+        assert functions.gpusim_launch_kept(self._number) == 0, self._runtime.simulator.report
+        self._runtime.raise_errors()
