@@ -336,7 +336,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def c_examples(session: nox.Session) -> None:
-    """Build the C and C++ examples from an installed wheel, both ways, and run them."""
+    """Build the C and C++ examples from an installed wheel, both ways, and what docs/c.md has."""
     install_package(session, *groups("build"))
 
     def ask(option: str) -> str:
@@ -357,6 +357,7 @@ def c_examples(session: nox.Session) -> None:
         session.run("cmake", "-S", str(Path(source).parent), "-B", build, "-G", "Ninja", where)
         session.run("cmake", "--build", build)
         session.run(f"{build}/{name}", external=True)
+    session.run("python", "dev/check_c_page.py", env={"CMAKE_GENERATOR": "Ninja"})
 
 
 @nox.session(python=PYTHONS)
