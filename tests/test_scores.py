@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, fbeta_score, jaccard_score, r2_score
 
-from fusednn import metrics
+from fusednn import callbacks, diagnostics, metrics
 from fusednn.layers import Dense
 from fusednn.metrics import F1Score, FBetaScore, MeanIoU, R2Score
 from fusednn.models import Sequential
+from fusednn.optimizers import SGD
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 97)
@@ -96,9 +99,61 @@ def test_in_models() -> None:
     want = f1_score(LABELS, model.predict(SCORES, verbose=0).argmax(axis=1), average="macro")
     logs = model.evaluate(SCORES, ONE_HOT, verbose=0, return_dict=True)
     assert logs["f1_score"] == pytest.approx(want, rel=1e-6)
-    model.compile(loss="mse", metrics=[F1Score()])
-    with pytest.raises(ValueError, match=r"metric 'f1_score' must return one number in a model"):
-        model.evaluate(SCORES, ONE_HOT, verbose=0)
+
+
+def test_arrays_in_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Sequential([Dense(3, "softmax", input_dim=3)])
+    model.compile(SGD(0.0), "categorical_crossentropy", metrics=[F1Score(), "accuracy"])
+    path = tmp_path / "logs.csv"
+    data = {"validation_data": (SCORES, ONE_HOT)}
+    history = model.fit(
+        SCORES, ONE_HOT, epochs=2, verbose=2, callbacks=[callbacks.CSVLogger(path)], **data
+    ).history
+    want = f1_score(LABELS, model.predict(SCORES, verbose=0).argmax(axis=1), average=None)
+    for value in (*history["f1_score"], *history["val_f1_score"]):
+        np.testing.assert_allclose(value, want, rtol=1e-6)
+    assert history["f1_score"][0] is not history["f1_score"][1]
+    results = model.evaluate(SCORES, ONE_HOT, verbose=0)
+    np.testing.assert_allclose(results[1], want, rtol=1e-6)
+    assert f"f1_score: {np.mean(want):.4g} - accuracy" in capsys.readouterr().out
+    with path.open() as file:
+        first = next(csv.DictReader(file))
+    numbers = first["val_f1_score"].strip('"[]').split(", ")
+    np.testing.assert_allclose([float(number) for number in numbers], want, rtol=1e-6)
+    axes = diagnostics.plot_history(history)
+    assert len(axes.lines) == 2 * (1 + 3 + 1)
+    for callback in (callbacks.EarlyStopping, callbacks.ModelCheckpoint):
+        arguments = {"filepath": tmp_path / "m.keras", "save_best_only": True}
+        watch = callback(
+            monitor="val_f1_score", **(arguments if callback is callbacks.ModelCheckpoint else {})
+        )
+        with pytest.raises(
+            ValueError, match=r"`monitor` of \w+ must name one number.*shape \(3,\)"
+        ):
+            model.fit(SCORES, ONE_HOT, verbose=0, callbacks=[watch], **data)
+
+
+def test_arrays_in_backups(tmp_path: Path) -> None:
+    """A training that was broken off goes on with the arrays of the epochs before."""
+
+    def run(stop: bool) -> callbacks.History:
+        model = Sequential([Dense(3, "softmax", input_dim=3, kernel_initializer="ones")])
+        model.compile(SGD(0.1), "categorical_crossentropy", metrics=[F1Score()])
+        ends = callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: [].pop() if stop and epoch == 2 else None
+        )
+        history = callbacks.History()
+        backup = callbacks.BackupAndRestore(tmp_path)
+        arguments: dict[str, Any] = {"epochs": 3, "verbose": 0, "shuffle": False}
+        try:
+            model.fit(SCORES, ONE_HOT, callbacks=[history, backup, ends], **arguments)
+        except IndexError:
+            assert stop
+        return history
+
+    expected = run(stop=False).history["f1_score"]
+    run(stop=True)
+    np.testing.assert_array_equal(run(stop=False).history["f1_score"], expected)
 
 
 FUNCTIONS = [

@@ -9,6 +9,7 @@ import pytest
 
 from fusednn.callbacks import TensorBoard
 from fusednn.layers import Dense, Input
+from fusednn.metrics import F1Score
 from fusednn.models import Sequential
 
 reader = pytest.importorskip(
@@ -61,3 +62,15 @@ def test_histograms_and_rates(tmp_path: Path) -> None:
     assert last.sum == pytest.approx(kernel.sum(dtype=np.float64), rel=1e-6)
     assert all(e.value > 0 for e in events.Scalars("epoch_steps_per_second"))
     assert len(events.Scalars("batch_steps_per_second")) == 12
+
+
+def test_a_scalar_for_each_class(tmp_path: Path) -> None:
+    model = Sequential([Input((3,)), Dense(2, "softmax")])
+    model.compile("adam", "categorical_crossentropy", metrics=[F1Score()])
+    x, y = np.eye(3)[np.arange(20) % 3], np.eye(2)[np.arange(20) % 2]
+    history = model.fit(x, y, epochs=2, verbose=0, callbacks=[TensorBoard(tmp_path)]).history
+    events = reader.EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    for i in range(2):
+        found = [event.value for event in events.Scalars(f"epoch_f1_score/{i}")]
+        np.testing.assert_allclose(found, [value[i] for value in history["f1_score"]], rtol=1e-6)

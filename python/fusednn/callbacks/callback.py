@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from fusednn.models import Sequential
 
-Logs = dict[str, float]
+#: By name, numbers; arrays of metrics that have a number for each class, as `F1Score()`.
+Logs = dict[str, Any]
 
 
 class Callback:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusednn.callbacks.callback import Callback, Logs
 
 
@@ -23,7 +25,8 @@ class CSVLogger(Callback):
     Notes
     -----
     The file is replaced when the first epoch ends. A training that `BackupAndRestore` takes up
-    again goes on in the file that it left. (Keras replaces that, too, without `append`.)
+    again goes on in the file that it left. (Keras replaces that, too, without `append`.) An array,
+    as of `F1Score()`, is written as ``"[0.5, 0.25]"``, quotation marks included.
     """
 
     def __init__(
@@ -67,4 +70,8 @@ class CSVLogger(Callback):
                 self._names = sorted(values)
                 if file.tell() == 0:
                     writer.writerow(["epoch", *self._names])
-            writer.writerow([epoch, *(values.get(name, "NA") for name in self._names)])
+            writer.writerow([epoch, *(_cell(values.get(name, "NA")) for name in self._names)])
+
+
+def _cell(value: Any) -> Any:
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value

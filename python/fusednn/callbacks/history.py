@@ -13,14 +13,15 @@ class History(Callback):
     Attributes
     ----------
     history : dict of str to list of float
-        ``history["loss"][i]`` belongs to ``epoch[i]``.
+        ``history["loss"][i]`` belongs to ``epoch[i]``. Lists of arrays for metrics that have a
+        number for each class, as `F1Score()`.
     epoch : list of int
     params : dict
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

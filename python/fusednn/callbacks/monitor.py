@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
+
 from fusednn._arguments import check_number
 from fusednn.callbacks.callback import Callback, Logs
 
@@ -14,7 +16,7 @@ class MonitorCallback(Callback):
     Parameters
     ----------
     monitor : str
-        A name in the epoch's logs.
+        A name in the epoch's logs, of a number.
     mode : {"auto", "min", "max"}
         Whether less or more is better; "auto" takes less for the loss, and for a metric what the
         metric says. Where none says it, as of counts of positives and of plain functions, the end
@@ -40,9 +42,16 @@ class MonitorCallback(Callback):
                 f"{', '.join(logs or ())}.",
                 stacklevel=3,
             )
-        elif self.mode == "auto":
+            return None
+        if np.ndim(value):
+            raise ValueError(
+                f"`monitor` of {type(self).__name__} must name one number: look at the metric's "
+                f'arguments, as `average="macro"`. Received: monitor={self.monitor!r}, an array of '
+                f"shape {np.shape(value)}"
+            )
+        if self.mode == "auto":
             self.mode = self._found_mode()
-        return value
+        return float(value)
 
     def _found_mode(self) -> str:
         name = self.monitor.removeprefix("val_")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fusednn.callbacks.callback import Callback, Logs
 
 
@@ -109,5 +111,6 @@ class ProgbarLogger(Callback):
         self._finish("Predict", None)
 
 
-def _numbers(logs: Mapping[str, float], separator: str = ", ") -> str:
-    return separator.join(f"{name}: {value:.4g}" for name, value in logs.items())
+def _numbers(logs: Mapping[str, Any], separator: str = ", ") -> str:
+    # Of an array the mean, as Keras does.
+    return separator.join(f"{name}: {np.mean(value):.4g}" for name, value in logs.items())

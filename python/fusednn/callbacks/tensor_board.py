@@ -17,7 +17,8 @@ class TensorBoard(Callback):
     """Writes logs for TensorBoard, through the package tensorboard; no TensorFlow is needed.
 
     Training's logs go to the folder ``train`` below `log_dir`, those of validation to
-    ``validation``, under the names of Keras: ``epoch_loss``, and ``batch_loss`` if asked for.
+    ``validation``, under the names of Keras: ``epoch_loss``, and ``batch_loss`` if asked for. The
+    numbers of a metric that has one for each class are ``epoch_f1_score/0`` and so on.
 
     Parameters
     ----------
@@ -71,8 +72,14 @@ class TensorBoard(Callback):
         self._seen = 0  # batches of the epoch
         self._begun = self._epoch_begun = (0, 0.0)
 
-    def _write(self, part: str, scalars: dict[str, float], step: int) -> None:
-        self._write_summary(part, [{"tag": n, "simple_value": v} for n, v in scalars.items()], step)
+    def _write(self, part: str, scalars: dict[str, Any], step: int) -> None:
+        values = []
+        for name, value in scalars.items():
+            if np.ndim(value):
+                values += [(f"{name}/{i}", number) for i, number in enumerate(np.ravel(value))]
+            else:
+                values.append((name, value))
+        self._write_summary(part, [{"tag": n, "simple_value": v} for n, v in values], step)
 
     def _write_summary(self, part: str, values: list[dict[str, Any]], step: int) -> None:
         try:

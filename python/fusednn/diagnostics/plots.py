@@ -39,7 +39,10 @@ def plot_gradients(signals: Signals, ax: Axes | None = None) -> Axes:
 
 
 def plot_history(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None = None) -> Axes:
-    """Draw what `Sequential.fit` returned, validation dashed, over the epochs."""
+    """Draw what `Sequential.fit` returned, validation dashed, over the epochs.
+
+    Of a metric with a number for each class, a line for each.
+    """
     logs = getattr(history, "history", history)
     ax = _axes(ax)
     for name, values in logs.items():

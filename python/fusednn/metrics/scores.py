@@ -76,9 +76,9 @@ class FBetaScore(ColumnMetric):
     Parameters
     ----------
     average : {None, "micro", "macro", "weighted"}
-        None: `result` is an array, one number for each class, which models refuse. "micro": of all
-        classes' counts together; "macro": the mean of the classes; "weighted": their mean by the
-        number of targets.
+        None: `result` is an array, one number for each class, and so is what logs and `evaluate`
+        hold. "micro": of all classes' counts together; "macro": the mean of the classes;
+        "weighted": their mean by the number of targets.
     beta : float
         > 0: how much more recall counts than precision.
     threshold : float, optional
@@ -181,7 +181,7 @@ class R2Score(ColumnMetric):
     Parameters
     ----------
     class_aggregation : {"uniform_average", "variance_weighted_average", None}
-        The mean of the columns, that by their variances, or an array, which models refuse.
+        The mean of the columns, that by their variances, or an array of them.
     num_regressors : int
         p > 0: the score of n samples is adjusted, ``1 - (1 - R2) * (n - 1) / (n - p - 1)``.
     name, dtype

@@ -22,7 +22,7 @@ from fusednn.models.weights import weights_of
 if TYPE_CHECKING:
     from fusednn.models.sequential import Sequential
 
-Results = float | list[float] | dict[str, float]
+Results = float | list[Any] | dict[str, Any]
 Callbacks = Callback | Sequence[Callback] | None
 
 
@@ -115,7 +115,8 @@ class Evaluator(Feeder):
         -------
         float, list of float or dict
             The loss alone where there are no metrics, else a list in the order of
-            `metrics_names`; or a dictionary.
+            `metrics_names`; or a dictionary. Metrics that have a number for each class, as
+            `F1Score()`, give an array.
         """
         self._compiled()
         with closing(
@@ -124,7 +125,7 @@ class Evaluator(Feeder):
             events = self._events(callbacks, verbose, epochs=1, steps=feed.steps)
             return results_of(self._evaluate(feed, events), return_dict)
 
-    def _evaluate(self, feed: Feed, events: CallbackList) -> dict[str, float]:
+    def _evaluate(self, feed: Feed, events: CallbackList) -> dict[str, Any]:
         """Return loss and metrics by name; nothing where an iterator has ended before."""
         objective = self._compiled()
         batch_logs = events.listens("on_test_batch_end")
@@ -248,7 +249,7 @@ class Evaluator(Feeder):
         )
 
 
-def results_of(means: dict[str, float], return_dict: bool) -> Results:
+def results_of(means: dict[str, Any], return_dict: bool) -> Results:
     """Return the means as they are, or without their names; a single one as a number."""
     if return_dict:
         return means

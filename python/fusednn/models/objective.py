@@ -160,21 +160,15 @@ class Objective:
             else:
                 metric.update_state(y_true, y_pred, sample_weight=own)
 
-    def means(self) -> dict[str, float]:
-        """Loss and metrics by name, the loss first."""
-        means = {"loss": self.loss_tracker.result()}
+    def means(self) -> dict[str, Any]:
+        """Loss and metrics by name, the loss first; of some metrics an array."""
+        means: dict[str, Any] = {"loss": self.loss_tracker.result()}
         if self._named is None:
             # For the batches from here to the next `reset`, as callbacks are told of each.
             self._named = list(zip(self.names[1:], self.metrics or (), strict=False))
         for name, metric in self._named:
-            value = metric.result()
-            if np.ndim(value):
-                raise ValueError(
-                    f"The metric '{name}' must return one number in a model: look at its "
-                    'arguments, as `average="macro"`. '
-                    f"Received: an array of shape {np.shape(value)}"
-                )
-            means[name] = float(value)
+            value: Any = metric.result()
+            means[name] = np.array(value) if np.ndim(value) else float(value)
         return means
 
     @property

@@ -274,7 +274,7 @@ class Trainer(Evaluator):
         assert history is not None
         self.history = history
         self.stop_training = False
-        logs: dict[str, float] = {}
+        logs: dict[str, Any] = {}
         self.resumed = None
         self._feed_in_use = feed
         with closing(feed), closing(tested or feed):
