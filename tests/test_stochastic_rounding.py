@@ -65,6 +65,15 @@ def test_special_numbers():
     assert abs(np.isinf(found).mean() - 0.5) < SIGMAS * 0.5 / 200
 
 
+def test_every_nan_becomes_the_same_one():
+    """Whatever its payload: with random bits added some would become infinity or zero."""
+    bits = np.array([0x7F800001, 0x7FBFFFFF, 0x7FC0FFFF, 0x7FFFFFFF], np.uint32)
+    x = np.repeat(np.concatenate([bits, bits | 0x80000000]).view(np.float32), 100)
+    for values in (x, np.append(x, np.float32(1)), x[:3]):  # whole vectors, and what is left
+        found = stored(values, 3).view(np.uint16)[: min(values.size, x.size)]
+        np.testing.assert_array_equal(found, 0x7FC0)
+
+
 def test_without_a_seed_it_is_to_nearest(rng):
     x = numbers(rng, 5000)
     assert equal_bits(stored(x, None), (x + np.float32(0)).astype(BF16))
