@@ -38,7 +38,11 @@ class TestCases:
             ("optimizer/momentum/1x1k/float32", 5, 1024, 4),
             ("optimizer/rmsprop-centered/1x1k/float32", 7, 1024, 4),
             ("optimizer/adam/1x1k/float32", 7, 1024, 4),
+            ("optimizer/adamax/1x1k/float32", 7, 1024, 4),
+            ("optimizer/nadam/1x1k/float32", 7, 1024, 4),
             ("optimizer/adam-clip/1x1k/float32", 8, 1024, 4),
+            ("optimizer/adam-clip-each/1x1k/float32", 8, 1024, 4),
+            ("optimizer/adam-new-gradients/1x1k/float32", 7, 1024, 4),
             ("optimizer/amsgrad/1x1k/bfloat16", 9, 1024, 2),
             ("optimizer/adam-ema/1x1k/float32", 9, 1024, 4),
             ("optimizer/adam-skip-nonfinite/1x1k/float32", 8, 1024, 4),
@@ -115,6 +119,8 @@ class TestCases:
         assert subjects(["optimizer/adam-ema"]) == {*shapes.full_size(shapes.LISTS)}
         default = [case for case, _ in catalogue.select([], [], [], 2)]
         assert {c.subject for c in default if c.variant == "adam-ema"} == {"2x4M", "100x32"}
+        new = {c.subject for c in default if c.variant == "adam-new-gradients"}
+        assert new == {"100x100x100", "500x32", "100x32"}
         plain = [c for c in default if c.subject == "2x4M" and OPTIMIZERS[c.variant].plain is None]
         assert {c.variant for c in plain} == {"adam"}
         rounded = [c for c in default if c.variant == "adam-stochastic-rounding"]
@@ -185,12 +191,30 @@ class TestInputs:
         grads = inputs.lists(case_named("optimizer/adam/1x1k/float32")).grads
         assert min(float(np.abs(grad).min()) for grad in grads) >= 0.125
 
-    def test_second_gradients_are_the_first_reversed(self) -> None:
+    def test_new_gradients_are_new_arrays_of_the_inputs_at_that_moment(self) -> None:
+        data = inputs.lists(case_named("optimizer/adam-new-gradients/1x1k/float32"))
+        same = inputs.Gradients(data, new=False)
+        assert same.before is None
+        assert same.arrays is data.grads
+        grads = inputs.Gradients(data, new=True)
+        assert grads.before is not None
+        kept = [grads.arrays]
+        for _ in range(2):
+            grads.before()
+            kept.append(grads.arrays)
+        assert len({array.ctypes.data for (array,) in kept}) == 3
+        np.testing.assert_array_equal(kept[2][0], data.grads[0])
+        with inputs.turned(data.grads):
+            grads.before()
+            np.testing.assert_array_equal(grads.arrays[0], data.grads[0])
+        assert not np.array_equal(grads.arrays[0], data.grads[0])
+
+    def test_second_gradients_are_the_first_reversed_and_doubled(self) -> None:
         few = np.arange(6, dtype=np.float32).reshape(2, 3)
         many = np.arange(4000, dtype=np.float32)
         with inputs.turned([few, many]) as turned:
-            np.testing.assert_array_equal(turned[0], [[5, 4, 3], [2, 1, 0]])
+            np.testing.assert_array_equal(turned[0], [[10, 8, 6], [4, 2, 0]])
             samples = check.sample_arrays([many])
         np.testing.assert_array_equal(few, np.arange(6).reshape(2, 3))
         np.testing.assert_array_equal(many, np.arange(4000))
-        np.testing.assert_array_equal(samples, check.sample_arrays([many[::-1]]))
+        np.testing.assert_array_equal(samples, check.sample_arrays([2 * many[::-1]]))

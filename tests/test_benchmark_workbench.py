@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,39 @@ class TestWarmUp:
         told = bench.warm_up("numpy")["seconds"]
         assert count == runs
         assert told >= seconds
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_what_comes_before_a_run_is_not_timed(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that each of a contender's functions sets forward."""
+    now = 0.0
+    order: list[str] = []
+
+    def takes(seconds: float, name: str) -> Callable[[], None]:
+        def act() -> None:
+            nonlocal now
+            now += seconds
+            order.append(name)
+
+        return act
+
+    monkeypatch.setattr(workbench.time, "perf_counter", lambda: now)
+    bench = Workbench("numpy")
+    bench.contenders["numpy"] = Contender(
+        takes(2.0, "run"),
+        dict,
+        reuses=True,
+        before=takes(100.0, "before"),
+        finish=takes(1.0, "finish"),
+    )
+    assert bench.warm_up("numpy")["seconds"] == 3.0
+    assert bench.time("numpy", calls=4, batch=batch)["seconds"] == [3.0] * 4
+    assert order == ["before", "run", "finish"] * (len(order) // 3)
+    # Without anything before, a batch is waited for once.
+    bench.contenders["numpy"] = Contender(
+        takes(2.0, "run"), dict, reuses=True, finish=takes(1.0, "finish")
+    )
+    assert bench.time("numpy", calls=1, batch=batch)["seconds"] == [2.0 + 1.0 / batch]
 
 
 class Cycle:

@@ -50,6 +50,7 @@ def test_every_code_stands_for_its_number(signed):
         state = QuantizedState(codes, np.array([scale], np.float32), signed=signed)
         expected = (rounding.code_values(signed) * scale).astype(np.float32)
         np.testing.assert_array_equal(state.dequantize(), expected)
+        np.testing.assert_array_equal(np.signbit(state.dequantize()), np.signbit(expected))
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -50,6 +50,8 @@ _FEW_SUBJECTS = {
 }
 # What an option costs shows where memory decides, and where calls do.
 _OPTION_SUBJECTS = {"2x4M", "100x32"}
+# New gradients cost what asking for many arrays costs.
+_MANY_ARRAYS = {"100x100x100", "500x32", "100x32"}
 # Global clipping is an algorithm of its own: it needs all gradients before any update.
 _LIKE_PLAIN = {"adam-clip"}
 # Of the smoke form, in which not every variant meets every dtype in every subject.
@@ -89,7 +91,7 @@ def update_streams(optimizer: Optimizer, subject: str, dtype: str) -> tuple[Stre
     )
     beside = len(optimizer.states) + (optimizer.ema_momentum is not None)
     # One read of the gradients finds their norm and whether all are finite.
-    looks_first = optimizer.max_norm is not None or optimizer.skip_nonfinite
+    looks_first = optimizer.clips_by_norm or optimizer.skip_nonfinite
     passes = [Stream(1, 0, 0, size)] * looks_first
     if state == size:
         passes.append(Stream(1, 1 + beside, 0, size))
@@ -211,7 +213,8 @@ def _of_form(case: Case, form: str) -> bool:
     if case.family != "optimizer" or form == "full":
         return True
     if OPTIMIZERS[case.variant].plain is not None and case.variant not in _LIKE_PLAIN:
-        few = _OPTION_SUBJECTS | (_FIRST_SUBJECTS if form == "smoke" else set())
+        few = _MANY_ARRAYS if OPTIMIZERS[case.variant].new_gradients else _OPTION_SUBJECTS
+        few = few | (_FIRST_SUBJECTS if form == "smoke" else set())
         return case.subject in few
     # These lists are about options, and what a list costs as such, which one optimizer tells.
     return case.subject not in _OPTION_SUBJECTS or (

@@ -46,11 +46,16 @@ def sample_channels(inputs: Activations, results: Mapping[str, Any]) -> Answer:
     return answer
 
 
+def sampled(arrays: Sequence[Any]) -> list[Any]:
+    """Return the arrays of a list that answers have something of: first, middle and last."""
+    return [arrays[i] for i in sorted({0, len(arrays) // 2, len(arrays) - 1})]
+
+
 def sample_arrays(arrays: Sequence[Any]) -> list[NDArray[Any]]:
-    """Keep the ends of the first and the last two arrays."""
+    """Keep the ends of the arrays that are `sampled`."""
     kept = []
-    for i in sorted({0, len(arrays) // 2, len(arrays) - 1}):
-        flat = np.asarray(arrays[i]).reshape(-1)
+    for array in sampled(arrays):
+        flat = np.asarray(array).reshape(-1)
         kept.append(as_float64(np.concatenate([flat[:ENDS], flat[-ENDS:]])))
     return kept
 

@@ -30,6 +30,8 @@ class Contender:
         `check.sample` keeps of the results.
     reuses : bool
         Whether results go into buffers that exist; else each run allocates them.
+    before : callable, optional
+        Called before each run, while the clock stands still; runs are then timed one by one.
     finish : callable
         Wait until runs are complete, where they return earlier.
     checked : bool
@@ -43,6 +45,7 @@ class Contender:
     run: Callable[[], object]
     answer: Callable[[], Answer]
     reuses: bool
+    before: Callable[[], object] | None = None
     finish: Callable[[], object] = _nothing
     checked: bool = True
     note: str = ""

@@ -100,6 +100,19 @@ class Lists:
     grads: list[Array]
 
 
+class Gradients:
+    """What NumPy's optimizers are given at a step: the inputs, or new copies of them each time."""
+
+    def __init__(self, data: Lists, *, new: bool) -> None:
+        self._originals = self.arrays = data.grads
+        #: A contender's `before`.
+        self.before = self.renew if new else None
+
+    def renew(self) -> None:
+        """Have new arrays; those of the last step are freed when these exist, elsewhere."""
+        self.arrays = [grad.copy() for grad in self._originals]
+
+
 @dataclass(frozen=True)
 class Training:
     """Inputs of a training step: a batch, and the weights that all models start with."""
@@ -172,23 +185,23 @@ def ones(count: int, needed: int, stagger: int) -> list[Array]:
 
 @contextmanager
 def turned(grads: list[Array]) -> Iterator[list[Array]]:
-    """Reverse the ends of each array in place meanwhile: the gradients of a second step.
+    """Reverse and double the ends of each array in place meanwhile: gradients of a second step.
 
-    Equal gradients in both steps would hide what is wrong: Adam would step by signs alone. What
-    `check` samples is then as if the whole array had been reversed.
+    Equal gradients in both steps would hide what is wrong, for Adam would step by signs alone; so
+    would gradients of equal norms what is wrong with clipping.
     """
     for grad in grads:
-        _swap_ends(grad.reshape(-1))
+        _swap_ends(grad.reshape(-1), 2)
     try:
         yield grads
     finally:
         for grad in grads:
-            _swap_ends(grad.reshape(-1))
+            _swap_ends(grad.reshape(-1), 0.5)
 
 
-def _swap_ends(flat: Array) -> None:
-    count = min(ENDS, flat.size)
-    first, last = flat[:count].copy(), flat[-count:].copy()
+def _swap_ends(flat: Array, factor: float) -> None:
+    count, scale = min(ENDS, flat.size), flat.dtype.type(factor)
+    first, last = flat[:count] * scale, flat[-count:] * scale
     flat[:count] = last[::-1]
     flat[-count:] = first[::-1]
 

@@ -12,7 +12,7 @@ class Optimizer:
     Attributes
     ----------
     kind : str
-        "sgd", "adagrad", "rmsprop" or "adam".
+        "sgd", "adagrad", "rmsprop", "adam", "adamax" or "nadam".
     states : tuple of str
         Its states, as ``fusednn.ops`` names them.
     hyperparameters : dict
@@ -26,6 +26,8 @@ class Optimizer:
         That gradients' elements are clipped to, either way.
     max_norm : float or None
         The global norm that gradients are clipped to before.
+    max_norm_each : float or None
+        The norm that each array's gradient is clipped to before.
     skip_nonfinite : bool
         Whether gradients are looked through for infinities and NaN first.
     ema_momentum : float or None
@@ -36,6 +38,9 @@ class Optimizer:
         Whether what is bfloat16 is rounded at random.
     quantized : bool
         Whether the states are kept in 8 bits.
+    new_gradients : bool
+        Whether each step is given gradients in new arrays, made before the clock starts: those of
+        training where ``zero_grad(set_to_none=True)`` comes before each backward pass.
     plain : str or None
         The variant without the option, which is timed beside this one.
     """
@@ -48,11 +53,13 @@ class Optimizer:
     grad_scale: float | None = None
     clip_value: float | None = None
     max_norm: float | None = None
+    max_norm_each: float | None = None
     skip_nonfinite: bool = False
     ema_momentum: float | None = None
     low_precision_copy: bool = False
     stochastic_rounding: bool = False
     quantized: bool = False
+    new_gradients: bool = False
     plain: str | None = None
 
     def takes(self, dtype: str) -> bool:
@@ -61,9 +68,14 @@ class Optimizer:
             return dtype == "bfloat16"
         if self.low_precision_copy:
             return dtype == "float32"
-        if self.max_norm is not None and dtype == "float16":
+        if self.clips_by_norm and dtype == "float16":
             return False  # peers' float16 averages of such small squares would be 0
         return not (self.quantized and dtype == "float64")
+
+    @property
+    def clips_by_norm(self) -> bool:
+        """Whether gradients are read for a norm before any update."""
+        return self.max_norm is not None or self.max_norm_each is not None
 
     @property
     def lacking_in_peers(self) -> str:
@@ -89,6 +101,9 @@ _PLAIN: dict[str, Optimizer] = {
     ),
     "adam": Optimizer("adam", _ADAM, {"eps": 1e-8}),
     "amsgrad": Optimizer("adam", (*_ADAM, "max_exp_avg_sqs"), {"eps": 1e-8, "amsgrad": True}),
+    "adamax": Optimizer("adamax", ("exp_avgs", "exp_infs"), {"eps": 1e-8}),
+    # The decay that Keras' Nadam has.
+    "nadam": Optimizer("nadam", _ADAM, {"eps": 1e-8, "momentum_decay": 1.0}),
 }
 
 
@@ -99,6 +114,7 @@ def _with(plain: str, **option: object) -> Optimizer:
 OPTIMIZERS: dict[str, Optimizer] = _PLAIN | {
     "adamw": _with("adam", weight_decay=0.01, decoupled=True),
     "adam-clip": _with("adam", max_norm=1.0),
+    "adam-clip-each": _with("adam", max_norm_each=1.0),
     "adam-l2": _with("adam", weight_decay=0.01),
     "adam-clip-value": _with("adam", clip_value=0.5),
     "adam-grad-scale": _with("adam", grad_scale=8.0),
@@ -107,6 +123,7 @@ OPTIMIZERS: dict[str, Optimizer] = _PLAIN | {
     "adam-low-precision-copy": _with("adam", low_precision_copy=True),
     "adam-stochastic-rounding": _with("adam", stochastic_rounding=True),
     "adam-8bit": _with("adam", quantized=True),
+    "adam-new-gradients": _with("adam", new_gradients=True),
     "momentum-l2": _with("momentum", weight_decay=0.01),
     "momentum-clip": _with("momentum", max_norm=1.0),
     "momentum-clip-value": _with("momentum", clip_value=0.5),

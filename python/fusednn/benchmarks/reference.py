@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,10 +78,9 @@ def _optimizer(case: Case) -> Answer:
     data = inputs.lists(case)
     optimizer = OPTIMIZERS[case.variant]
     p = np.concatenate(check.sample_arrays(data.params))
-    parts = check.sample_arrays(data.grads)
-    g = _prepared(np.concatenate(parts), data, optimizer)
-    # A sample is two ends of one length: reversed, it is the sample of the reversed array.
-    turned = _prepared(np.concatenate([part[::-1] for part in parts]), data, optimizer)
+    g = _prepared(data, optimizer)
+    with inputs.turned(data.grads):
+        turned = _prepared(data, optimizer)
     lr = LEARNING_RATES[case.dtype]
     states = [np.zeros_like(p) for _ in range(3)]
     ema = p
@@ -101,16 +101,29 @@ def _optimizer(case: Case) -> Answer:
     return answer
 
 
-def _prepared(g: Array, data: inputs.Lists, optimizer: Optimizer) -> Array:
-    """Unscale and clip a part of the gradients."""
+def _prepared(data: inputs.Lists, optimizer: Optimizer) -> Array:
+    """Return the samples of the gradients, unscaled and clipped."""
+    parts = check.sample_arrays(data.grads)
     if optimizer.grad_scale is not None:
-        g = g / optimizer.grad_scale
+        parts = [part / optimizer.grad_scale for part in parts]
     if optimizer.clip_value is not None:
-        g = np.clip(g, -optimizer.clip_value, optimizer.clip_value)
+        parts = [np.clip(part, -optimizer.clip_value, optimizer.clip_value) for part in parts]
     if optimizer.max_norm is not None:
-        squares = sum(float(np.sum(np.square(as_float64(grad)))) for grad in data.grads)
-        g = g * min(1.0, optimizer.max_norm / (squares**0.5 + 1e-6))
-    return g
+        factor = _clipping(_squares(data.grads), optimizer.max_norm)
+        parts = [part * factor for part in parts]
+    if optimizer.max_norm_each is not None:
+        arrays = check.sampled(data.grads)
+        factors = [_clipping(_squares([array]), optimizer.max_norm_each) for array in arrays]
+        parts = [part * factor for part, factor in zip(parts, factors, strict=True)]
+    return np.concatenate(parts)
+
+
+def _squares(grads: list[Array]) -> float:
+    return sum(float(np.sum(np.square(as_float64(grad)))) for grad in grads)
+
+
+def _clipping(squares: float, limit: float) -> float:
+    return min(1.0, limit / (math.sqrt(squares) + 1e-6))
 
 
 def _sgd(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
@@ -145,11 +158,32 @@ def _adam(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
     return direction
 
 
+def _adamax(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    beta1, beta2 = 0.9, 0.999
+    s[0] = beta1 * s[0] + (1 - beta1) * g
+    s[1] = np.maximum(beta2 * s[1], np.abs(g) + h["eps"])
+    return s[0] / (1 - beta1**step) / s[1]
+
+
+def _nadam(g: Array, s: list[Array], step: int, h: dict[str, Any]) -> Array:
+    beta1, beta2 = 0.9, 0.999
+    s[0] = beta1 * s[0] + (1 - beta1) * g
+    s[1] = beta2 * s[1] + (1 - beta2) * g * g
+    mu = beta1 * (1 - 0.5 * 0.96 ** (h["momentum_decay"] * np.arange(1, step + 2)))
+    product = np.cumprod(mu)
+    root = np.sqrt(s[1] / (1 - beta2**step)) + h["eps"]
+    own = (1 - mu[-2]) / (1 - product[-2]) * g
+    direction: Array = (own + mu[-1] / (1 - product[-1]) * s[0]) / root
+    return direction
+
+
 _DIRECTIONS: dict[str, Callable[[Array, list[Array], int, dict[str, Any]], Array]] = {
     "sgd": _sgd,
     "adagrad": _adagrad,
     "rmsprop": _rmsprop,
     "adam": _adam,
+    "adamax": _adamax,
+    "nadam": _nadam,
 }
 
 

@@ -95,11 +95,7 @@ class Workbench:
             for runs, longest in ((1, float("inf")), (1, 5 * _SLOW), (10, _SLOW), (100, _SLOW)):
                 if runs * seconds > longest:
                     break
-                start = time.perf_counter()
-                for _ in range(runs):
-                    contender.run()
-                contender.finish()
-                seconds = min(seconds, (time.perf_counter() - start) / runs)
+                seconds = min(seconds, _seconds(contender, runs) / runs)
         self._settle()
         self.seconds[name] = seconds
         return {"seconds": seconds}
@@ -118,26 +114,15 @@ class Workbench:
 
     @staticmethod
     def _turn(contender: Contender, calls: int, batch: int, expected: float) -> list[float]:
-        run, finish = contender.run, contender.finish
         clock = time.perf_counter
         # Brings code, data and threads back, not counted. Threads that slept may all wake on one
         # CPU, and it takes the system 50 ms to spread them: the first one to run would pay for it.
         end = clock() + _AWAKE
         if expected < _VERY_SLOW:
-            for _ in range(min(batch, 10)):
-                run()
-            finish()
+            _seconds(contender, min(batch, 10))
             while batch == 1 and clock() < end:
-                run()
-                finish()
-        seconds = []
-        for _ in range(calls):
-            start = clock()
-            for _ in range(batch):
-                run()
-            finish()
-            seconds.append((clock() - start) / batch)
-        return seconds
+                _seconds(contender, 1)
+        return [_seconds(contender, batch) / batch for _ in range(calls)]
 
     @staticmethod
     def _settle() -> None:
@@ -168,3 +153,27 @@ class Workbench:
             for name in names
             if hasattr(sys.modules.get(name), "__version__")
         }
+
+
+def _seconds(contender: Contender, runs: int) -> float:
+    """Take the time of some runs, without what comes before each."""
+    run, before, finish, clock = (
+        contender.run,
+        contender.before,
+        contender.finish,
+        time.perf_counter,
+    )
+    if before is None:
+        start = clock()
+        for _ in range(runs):
+            run()
+        finish()
+        return clock() - start
+    seconds = 0.0
+    for _ in range(runs):
+        before()
+        start = clock()
+        run()
+        finish()
+        seconds += clock() - start
+    return seconds

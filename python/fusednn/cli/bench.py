@@ -130,7 +130,7 @@ def _list(arguments: argparse.Namespace) -> None:
     for peer in shown:
         if not peer.is_roof:
             missing = f"  (not installed: {', '.join(peer.missing)})" if peer.missing else ""
-            print(f"  {peer.name:16}{', '.join(peer.families)}{missing}")
+            print(f"  {peer.name:20}{', '.join(peer.families)}{missing}")
 
 
 def _measure(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -38,20 +39,24 @@ def build(case: Case, name: str) -> Contender:
     }
     step_function: Any = partial(getattr(ops, f"{optimizer.kind}_step"), params, **options)
     step = 0
+    grads = inputs.Gradients(data, new=optimizer.new_gradients)
 
     def run() -> None:
         nonlocal step
         step += 1
-        step_function(data.grads, step=step)
+        step_function(grads.arrays, step=step)
 
     def answer() -> Answer:
-        run()
-        with inputs.turned(data.grads):
-            run()
+        for turn in (nullcontext, partial(inputs.turned, data.grads)):
+            with turn():
+                if grads.before is not None:
+                    grads.before()
+                run()
         copies = options.get("low_precision_copies")
         return sample_lists(params=params, ema=options.get("ema"), low_precision_copies=copies)
 
-    return Contender(run, answer, reuses=True, checked=name != "fusednn-plain", note=note)
+    checked = name != "fusednn-plain"
+    return Contender(run, answer, reuses=True, before=grads.before, checked=checked, note=note)
 
 
 def _zeros(params: list[Array]) -> list[Array]:
@@ -81,6 +86,7 @@ def _options(optimizer: Optimizer, params: list[Array]) -> dict[str, Any]:
         "grad_scale": optimizer.grad_scale,
         "clip_value": optimizer.clip_value,
         "max_norm": optimizer.max_norm,
+        "max_norm_each": optimizer.max_norm_each,
         "skip_nonfinite": optimizer.skip_nonfinite,
     }
     if optimizer.weight_decay:

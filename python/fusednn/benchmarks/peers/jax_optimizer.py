@@ -33,6 +33,9 @@ def build(case: Case, name: str) -> Contender:
         params = state["params"]
         if optimizer.grad_scale is not None:
             grads = jax.tree.map(lambda g: g / optimizer.grad_scale, grads)
+        if optimizer.max_norm_each is not None:
+            limit = optimizer.max_norm_each
+            grads = jax.tree.map(lambda g: g * jnp.minimum(1, limit / jnp.linalg.norm(g)), grads)
         updates, states = transform.update(grads, state["states"], params)
         new = {"params": optax.apply_updates(params, updates), "states": states}
         if optimizer.ema_momentum is not None:
@@ -67,10 +70,13 @@ def build(case: Case, name: str) -> Contender:
         lists = {n: latest.result[n] for n in names if n in latest.result}
         return sample_lists(**{n: [np.asarray(a) for a in arrays] for n, arrays in lists.items()})
 
-    # optax takes the maximum of corrected averages: the same work on other numbers.
-    amsgrad = bool(optimizer.hyperparameters.get("amsgrad"))
-    note = "optax's own AMSGrad, not checked" if amsgrad else ""
-    return Contender(run, answer, reuses=True, finish=latest.wait, checked=not amsgrad, note=note)
+    # optax takes the maximum of corrected averages, and has no schedule of Nadam's momentum: the
+    # same work on other numbers.
+    other = "Nadam" if optimizer.kind == "nadam" else ""
+    if optimizer.hyperparameters.get("amsgrad"):
+        other = "AMSGrad"
+    note = f"optax's own {other}, not checked" if other else ""
+    return Contender(run, answer, reuses=True, finish=latest.wait, checked=not other, note=note)
 
 
 def make_transform(optimizer: Optimizer, lr: float) -> Any:
@@ -91,6 +97,8 @@ def make_transform(optimizer: Optimizer, lr: float) -> Any:
         )
     elif options.get("amsgrad"):
         chosen = optax.amsgrad(lr, eps=options["eps"])
+    elif optimizer.kind in ("adamax", "nadam"):
+        chosen = getattr(optax, optimizer.kind)(lr, eps=options["eps"])
     elif optimizer.decoupled:
         chosen = optax.adamw(lr, eps=options["eps"], weight_decay=optimizer.weight_decay)
     else:

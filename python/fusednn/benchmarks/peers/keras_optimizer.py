@@ -33,6 +33,11 @@ def build(case: Case, name: str) -> Contender:
     optimizer.build(variables)
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not ON_JAX:
+        given = grads
+
+        def new_gradients() -> None:
+            nonlocal given
+            given = [keras.ops.copy(g) for g in grads]
 
         def answer() -> Answer:
             optimizer.apply(grads, variables)
@@ -40,7 +45,10 @@ def build(case: Case, name: str) -> Contender:
             turned.clear()
             return _sampled(variables, averages if chosen.ema_momentum is not None else None)
 
-        return Contender(lambda: optimizer.apply(grads, variables), answer, reuses=True)
+        before = new_gradients if chosen.new_gradients else None
+        return Contender(
+            lambda: optimizer.apply(given, variables), answer, reuses=True, before=before
+        )
 
     step = jitted(optimizer.stateless_apply, donated=(0, 2))
     # Copies: what is donated must not be what the variables hold.
@@ -89,12 +97,15 @@ def make_optimizer(optimizer: Optimizer, lr: float) -> Any:
         options["weight_decay"] = optimizer.weight_decay
     if optimizer.max_norm is not None:
         options["global_clipnorm"] = optimizer.max_norm
+    if optimizer.max_norm_each is not None:
+        options["clipnorm"] = optimizer.max_norm_each
     if optimizer.clip_value is not None:
         options["clipvalue"] = optimizer.clip_value
     if optimizer.grad_scale is not None:
         options["loss_scale_factor"] = optimizer.grad_scale
     if optimizer.ema_momentum is not None:
         options |= {"use_ema": True, "ema_momentum": optimizer.ema_momentum}
-    names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
-    chosen = getattr(keras.optimizers, names[optimizer.kind])
+    names = {"sgd": "SGD", "rmsprop": "RMSprop"}
+    name = names.get(optimizer.kind, optimizer.kind.capitalize())
+    chosen = getattr(keras.optimizers, name)
     return chosen(learning_rate=lr, **options)

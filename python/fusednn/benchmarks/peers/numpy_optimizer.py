@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -38,16 +40,18 @@ def build(case: Case, name: str) -> Contender:
     update, lr = _UPDATES[optimizer.kind], LEARNING_RATES[case.dtype]
     step = 0
 
-    grads = data.grads
+    grads = inputs.Gradients(data, new=optimizer.new_gradients)
 
     def run() -> None:
         nonlocal step
         step += 1
-        if optimizer.skip_nonfinite and not all(np.isfinite(g).all() for g in grads):
+        if optimizer.skip_nonfinite and not all(np.isfinite(g).all() for g in grads.arrays):
             return
-        factor = _norm_factor(grads, optimizer)
-        for p, g, s in zip(params, grads, states, strict=True):
+        scale = 1.0 if optimizer.grad_scale is None else 1 / optimizer.grad_scale
+        scale *= _clipping(grads.arrays, optimizer.max_norm)
+        for p, g, s in zip(params, grads.arrays, states, strict=True):
             *scratch, own = buffers[p.shape]
+            factor = scale * _clipping([g], optimizer.max_norm_each)
             g = _prepared(g, p, own, factor, optimizer)
             if optimizer.decoupled:
                 p *= 1 - lr * optimizer.weight_decay
@@ -58,21 +62,22 @@ def build(case: Case, name: str) -> Contender:
             copy[...] = p
 
     def answer() -> Answer:
-        run()
-        with inputs.turned(grads):
-            run()
+        for turn in (nullcontext, partial(inputs.turned, data.grads)):
+            with turn():
+                if grads.before is not None:
+                    grads.before()
+                run()
         return sample_lists(params=params, ema=ema, low_precision_copies=copies)
 
-    return Contender(run, answer, reuses=True)
+    return Contender(run, answer, reuses=True, before=grads.before)
 
 
-def _norm_factor(grads: list[Array], optimizer: Optimizer) -> float:
-    """Return what gradients are multiplied by before they are used."""
-    factor = 1.0 if optimizer.grad_scale is None else 1 / optimizer.grad_scale
-    if optimizer.max_norm is not None:
-        norm = sqrt(sum(float(np.vdot(g, g)) for g in grads))
-        factor *= min(1.0, optimizer.max_norm / (norm + 1e-6))
-    return factor
+def _clipping(grads: list[Array], limit: float | None) -> float:
+    """Return what gradients are multiplied by so that their norm is within the limit."""
+    if limit is None:
+        return 1.0
+    norm = sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    return min(1.0, limit / (norm + 1e-6))
 
 
 def _prepared(g: Array, p: Array, own: Array, factor: float, optimizer: Optimizer) -> Array:
@@ -146,9 +151,39 @@ def _adam(g: Array, s: list[Array], t: Scratch, step: int, lr: float, h: dict[st
     return np.multiply(t[0], lr / (1 - beta1**step), out=t[0])
 
 
+def _adamax(g: Array, s: list[Array], t: Scratch, step: int, lr: float, h: dict[str, Any]) -> Array:
+    beta1, beta2 = 0.9, 0.999
+    _average(s[0], g, beta1, t[0])
+    s[1] *= beta2
+    np.abs(g, out=t[0])
+    np.add(t[0], h["eps"], out=t[0])
+    np.maximum(s[1], t[0], out=s[1])
+    np.divide(s[0], s[1], out=t[0])
+    return np.multiply(t[0], lr / (1 - beta1**step), out=t[0])
+
+
+def _nadam(g: Array, s: list[Array], t: Scratch, step: int, lr: float, h: dict[str, Any]) -> Array:
+    beta1, beta2 = 0.9, 0.999
+    _average(s[0], g, beta1, t[0])
+    _average(s[1], np.multiply(g, g, out=t[0]), beta2, t[0])
+    mu = beta1 * (1 - 0.5 * 0.96 ** (h["momentum_decay"] * np.arange(1, step + 2)))
+    before, after = float(mu[:-1].prod()), float(mu.prod())
+    np.sqrt(s[1], out=t[0])
+    np.multiply(t[0], 1 / sqrt(1 - beta2**step), out=t[0])
+    np.add(t[0], h["eps"], out=t[0])
+    np.multiply(g, float(1 - mu[-2]) / (1 - before), out=t[1])
+    np.divide(t[1], t[0], out=t[1])
+    np.divide(s[0], t[0], out=t[0])
+    np.multiply(t[0], float(mu[-1]) / (1 - after), out=t[0])
+    np.add(t[0], t[1], out=t[0])
+    return np.multiply(t[0], lr, out=t[0])
+
+
 _UPDATES: dict[str, Callable[..., Array]] = {
     "sgd": _sgd,
     "adagrad": _adagrad,
     "rmsprop": _rmsprop,
     "adam": _adam,
+    "adamax": _adamax,
+    "nadam": _nadam,
 }

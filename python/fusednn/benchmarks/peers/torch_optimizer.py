@@ -19,6 +19,8 @@ from fusednn.benchmarks.shapes import LISTS
 
 #: Compiling a loop over more arrays takes minutes.
 _MOST_COMPILED = 8
+#: Where it is not the kind with a capital letter.
+_NAMES = {"sgd": "SGD", "rmsprop": "RMSprop", "nadam": "NAdam"}
 
 
 def build(case: Case, name: str) -> Contender:
@@ -28,21 +30,27 @@ def build(case: Case, name: str) -> Contender:
         raise UnavailableError(f"torch has no {optimizer.lacking_in_peers}")
     if name == "torch-compile" and len(LISTS[case.subject]) > _MOST_COMPILED:
         raise UnavailableError("compiling a loop over so many arrays takes minutes")
-    if name == "torch-compile" and optimizer.kind == "adam" and case.dtype == "float64":
-        raise UnavailableError("compiled, torch's Adam corrects the bias in float32")
+    compiled_in_double = name == "torch-compile" and case.dtype == "float64"
+    if compiled_in_double and optimizer.kind in ("adam", "adamax"):
+        raise UnavailableError(f"compiled, torch's {_name_of(optimizer)} corrects in float32")
+    if optimizer.kind == "nadam" and case.dtype == "float64" and name != "fusednn-torch":
+        raise UnavailableError("torch's NAdam keeps the product of its factors in float32")
     if name == "torch-fused":
         _refuse_if_idle(optimizer, case)
     how = {"torch-foreach": {"foreach": True}, "torch-fused": {"fused": True}}.get(name, {})
     steps = OwnSteps(optimizer, case) if name == "fusednn-torch" else Steps(optimizer, case, how)
     run = compiled(steps.run) if name == "torch-compile" else steps.run
 
+    before = steps.renew_gradients if optimizer.new_gradients else None
+    take_gradients = before or steps.take_gradients
+
     def answer() -> Answer:
-        steps.take_gradients()
+        take_gradients()
         run()
         with inputs.turned(steps.data.grads):
-            steps.take_gradients()
+            take_gradients()
             run()
-        steps.take_gradients()
+        take_gradients()
         return sample_lists(
             **{
                 list_name: None if tensors is None else [array_of(t) for t in tensors]
@@ -50,7 +58,7 @@ def build(case: Case, name: str) -> Contender:
             }
         )
 
-    return Contender(run, answer, reuses=True)
+    return Contender(run, answer, reuses=True, before=before)
 
 
 class Steps:
@@ -64,7 +72,11 @@ class Steps:
         self._params = [tensor_of(aligned_copy(p)).requires_grad_() for p in self.data.params]
         # Some options, and Nesterov by foreach, overwrite the gradients.
         self._spoilt = any(
-            (optimizer.max_norm, optimizer.clip_value, optimizer.hyperparameters.get("nesterov"))
+            (
+                optimizer.clips_by_norm,
+                optimizer.clip_value,
+                optimizer.hyperparameters.get("nesterov"),
+            )
         )
         self._grads = [tensor_of(g) for g in self.data.grads]
         for p, g in zip(self._params, self._grads, strict=True):
@@ -84,6 +96,12 @@ class Steps:
             for p, g in zip(self._params, self._grads, strict=True):
                 p.grad.copy_(g)
 
+    def renew_gradients(self) -> None:
+        """Have the gradients in new tensors, as after a backward pass."""
+        self._chosen.zero_grad(set_to_none=True)
+        for p, g in zip(self._params, self._grads, strict=True):
+            p.grad = torch.clone(g)
+
     def run(self) -> None:
         """Make a step."""
         o, params = self._optimizer, self._params
@@ -98,6 +116,9 @@ class Steps:
             torch.nn.utils.clip_grad_value_(params, o.clip_value)
         if o.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(params, o.max_norm)
+        if o.max_norm_each is not None:
+            for p in params:
+                torch.nn.utils.clip_grad_norm_([p], o.max_norm_each)
         self._chosen.step()
         with torch.no_grad():
             if self._ema is not None and o.ema_momentum is not None:
@@ -154,6 +175,12 @@ def _refuse_if_idle(optimizer: Optimizer, case: Case) -> None:
         )
 
 
+def _name_of(optimizer: Optimizer) -> str:
+    if optimizer.decoupled:
+        return "AdamW"
+    return _NAMES.get(optimizer.kind, optimizer.kind.capitalize())
+
+
 def make_optimizer(
     optimizer: Optimizer, params: Any, lr: float, how: dict[str, Any], package: Any = torch.optim
 ) -> Any:
@@ -162,15 +189,16 @@ def make_optimizer(
     Raises
     ------
     UnavailableError
-        If torch has no fused form of it.
+        If the package has no such optimizer, or torch no fused form of it.
     """
     options = dict(optimizer.hyperparameters)
     if "rho" in options:
         options["alpha"] = options.pop("rho")
     if optimizer.weight_decay:
         options["weight_decay"] = optimizer.weight_decay
-    names = {"sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam"}
-    name = "AdamW" if optimizer.decoupled else names[optimizer.kind]
+    name = _name_of(optimizer)
+    if not hasattr(package, name):
+        raise UnavailableError(f"{package.__name__} has no {name}")
     try:
         return getattr(package, name)(params, lr=lr, **options, **how)
     except (TypeError, RuntimeError) as error:
