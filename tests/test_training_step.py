@@ -13,7 +13,6 @@ import pytest
 
 from fusednn import activations, callbacks, losses, ops, utils
 from fusednn.activations import Activation as Activated
-from fusednn.devices import base
 from fusednn.layers import (
     Activation,
     BatchNormalization,
@@ -31,6 +30,7 @@ from fusednn.layers.buffers import Buffers
 from fusednn.layers.dense import InputGradient
 from fusednn.models import Sequential
 from fusednn.optimizers import SGD, Adam, Optimizer, RMSprop
+from products_of_steps import shapes_of_products
 
 ROWS, FEATURES, CLASSES = 50_000, 8, 10
 
@@ -187,25 +187,6 @@ def test_batches_of_fit_allocate_nothing_after_the_first(
 
 
 # ---- work
-
-
-def shapes_of_products(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> list[Any]:
-    made = []
-    bound_product = base.bound_product
-
-    def watched(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> Callable[[], None]:
-        multiply = bound_product(a, b, out)
-
-        def noted() -> None:
-            made.append((*a.shape, b.shape[1]))
-            multiply()
-
-        return noted
-
-    with monkeypatch.context() as patch:
-        patch.setattr(base, "bound_product", watched)
-        run()
-    return made
 
 
 def test_products_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
