@@ -278,6 +278,17 @@ class Module:
         condition = True if where is None else hosts[2]
         self.runtime.give(lambda: np.copyto(hosts[0], hosts[1], casting=casting, where=condition))
 
+    def asarray(self, a: np.ndarray) -> ndarray:
+        array = self.empty(a.shape, a.dtype)
+        array.set(a)
+        return array
+
+    def stack(self, tup: list[ndarray]) -> ndarray:
+        hosts = [part.host for part in tup]
+        out = self.empty(np.stack(hosts).shape, hosts[0].dtype)
+        self.runtime.give(lambda: np.stack(hosts, out=out.host))
+        return out
+
     def take(self, a: ndarray, indices: ndarray, axis: int, out: ndarray) -> None:
         host, to, rows = a.host, out.host, indices.host
         self.runtime.give(lambda: np.copyto(to, np.take(host, rows, axis)))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections import defaultdict
 from collections.abc import Callable
-from typing import ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import numpy as np
 from simulator import Simulator
+
+from fusednn import devices
 
 CUBLAS_IN_CAPTURE = "calling cuBLAS API during stream capture is currently unsupported"
 
@@ -37,22 +40,29 @@ class Runtime:
         except BaseException as error:  # it would be lost in the simulator
             self._errors.append(error)
 
+    def turn(self) -> AbstractContextManager[Any]:
+        """That of the models' device: a capture is the whole device's here, not a stream's."""
+        device: Any = devices._known.get("cuda:0")
+        return nullcontext() if device is None else device._lock
+
     def give(self, work: Callable[[], object]) -> None:
-        self._work.append(work)
-        self.simulator.functions.gpusim_give(
-            ctypes.cast(self._callback, ctypes.c_void_p), len(self._work) - 1
-        )
-        self.raise_errors()
+        with self.turn():
+            self._work.append(work)
+            self.simulator.functions.gpusim_give(
+                ctypes.cast(self._callback, ctypes.c_void_p), len(self._work) - 1
+            )
+            self.raise_errors()
 
     def raise_errors(self) -> None:
         if self._errors:
             raise self._errors.pop(0)
 
     def wait(self) -> None:
-        if self.capturing:
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
-        assert self.simulator.functions.gpusim_wait() == 0, self.simulator.report
-        self.raise_errors()
+        with self.turn():
+            if self.capturing:
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+            assert self.simulator.functions.gpusim_wait() == 0, self.simulator.report
+            self.raise_errors()
 
     def refuse_cublas(self) -> None:
         if self.capturing:

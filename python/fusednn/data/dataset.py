@@ -69,7 +69,8 @@ class Dataset:
         Parameters
         ----------
         tensors : array_like, or tuple of array_like
-            With first axes of one length. Arrays are not copied, and may be memory maps.
+            With first axes of one length. Arrays are not copied, and may be memory maps, or
+            CuPy's, whose rows are read on their GPU.
 
         Raises
         ------

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from fusednn import devices
 from fusednn.data import order
 from fusednn.data.order import Block
 from fusednn.data.prefetching import prefetched
@@ -84,10 +84,8 @@ class Rows(Stage):
 
     def element(self, name: Any) -> Any:
         """Return a row of each array."""
-        row = int(name)
-        if self._single:
-            return np.asarray(self._arrays[0][row])
-        return tuple(np.asarray(array[row]) for array in self._arrays)
+        parts = tuple(array[int(name), ...] for array in self._arrays)
+        return parts[0] if self._single else parts
 
     def stacked(self, names: Block) -> Any:
         """Return rows of each array: a view of neighbours, else a copy."""
@@ -95,7 +93,7 @@ class Rows(Stage):
         if last - first == len(names) - 1 and bool((np.diff(names) == 1).all()):
             parts = tuple(array[first : last + 1] for array in self._arrays)
         else:
-            parts = tuple(array.take(names, axis=0) for array in self._arrays)
+            parts = tuple(devices.rows_of(array, names) for array in self._arrays)
         return parts[0] if self._single else parts
 
 
@@ -275,7 +273,12 @@ class Prefetched(Changed):
 
     def blocks(self, key: tuple[int, ...]) -> Iterator[Block]:
         """Name what the thread makes."""
-        for element in prefetched(lambda: self._before.read(key), self._ahead):
+
+        def read() -> Iterator[Any]:
+            for element in self._before.read(key):
+                yield devices.finish(element)
+
+        for element in prefetched(read, self._ahead):
             yield order.single(element)
 
     def element(self, name: Any) -> Any:
@@ -287,8 +290,13 @@ class Prefetched(Changed):
         return Stage.stacked(self, names)
 
 
-def _numbers(values: ArrayLike, place: int) -> Array:
-    array = np.asarray(values)
+def _numbers(values: Any, place: int) -> Array:
+    try:
+        array = devices.as_array(values)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(
+            f"`tensors[{place}]` must be a rectangular array of numbers. {error}"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"`tensors[{place}]` must be an array of real numbers. "
@@ -302,8 +310,8 @@ def _numbers(values: ArrayLike, place: int) -> Array:
 def _stack(elements: list[Any]) -> Any:
     try:
         if isinstance(elements[0], tuple):
-            return tuple(np.stack(parts) for parts in zip(*elements, strict=True))
-        return np.stack(elements)
+            return tuple(devices.stacked(parts) for parts in zip(*elements, strict=True))
+        return devices.stacked(elements)
     except ValueError as error:
         raise ValueError(
             f"The elements of a batch must have the same parts and shapes. {error}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusednn import devices
 from fusednn.utils import random_generator
 
 #: Of a worker's process: the data set, and what its random numbers start from.
@@ -39,13 +40,17 @@ def computed_ahead(
             if processes:
                 pending.append(pool.submit(_batch, number))
             else:
-                pending.append(pool.submit(source.__getitem__, number))
+                pending.append(pool.submit(_finished, source, number))
             if len(pending) >= max(ahead, workers):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _finished(source: Any, number: int) -> Any:
+    return devices.finish(source[number])
 
 
 def _keep(source: Any, seed: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -11,21 +10,26 @@ from typing import Any
 import numpy as np
 
 from fusednn.devices.base import CPU, Array, Device, count_move, moves
+from fusednn.devices.given import as_array, finish, is_cupys, rows_of, stacked
 from fusednn.devices.settings import cuda_settings, release_cuda_memory
 
 __all__ = [
     "CPU",
     "Array",
     "Device",
+    "as_array",
     "by_name",
     "count_move",
     "cuda_settings",
     "current",
     "device",
     "device_of",
+    "finish",
     "is_cupys",
     "moves",
     "release_cuda_memory",
+    "rows_of",
+    "stacked",
 ]
 
 _current: ContextVar[Device] = ContextVar("fusednn_device", default=CPU)
@@ -110,12 +114,6 @@ def current() -> Device:
 def device_of(array: Any) -> Device:
     """Return the device that an array of NumPy or CuPy is on."""
     return CPU if isinstance(array, np.ndarray) else by_name(f"cuda:{array.device.id}")
-
-
-def is_cupys(values: Any) -> bool:
-    """Whether it is an array of CuPy."""
-    kind = getattr(sys.modules.get("cupy"), "ndarray", None)
-    return kind is not None and isinstance(values, kind)
 
 
 def by_name(name: Any) -> Device:

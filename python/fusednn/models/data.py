@@ -35,11 +35,8 @@ def as_inputs(
     """
     only = _alone(x)
     listed = only is not None and len(only.shape) > 1 and tuple(only.shape) != sample
-    given: Any = only if listed else x
-    device = devices.current()
-    if not devices.is_cupys(given) or device.name != f"cuda:{given.device.id}":
-        given, device = on_host(given), devices.CPU
-    array = _numeric(given, name)
+    array = _here(_numeric(only if listed else x, name))
+    device = devices.current() if devices.is_cupys(array) else devices.CPU
     if array.ndim == 0:
         raise ValueError(f"`{name}` must have a first axis of samples. Received: {name}={x!r}")
     return device.fitting(array, dtype)
@@ -59,7 +56,7 @@ def as_targets(y: ArrayLike, dtype: np.dtype[Any], samples: int, name: str = "y"
     """
     only = _alone(y)
     listed = only is not None and tuple(only.shape[:1]) == (samples,) and samples != 1
-    array = _numeric(on_host(only if listed else y), name)
+    array = on_host(_numeric(only if listed else y, name))
     if array.ndim == 0 or len(array) != samples:
         x_name = "x" if name == "y" else "x of the same data"
         received = "a single number" if array.ndim == 0 else f"{len(array)} samples"
@@ -76,6 +73,12 @@ def _alone(values: ArrayLike) -> Any:
     return None
 
 
+def _here(array: Any) -> Any:
+    """Return what is given; an array of CuPy that is not on the current device as NumPy's."""
+    stays = not devices.is_cupys(array) or devices.current().name == f"cuda:{array.device.id}"
+    return array if stays else array.get()
+
+
 def on_host(values: Any) -> Any:
     """Return what is given; an array of CuPy as a copy of NumPy's."""
     return values.get() if devices.is_cupys(values) else values
@@ -83,7 +86,7 @@ def on_host(values: Any) -> Any:
 
 def _numeric(values: Any, name: str) -> Array:
     try:
-        array = values if devices.is_cupys(values) else np.asarray(values)
+        array = devices.as_array(values)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"`{name}` must be a rectangular array of numbers. {error}") from None
     if array.dtype.kind not in "biuf":
@@ -117,7 +120,8 @@ class Batches:
     Parameters
     ----------
     x, y : ndarray
-        Samples along the first axis; at least one. On any device; so are their batches.
+        Samples along the first axis; at least one. On any device, their batches on the current
+        one or the CPU.
     batch_size : int
         The last batch may be smaller.
     shuffle : bool or "batch"
@@ -152,7 +156,11 @@ class Batches:
         return -(-len(self._arrays[0]) // self._size)
 
     def __iter__(self) -> Iterator[tuple[Array, ...]]:
-        return self._shuffled() if self._shuffle is True else self._in_order()
+        batches = self._shuffled() if self._shuffle is True else self._in_order()
+        if not any(map(devices.is_cupys, self._arrays)):
+            return batches
+        # Between two batches the current device may become another one.
+        return (tuple(map(_here, batch)) for batch in batches)
 
     def endless(self) -> Iterator[tuple[Array, ...]]:
         """Iterate again and again."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn import devices
 from fusednn._arguments import check_number
 from fusednn.models.data import Array, on_host
 
@@ -42,7 +43,7 @@ def weights_of(
     if sample_weight is None and class_weight is None:
         return None
     if class_weight is None:
-        weights = np.asarray(on_host(sample_weight))
+        weights = on_host(devices.as_array(sample_weight))
         if weights.dtype.kind not in "biuf":
             raise TypeError(f"`{name}` must hold numbers. Received: dtype {weights.dtype}")
         if weights.shape not in ((len(y),), (len(y), 1)):
