@@ -4,6 +4,7 @@
 
 #include "bind/foreign_array.h"
 #include "bind/numpy_array.h"
+#include "core/tensor.h"
 
 namespace fusednn {
 namespace {
@@ -26,7 +27,7 @@ const ArrayView* DeviceScalars::view_of(const char* name, py::handle value) {
   if (tensor.dtype != FNN_FLOAT32 || view.size() != 1) {
     throw py::type_error(std::string("`") + name + "` must be a number, or a float32 array of one element on a GPU. " +
                          "Received: an array of " + std::to_string(view.size()) +
-                         " elements, dtype=" + py::str(value.attr("dtype")).cast<std::string>());
+                         " elements, dtype=" + dtype_name(tensor.dtype));
   }
   return &taken_.emplace_back(Taken{name, std::move(view)}).view;
 }

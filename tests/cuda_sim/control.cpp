@@ -42,6 +42,8 @@ GPUSIM_EXPORT bool gpusim_set(const char* name, int64_t value) {
     settings.devices = static_cast<int>(value);
   } else if (n == "memory_of") {
     settings.memory_of = static_cast<int>(value);
+  } else if (n == "managed") {
+    settings.managed = value != 0;
   } else if (n == "multiprocessors") {
     settings.multiprocessors = static_cast<int>(value);
   } else if (n == "blocks_per_multiprocessor") {

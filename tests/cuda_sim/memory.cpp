@@ -165,7 +165,9 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   if (it == allocations().end()) {
     *attributes = {cudaMemoryTypeUnregistered, 0, nullptr, p};
   } else if (it->second.on_device) {
-    *attributes = {cudaMemoryTypeDevice, settings.memory_of, p, nullptr};
+    const bool managed = settings.managed;
+    *attributes = {managed ? cudaMemoryTypeManaged : cudaMemoryTypeDevice, settings.memory_of, p,
+                   managed ? p : nullptr};
   } else {
     *attributes = {cudaMemoryTypeHost, 0, p, p};
   }

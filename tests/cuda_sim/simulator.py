@@ -315,6 +315,22 @@ class DeviceArray:
         return dlpack_capsule(self.pointer, self.shape, self.dtype, self._exports, self.device)
 
 
+class Described:
+    """Has the CUDA array interface alone, with `entries` in place of what is true."""
+
+    def __init__(self, of: DeviceArray, **entries: Any) -> None:
+        self.of = of  # whose memory it is
+        self.__cuda_array_interface__ = {
+            "shape": of.shape,
+            "typestr": of.dtype.str,
+            "data": (of.pointer, False),
+            "version": 3,
+        } | entries
+
+    # It is looked for on the type.
+    __cuda_array_interface__: Any = None
+
+
 def dlpack_capsule(
     pointer: int,
     shape: tuple[int, ...],

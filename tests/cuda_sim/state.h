@@ -18,7 +18,8 @@ struct Settings {
   uint64_t seed = 1;
   // The device. Blocks of a grid beyond what is resident start as others end.
   int devices = 1;
-  int memory_of = 0;  // the device that all memory is said to be of
+  int memory_of = 0;     // the device that all memory is said to be of
+  bool managed = false;  // whether all memory is said to be managed, and so the host's, too
   int multiprocessors = 4;
   int blocks_per_multiprocessor = 2;
   int capability = 90;

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulator import DeviceArray, Simulator, dlpack_capsule
+from simulator import Described, DeviceArray, Simulator, dlpack_capsule
 from stand_in_cupy import Module, Stream
 
 from fusednn import _core, ops
@@ -41,22 +41,6 @@ class Told(DeviceArray):
         return dlpack_capsule(
             self.pointer, self.shape, self.dtype, self._exports, self.device, device_type=kind
         )
-
-
-class Described:
-    """Has the CUDA array interface alone, with `entries` in place of what is true."""
-
-    def __init__(self, of: DeviceArray, **entries: Any) -> None:
-        self.of = of  # whose memory it is
-        self.__cuda_array_interface__ = {
-            "shape": of.shape,
-            "typestr": of.dtype.str,
-            "data": (of.pointer, False),
-            "version": 3,
-        } | entries
-
-    # It is looked for on the type.
-    __cuda_array_interface__: Any = None
 
 
 def values(seed: int = 0) -> np.ndarray:
@@ -245,6 +229,17 @@ def test_memory_is_on_the_device_that_cuda_says(gpu):
     out.device = 1
     ops.leaky_relu(x, SLOPE, out=out)
     np.testing.assert_array_equal(out.get(), leaky(values()))
+
+
+def test_managed_memory(gpu):
+    """It may be that of a device as of the host; who has the CUDA interface means the device."""
+    gpu.set(devices=2, memory_of=1, managed=1)
+    x, out = Described(of(DeviceArray, gpu)), of(Told, gpu)
+    out.device, out.device_type = 1, MANAGED
+    ops.leaky_relu(x, SLOPE, out=out)
+    np.testing.assert_array_equal(out.get(), leaky(values()))
+    ops.leaky_relu(out, SLOPE, out=x)
+    np.testing.assert_array_equal(x.of.get(), leaky(leaky(values())))
 
 
 def test_no_elements_need_no_memory(gpu):

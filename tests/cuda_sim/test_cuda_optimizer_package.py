@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulator import DeviceArray, Simulator
+from simulator import Described, DeviceArray, Simulator
 
 from fusednn import ops
 
@@ -189,6 +189,26 @@ def test_numbers_on_the_device_are_one_float32(gpu, name):
     with pytest.raises(TypeError, match=f"{message}. Received: an array of 2 elements"):
         ops.adam_step(*lists.gpu, **arguments)
     lists.assert_same()
+
+
+def test_numbers_that_have_the_cuda_array_interface_alone(gpu):
+    """They have no `dtype` of their own."""
+    lists, step, lr = Lists(gpu), scalar(gpu, 3), scalar(gpu, 0.125)
+    for _ in range(2):  # of a list not known yet, and known
+        ops.adam_step(*lists.cpu, step=int(step.get().item()) + 1, lr=0.125)
+        ops.adam_step(*lists.gpu, step=Described(step), lr=Described(lr))
+        lists.assert_same()
+    assert step.get() == 5
+    message = (
+        r"`lr` must be a number, or a float32 array of one element on a GPU\. "
+        r"Received: an array of 1 elements, dtype=float64"
+    )
+    with pytest.raises(TypeError, match=message):
+        ops.adam_step(*lists.gpu, step=1, lr=Described(gpu.array(np.ones(1))))
+    with pytest.raises(ValueError, match="`step` must be writable: the step counts in it"):
+        ops.adam_step(*lists.gpu, step=Described(step, data=(step.pointer, True)), lr=0.1)
+    lists.assert_same()
+    assert step.get() == 5
 
 
 @pytest.mark.parametrize("name", ["lr", "grad_scale", "step", "found_inf"])
