@@ -1,10 +1,12 @@
-"""Compile all CUDA kernels for one architecture: no warnings, no register spills in kernels.
+"""Compile all CUDA kernels for one architecture: no warnings, no spills, PTX as it must be.
 
 ``python dev/check_cuda_compile.py [--arch sm_90] [--jobs 2] [NAME.cu ...]``; nvcc comes from PATH,
 or from the packages of the dependency group `nvcc` in this Python's environment. With `--load` the
 objects of csrc/cuda are linked into a library, which the installed package must load: on a machine
 without a driver it says that there is none.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
@@ -17,6 +19,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # whoever imports this finds its neighbours
+
+import ptx
 
 ROOT = Path(__file__).parents[1]
 KERNEL = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
@@ -83,6 +89,22 @@ def compile_one(
     return said, not spilling
 
 
+def check_ptx(nvcc: str, options: list[str], source: Path, folder: Path, arch: str) -> list[str]:
+    """Return what is wrong with the PTX of a file's kernels (`ptx.py`)."""
+    output = folder / f"{source.stem}.{arch}.ptx"
+    command = [
+        *(nvcc, "-std=c++20", f"-arch={arch}", "-fmad=false", "--expt-relaxed-constexpr", "-ptx"),
+        *(f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/include'}", *options),
+        *(f'-DFNN_CUDA_ARCHITECTURES="{arch}"', str(source), "-o", str(output)),
+    ]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        return [f"{source.name} for {arch}: nvcc failed\n{made.stdout}{made.stderr}"]
+    wrong = ptx.problems(output.read_text())
+    names = demangled(list(wrong))
+    return [f"{names[kernel]} for {arch}: {said}" for kernel in wrong for said in wrong[kernel]]
+
+
 def load(nvcc: str, options: list[str], objects: list[Path], folder: Path, arch: str) -> str:
     """Link a library and let the package load it; return what is wrong with it, or nothing."""
     library = folder / "libfusednn_cuda.so"
@@ -126,13 +148,20 @@ def main() -> None:
         for said, is_good in results:
             print(said, flush=True)
             good &= is_good
+        # The oldest GPUs lack conversions, which their kernels do otherwise.
+        archs = sorted({"compute_75", arguments.arch.replace("sm_", "compute_")})
+        asked = [(source, arch) for source in kernels for arch in archs]
+        checked = pool.map(lambda a: check_ptx(nvcc, options, a[0], Path(folder), a[1]), asked)
+        wrong_ptx = [said for each in checked for said in each]
+        print(f"PTX for {' and '.join(archs)}:", *(wrong_ptx or ["as it must be"]), sep="\n  ")
+        good &= not wrong_ptx
         if good and arguments.load:
             objects = [Path(folder) / f"{source.stem}.o" for source in kernels]
             wrong = load(nvcc, options, objects, Path(folder), arguments.arch)
             if wrong:
                 sys.exit(wrong)
     if not good:
-        sys.exit("warnings, errors or spills: see above")
+        sys.exit("warnings, errors, spills or PTX: see above")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ constexpr int kPerLane = 4;
 constexpr int kVectors = kUnit / (kWarp * kPerLane);
 constexpr int kLaneElements = kVectors * kPerLane;
 
-enum class Storage : uint16_t { kAbsent, kFloat32, kFloat64, kFloat16, kBFloat16, kCodes };
+enum class Storage : uint16_t { kNone, kFloat32, kFloat64, kFloat16, kBFloat16, kCodes };
 
 constexpr uint16_t bytes_of(Storage storage) {
   switch (storage) {
@@ -31,7 +31,7 @@ constexpr uint16_t bytes_of(Storage storage) {
     case Storage::kFloat16:
     case Storage::kBFloat16: return 2;
     case Storage::kCodes:    return 1;
-    case Storage::kAbsent:   break;
+    case Storage::kNone:     break;
   }
   return 0;
 }
@@ -45,7 +45,7 @@ struct alignas(16) DeviceStream {
 };
 
 inline DeviceStream device_stream(void* data, Storage storage) {
-  if (data == nullptr) return {nullptr, Storage::kAbsent, 0, 0};
+  if (data == nullptr) return {nullptr, Storage::kNone, 0, 0};
   const uint16_t bytes = bytes_of(storage);
   // 16 bytes are the most that one access takes: of float64 it takes two.
   const uintptr_t vector = kPerLane * bytes < 16 ? kPerLane * bytes : 16;

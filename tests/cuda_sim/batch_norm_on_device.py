@@ -20,7 +20,7 @@ _POINTERS = (
 )
 
 
-class _BatchNorm(ctypes.Structure):
+class BatchNormProblem(ctypes.Structure):
     """`BatchNorm` of csrc/core/problem.h."""
 
     _fields_ = [
@@ -142,7 +142,7 @@ class OnDevice:
         """
         axis = channel_axis % main.ndim
         channels = main.shape[axis]
-        problem = _BatchNorm(
+        problem = BatchNormProblem(
             dtype=ref.DTYPES.index(main.dtype),
             outer=int(np.prod(main.shape[:axis], dtype=np.int64)),
             channels=channels,

@@ -129,3 +129,12 @@ cudaError_t launch(const void* address, dim3 grid, dim3 block, size_t shared_byt
 }  // namespace gpusim
 
 #include "device_functions.h"
+
+#ifdef FNN_UNIT
+// The kernels are compiled with -Wconversion, for their indices; the formulas may take integers for numbers.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#include "math/batch_norm.h"
+#include "math/optimizer.h"
+#pragma GCC diagnostic pop
+#endif

@@ -1,4 +1,6 @@
 // BatchNorm's drivers as C functions, with a device of any size (test_cuda_batch_norm.py).
+#include "cuda/batch_norm_columns.cuh"
+#include "cuda/batch_norm_runs.cuh"
 #include "cuda/device.h"
 #include "cuda/divisor.cuh"
 
@@ -17,7 +19,42 @@ struct Workspace {
   ~Workspace() { cudaFree(memory); }
 };
 
+// What the threads of a block take of a leaf: for each of their windows its first element's index and which are chosen.
+template <class Geometry>
+FNN_KERNEL(kThreads, 1)
+tell_windows(const __grid_constant__ Geometry geometry, int64_t strip, int64_t number, int64_t* to) {
+  const auto leaf = geometry.leaf(strip, number);
+  auto cursor = leaf.first;
+  for (int i = 0; i < Geometry::kItems; ++i, geometry.advance(cursor)) {
+    const Window window = geometry.window(leaf, cursor);
+    int64_t* const own = to + 2 * (int64_t{i} * kThreads + threadIdx.x);
+    own[0] = window.index;
+    own[1] = window.chosen;
+  }
+}
+
+struct LeafAsked {
+  int64_t strip, number;  // negative: the last one
+};
+
+template <class Geometry>
+cudaError_t tell_leaf(const BatchNorm& problem, LeafAsked& leaf, int64_t* to) {
+  const Geometry geometry(problem);
+  if (leaf.strip < 0) leaf.strip = geometry.strips() - 1;
+  if (leaf.number < 0) leaf.number = geometry.leaves() - 1;
+  LaunchShape shape;
+  shape.grid = dim3(1);
+  shape.block = dim3(kThreads);
+  return launch(tell_windows<Geometry>, shape, nullptr, geometry, leaf.strip, leaf.number, to);
+}
+
 }  // namespace
+
+// Which elements of bfloat16 a leaf consists of, as windows: kItems for each of 256 threads.
+EXPORT int simulated_leaf(const BatchNorm* problem, LeafAsked* leaf, int64_t* to) {
+  return problem->inner > 1 ? tell_leaf<Runs<BFloat16, 1>>(*problem, *leaf, to)
+                            : tell_leaf<Columns<BFloat16, 1>>(*problem, *leaf, to);
+}
 
 // `function`: its number in BatchNormFunctions. Returns the cudaError_t.
 EXPORT int simulated_batch_norm(int function, const BatchNorm* problem, const DeviceLimits* limits) {
