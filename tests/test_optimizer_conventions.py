@@ -60,6 +60,17 @@ def test_every_hyperparameter_belongs_to_some_framework():
         assert known == set(_core.optimizer_hyperparameters(kind))
 
 
+@pytest.mark.parametrize(("kind", "convention"), ref.PAIRS)
+def test_every_hyperparameter_is_in_the_cases_of_its_framework(kind, convention):
+    """Which the comparisons with formulas and with the packages themselves go through."""
+    cases = ref.own_cases(kind, convention)
+    named = {name for options in cases for name in options}
+    assert named == ref.own_hyperparameters(kind, convention)
+    assert {} in cases
+    if "nesterov" in named:
+        assert any(options.get("nesterov") and options.get("momentum") for options in cases)
+
+
 MISSING = [(k, c) for k in ref.OPTIMIZERS for c in ref.CONVENTIONS if (k, c) not in ref.PAIRS]
 
 

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+import reference as ref
 from fusednn import optimizers
 from fusednn.variable import Variable
 
@@ -45,6 +46,20 @@ CASES = [(name, own, {}) for name, options in OWN.items() for own in options] + 
     (name, options[-1], common) for name, options in OWN.items() for common in COMMON[1:]
 ]
 NAMES = ("kernel", "bias")
+
+
+# Keras' names of hyper-parameters, and ours.
+NAMED = {"beta_1": "beta1", "beta_2": "beta2", "epsilon": "eps"}
+# Not of the step itself: what a state starts with, and a decay that every class has.
+OUTSIDE = {"initial_accumulator_value", "weight_decay"}
+
+
+def test_every_option_of_every_kind_is_in_the_cases():
+    kinds = {name.lower(): name for name in OWN if name != "AdamW"}
+    assert set(kinds) == {k for k, convention in ref.PAIRS if convention == "keras"}
+    for kind, name in kinds.items():
+        named = {key for options in OWN[name] for key in options} - OUTSIDE
+        assert {NAMED.get(key, key) for key in named} == ref.own_hyperparameters(kind, "keras")
 
 
 def case_id(value):

@@ -37,6 +37,14 @@ def test_trajectories(kind, options):
 
 
 @pytest.mark.parametrize("kind", theirs.OPTIMIZERS)
+def test_every_option_is_recorded(kind):
+    named = {name for of, options in theirs.CASES if of == kind for name in options}
+    assert named == ref.own_hyperparameters(kind, "tf1")
+    assert len(set(theirs.RATES)) > 3  # a schedule
+    assert set(theirs.OPTIMIZERS) == {k for k, convention in ref.PAIRS if convention == "tf1"}
+
+
+@pytest.mark.parametrize("kind", theirs.OPTIMIZERS)
 def test_defaults(kind):
     """Ours are those of the reference, as `test_optimizer_conventions.py` shows."""
     parameters = inspect.signature(ref.FORMULAS[kind]["tf1"]).parameters
