@@ -13,45 +13,20 @@ import numpy as np
 import pytest
 
 from fusednn import ops
-from loaded_library import loaded_library
-
-TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-PARALLEL_FOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, TASK, ctypes.c_void_p)
-ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
-RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
-
-class CudaSettings(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("stream", ctypes.c_void_p),
-        ("allocate", ctypes.c_void_p),
-        ("release", ctypes.c_void_p),
-        ("context", ctypes.c_void_p),
-        ("spare_multiprocessors", ctypes.c_int32),
-    ]
-
-
-class Settings(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("parallel_for", PARALLEL_FOR),
-        ("parallel_context", ctypes.c_void_p),
-        ("num_threads", ctypes.c_int32),
-        ("allocate", ALLOCATE),
-        ("release", RELEASE),
-        ("memory_context", ctypes.c_void_p),
-        ("cuda", ctypes.POINTER(CudaSettings)),
-    ]
+from lent_context import (
+    ALLOCATE,
+    PARALLEL_FOR,
+    RELEASE,
+    CudaSettings,
+    Settings,
+    library_with_contexts,
+    use_context,
+)
 
 
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
-    found = loaded_library()
-    found.fnn_last_error.restype = ctypes.c_char_p
-    found.fnn_context_use.argtypes = [ctypes.c_void_p]
-    found.fnn_context_destroy.argtypes = [ctypes.c_void_p]
-    return found
+    return library_with_contexts()
 
 
 @contextmanager
@@ -130,12 +105,8 @@ def use(library: ctypes.CDLL) -> Iterator[Callable[[Lender], ctypes.c_void_p]]:
     made = []
 
     def make(lender: Lender) -> ctypes.c_void_p:
-        context = ctypes.c_void_p()
-        status = library.fnn_context_create(ctypes.byref(lender.settings), ctypes.byref(context))
-        assert status == 0, library.fnn_last_error()
-        made.append(context)
-        assert library.fnn_context_use(context) == 0, library.fnn_last_error()
-        return context
+        made.append(use_context(library, lender.settings))
+        return made[-1]
 
     yield make
     library.fnn_context_use(None)
