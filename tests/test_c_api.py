@@ -105,6 +105,26 @@ def test_descriptions_that_do_not_hold_together(
         assert norm.value == 5.0
 
 
+def test_outputs_are_called_as_in_the_header(library: ctypes.CDLL) -> None:
+    x, grad, line = tensor(4, 3), tensor(4, 3), tensor(20)
+    begin, later = (
+        Tensor(line.data + 4 * i, (c_int64 * 2)(4, 3), None, 2, 0, 0, 0, 0) for i in (0, 3)
+    )
+    overlapping = {
+        "y": lambda: library.fnn_leaky_relu(byref(begin), c_double(0.1), byref(later)),
+        "grad_x": lambda: library.fnn_leaky_relu_backward(
+            byref(grad), byref(begin), c_double(0.1), byref(later)
+        ),
+    }
+    for name, call in overlapping.items():
+        assert call() == 2
+        assert library.fnn_last_error().decode().startswith(f"`{name}` must not overlap `x`")
+    fixed = tensor(4, 3, flags=1)
+    assert library.fnn_leaky_relu(byref(x), c_double(0.1), byref(fixed)) == 2
+    assert library.fnn_last_error().decode().startswith("`y` must be writable")
+    assert fixed.memory[0] == line.memory[0] == 7.0
+
+
 def test_arrays_without_elements_need_no_memory(library: ctypes.CDLL) -> None:
     empty = tensor(0, 3, data=None)
     assert library.fnn_leaky_relu(byref(empty), c_double(0.1), byref(empty)) == 0

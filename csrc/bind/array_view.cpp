@@ -221,18 +221,32 @@ void restore_thread(PyThreadState* state) {
   }
 }
 
-void check(fnn_status status) {
+namespace {
+
+[[noreturn]] void raise(fnn_status status, const char* message) {
   switch (status) {
-    case FNN_SUCCESS:     return;
-    case FNN_ERROR_TYPE:  throw py::type_error(fnn_last_error());
-    case FNN_ERROR_VALUE: throw py::value_error(fnn_last_error());
-    case FNN_ERROR_UNSUPPORTED:
-      PyErr_SetString(PyExc_NotImplementedError, fnn_last_error());
-      throw py::error_already_set();
-    case FNN_ERROR_DEVICE: PyErr_SetString(PyExc_RuntimeError, fnn_last_error()); throw py::error_already_set();
-    case FNN_ERROR_MEMORY: throw_memory_error();
-    default:               throw std::runtime_error(fnn_last_error());
+    case FNN_ERROR_TYPE:        throw py::type_error(message);
+    case FNN_ERROR_VALUE:       throw py::value_error(message);
+    case FNN_ERROR_UNSUPPORTED: PyErr_SetString(PyExc_NotImplementedError, message); throw py::error_already_set();
+    case FNN_ERROR_DEVICE:      PyErr_SetString(PyExc_RuntimeError, message); throw py::error_already_set();
+    case FNN_ERROR_MEMORY:      throw_memory_error();
+    default:                    throw std::runtime_error(message);
   }
+}
+
+}  // namespace
+
+void check(fnn_status status) {
+  if (status != FNN_SUCCESS) raise(status, fnn_last_error());
+}
+
+void check_into(const char* output, fnn_status status) {
+  const std::string in_c = std::string("`") + output + "`", in_python = "`out`";
+  std::string message = fnn_last_error();
+  for (size_t at = 0; (at = message.find(in_c, at)) != std::string::npos; at += in_python.size()) {
+    message.replace(at, in_c.size(), in_python);
+  }
+  raise(status, message.c_str());
 }
 
 }  // namespace fusednn

@@ -87,6 +87,9 @@ class ArrayList {
 // Throws the Python exception for a failed call.
 void check(fnn_status status);
 
+// Throws what failed; the message says `out` for the argument that C calls `output`.
+[[noreturn]] void check_into(const char* output, fnn_status status);
+
 // Takes the GIL again after PyEval_SaveThread. Never returns where the interpreter has ended meanwhile.
 void restore_thread(PyThreadState* state);
 
@@ -106,6 +109,17 @@ template <class Call>
 void run(int64_t elements, const Call& call) {
   if (elements < kWorthReleasing) return check(call());
   run(call);
+}
+
+// The same for a call whose main output is `output` in C and `out` in Python.
+template <class Call>
+void run_into(const char* output, int64_t elements, const Call& call) {
+  fnn_status status = FNN_SUCCESS;
+  run(elements, [&] {
+    status = call();
+    return FNN_SUCCESS;
+  });
+  if (status != FNN_SUCCESS) check_into(output, status);
 }
 
 }  // namespace fusednn

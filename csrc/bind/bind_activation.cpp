@@ -13,7 +13,7 @@ void leaky_relu(py::handle x, py::handle negative_slope, py::handle out) {
   const ArrayView y("out", out);
   const ArrayView input = std::move(any_x).laid_out_as(y);
   const double slope = real("negative_slope", negative_slope);
-  run(y.size(), [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
+  run_into("y", y.size(), [&] { return fnn_leaky_relu(input.tensor(), slope, y.tensor()); });
 }
 
 void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slope, py::handle out) {
@@ -23,7 +23,7 @@ void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slop
   const ArrayView gradient = std::move(any_grad).laid_out_as(grad_x);
   const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const double slope = real("negative_slope", negative_slope);
-  run(grad_x.size(),
+  run_into("grad_x", grad_x.size(),
       [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
 }
 

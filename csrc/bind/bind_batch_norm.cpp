@@ -37,7 +37,7 @@ void forward(py::handle x, py::handle gamma, py::handle beta, py::handle running
   const ArrayView rv = ArrayView::optional("running_var", running_var);
   const ArrayView m("mean", mean);
   const ArrayView s("inv_std", inv_std);
-  run(y.size(), [&] {
+  run_into("y", y.size(), [&] {
     return fnn_batch_norm_forward(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor(),
                                   m.tensor(), s.tensor());
   });
@@ -58,7 +58,7 @@ void backward(py::handle grad, py::handle x, py::handle gamma, py::handle beta, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x.size(), [&] {
+  run_into("grad_x", grad_x.size(), [&] {
     return fnn_batch_norm_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(), s.tensor(),
                                    &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -78,7 +78,7 @@ void backward_from_output(py::handle grad, py::handle y, py::handle gamma, py::h
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x.size(), [&] {
+  run_into("grad_x", grad_x.size(), [&] {
     return fnn_batch_norm_backward_from_output(gradient.tensor(), output.tensor(), g.tensor(), b.tensor(), s.tensor(),
                                                &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -106,7 +106,7 @@ void inference(py::handle x, py::handle gamma, py::handle beta, py::handle runni
   const ArrayView b = ArrayView::optional_vector("beta", beta);
   const ArrayView rm = ArrayView::vector("running_mean", running_mean);
   const ArrayView rv = ArrayView::vector("running_var", running_var);
-  run(y.size(), [&] {
+  run_into("y", y.size(), [&] {
     return fnn_batch_norm_inference(input.tensor(), g.tensor(), b.tensor(), rm.tensor(), rv.tensor(), &o, y.tensor());
   });
 }
@@ -127,7 +127,7 @@ void inference_backward(py::handle grad, py::handle x, py::handle gamma, py::han
   const ArrayView rv = ArrayView::vector("running_var", running_var);
   const ArrayView gg("grad_gamma", grad_gamma);
   const ArrayView gb("grad_beta", grad_beta);
-  run(grad_x.size(), [&] {
+  run_into("grad_x", grad_x.size(), [&] {
     return fnn_batch_norm_inference_backward(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), rm.tensor(),
                                              rv.tensor(), &o, grad_x.tensor(), gg.tensor(), gb.tensor());
   });
@@ -175,7 +175,7 @@ void apply(py::handle x, py::handle mean, py::handle inv_std, py::handle gamma, 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView g = ArrayView::optional_vector("gamma", gamma);
   const ArrayView b = ArrayView::optional_vector("beta", beta);
-  run(y.size(), [&] {
+  run_into("y", y.size(), [&] {
     return fnn_batch_norm_apply(input.tensor(), m.tensor(), s.tensor(), g.tensor(), b.tensor(), &o, y.tensor());
   });
 }
@@ -214,7 +214,7 @@ void backward_apply(py::handle grad, py::handle x, py::handle gamma, py::handle 
   const ArrayView s = ArrayView::vector("inv_std", inv_std);
   const ArrayView sg = ArrayView::vector("sum_grad", sum_grad);
   const ArrayView sx = ArrayView::vector("sum_grad_xhat", sum_grad_xhat);
-  run(grad_x.size(), [&] {
+  run_into("grad_x", grad_x.size(), [&] {
     return fnn_batch_norm_backward_apply(gradient.tensor(), input.tensor(), g.tensor(), b.tensor(), m.tensor(),
                                          s.tensor(), sg.tensor(), sx.tensor(), n, &o, grad_x.tensor());
   });

@@ -53,7 +53,7 @@ struct Forward {
   void operator()() const {
     moving_mean.save();
     moving_variance.save();
-    run(y.size(), [this] {
+    run_into("y", y.size(), [this] {
       return fnn_batch_norm_forward(x.tensor(), gamma.tensor(), beta.tensor(), moving_mean.moving.tensor(),
                                     moving_variance.moving.tensor(), &options, y.tensor(), mean.tensor(),
                                     inv_std.tensor());
@@ -111,7 +111,7 @@ struct Backward {
   ArrayView grad, x, gamma, beta, mean, inv_std, grad_x, grad_gamma, grad_beta;
 
   void operator()() const {
-    run(grad_x.size(), [this] {
+    run_into("grad_x", grad_x.size(), [this] {
       return fnn_batch_norm_backward(grad.tensor(), x.tensor(), gamma.tensor(), beta.tensor(), mean.tensor(),
                                      inv_std.tensor(), &options, grad_x.tensor(), grad_gamma.tensor(),
                                      grad_beta.tensor());

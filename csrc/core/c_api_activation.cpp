@@ -7,7 +7,7 @@ using namespace fusednn;
 fnn_status fnn_leaky_relu(const fnn_tensor* x, double negative_slope, const fnn_tensor* y) {
   return guarded([&] {
     const Argument input{"x", x};
-    const Argument output{"out", y};
+    const Argument output{"y", y};
     require_array(input, nullptr);
     require_array(output, &input);
     require_finite("negative_slope", negative_slope);
@@ -25,7 +25,7 @@ fnn_status fnn_leaky_relu_backward(const fnn_tensor* grad, const fnn_tensor* x, 
   return guarded([&] {
     const Argument input{"x", x};
     const Argument gradient{"grad", grad};
-    const Argument output{"out", grad_x};
+    const Argument output{"grad_x", grad_x};
     require_array(input, nullptr);
     require_array(gradient, &input);
     require_array(output, &input);

@@ -157,7 +157,7 @@ fnn_status fnn_batch_norm_forward(const fnn_tensor* x, const fnn_tensor* gamma, 
             shape_text(*x));
       }
     }
-    p.y = call.full_output("out", y, x);
+    p.y = call.full_output("y", y, x);
     p.mean = call.channel_output("mean", mean);
     p.inv_std = call.channel_output("inv_std", inv_std);
     call.run(&Backend::batch_norm_forward, &CudaBackend::batch_norm_forward);
@@ -176,7 +176,7 @@ fnn_status fnn_batch_norm_backward(const fnn_tensor* grad, const fnn_tensor* x, 
     call.affine(gamma, beta);
     p.mean = call.channel_input("mean", mean);
     p.inv_std = call.channel_input("inv_std", inv_std);
-    p.grad_x = call.full_output("out", grad_x, x, grad);
+    p.grad_x = call.full_output("grad_x", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_backward, &CudaBackend::batch_norm_backward);
@@ -205,7 +205,7 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
                  ", negative_slope=" + number(p.negative_slope));
     }
     p.inv_std = call.channel_input("inv_std", inv_std);
-    p.grad_x = call.full_output("out", grad_x, y, grad);
+    p.grad_x = call.full_output("grad_x", grad_x, y, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_backward_from_output, &CudaBackend::batch_norm_backward_from_output);
@@ -229,7 +229,7 @@ fnn_status fnn_batch_norm_inference(const fnn_tensor* x, const fnn_tensor* gamma
     call.problem.x = x->data;
     call.affine(gamma, beta);
     call.population(running_mean, running_var);
-    call.problem.y = call.full_output("out", y, x);
+    call.problem.y = call.full_output("y", y, x);
     call.run(&Backend::batch_norm_inference, &CudaBackend::batch_norm_inference);
   });
 }
@@ -246,7 +246,7 @@ fnn_status fnn_batch_norm_inference_backward(const fnn_tensor* grad, const fnn_t
     p.grad = call.full_input("grad", grad);
     call.affine(gamma, beta);
     call.population(running_mean, running_var);
-    p.grad_x = call.full_output("out", grad_x, x, grad);
+    p.grad_x = call.full_output("grad_x", grad_x, x, grad);
     p.sum_grad_xhat = call.channel_output("grad_gamma", grad_gamma);
     p.sum_grad = call.channel_output("grad_beta", grad_beta);
     call.run(&Backend::batch_norm_inference_backward, &CudaBackend::batch_norm_inference_backward);
@@ -342,7 +342,7 @@ fnn_status fnn_batch_norm_apply(const fnn_tensor* x, const fnn_tensor* mean, con
     p.mean = call.channel_input("mean", mean);
     p.inv_std = call.channel_input("inv_std", inv_std);
     call.affine(gamma, beta);
-    p.y = call.full_output("out", y, x);
+    p.y = call.full_output("y", y, x);
     call.run(&Backend::batch_norm_apply, &CudaBackend::batch_norm_apply);
   });
 }
@@ -385,7 +385,7 @@ fnn_status fnn_batch_norm_backward_apply(const fnn_tensor* grad, const fnn_tenso
     p.sum_grad = call.channel_input("sum_grad", sum_grad);
     p.sum_grad_xhat = call.channel_input("sum_grad_xhat", sum_grad_xhat);
     p.count = static_cast<double>(count);
-    p.grad_x = call.full_output("out", grad_x, x, grad);
+    p.grad_x = call.full_output("grad_x", grad_x, x, grad);
     call.run(&Backend::batch_norm_backward_apply, &CudaBackend::batch_norm_backward_apply);
   });
 }
