@@ -151,7 +151,7 @@ def test_gaps_between_elements():
     assert_alike(own, theirs, wide[:, ::2], normal(33, 7, seed=1), 3e-5)
     leaf = wide.clone().requires_grad_()
     assert own(leaf[:, ::2]).is_contiguous()
-    with pytest.raises(ValueError, match=r"`(out|x)` must be dense"):
+    with pytest.raises(ValueError, match=r"`(out|input)` must be dense"):
         pair(1, inplace=True)[0](wide[:, ::2])
 
 
@@ -257,10 +257,14 @@ def test_wrong_inputs_are_refused():
     assert ft.BatchNormLeakyReLU1d(3).eval()(torch.ones(1, 3)).shape == (1, 3)
     with pytest.raises(ValueError, match="`input` must have `num_features`=3 channels"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(2, 4))
-    with pytest.raises(TypeError, match="`x` must be float32"):
+    with pytest.raises(TypeError, match="`input` must be float32"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(2, 3, dtype=torch.int64))
-    with pytest.raises(TypeError, match=r"`gamma` must be float64.*float32"):
+    with pytest.raises(TypeError, match=r"`weight` must be float64.*float32"):
         ft.BatchNormLeakyReLU1d(3)(torch.ones(2, 3, dtype=torch.float64))
+    for module in (ft.BatchNormLeakyReLU1d(3), ft.SyncBatchNormLeakyReLU(3)):
+        for given in ([[1.0, 2.0, 3.0]], None):
+            with pytest.raises(TypeError, match=r"`input` must be a tensor\. Received: type="):
+                module(given)
 
 
 def test_wrong_arguments_are_refused():
@@ -280,6 +284,15 @@ def test_wrong_arguments_are_refused():
 
 def test_functional_arguments_are_refused():
     function = ft.functional.batch_norm_leaky_relu
+    with pytest.raises(TypeError, match=r"`input` must be a tensor\. Received: type=list"):
+        function([[1.0, 2.0]], None, None)
+    x, ones = torch.ones(4, 3), torch.ones(3)
+    with pytest.raises(ValueError, match=r"`bias` must have .*shape=\(2,\)"):
+        function(x, ones, ones, ones, torch.ones(2))
+    for training in (False, True):
+        statistics = () if training else (ones, ones)
+        with pytest.raises(ValueError, match=r"`weight` must have .*shape=\(2,\)"):
+            function(x, *(statistics or (None, None)), torch.ones(2), training=training)
     with pytest.raises(ValueError, match=r"`input` must be \(N, C, ...\).*shape=\(3,\)"):
         function(torch.ones(3), None, None)
     with pytest.raises(ValueError, match="`running_mean` and `running_var` must be given"):

@@ -83,66 +83,85 @@ def batch_norm_leaky_relu(
         For an `inplace` that would lose the values of a leaf. Derivatives of the gradients are
         refused when they are asked for.
     """
-    shape = input.shape
-    if len(shape) < 2:
-        raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(shape)}")
-    if weight is not None and weight.dtype in _LOW_PRECISION:
-        weight = weight.float()
-    if bias is not None and bias.dtype in _LOW_PRECISION:
-        bias = bias.float()
-    if running_mean is not None and running_mean.dtype in _LOW_PRECISION:
-        return _with_low_precision_statistics(
-            *(input, running_mean, running_var, weight, bias, training, momentum, eps),
-            *(negative_slope, inplace, num_batches_tracked),
-        )
-    plain = is_plain(input)
-    if inplace:
-        if negative_slope is not None and not negative_slope > 0:
+    try:
+        shape = input.shape
+        if len(shape) < 2:
+            raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(shape)}")
+        if weight is not None and weight.dtype in _LOW_PRECISION:
+            weight = weight.float()
+        if bias is not None and bias.dtype in _LOW_PRECISION:
+            bias = bias.float()
+        if running_mean is not None and running_mean.dtype in _LOW_PRECISION:
+            return _with_low_precision_statistics(
+                *(input, running_mean, running_var, weight, bias, training, momentum, eps),
+                *(negative_slope, inplace, num_batches_tracked),
+            )
+        plain = is_plain(input)
+        if inplace:
+            if negative_slope is not None and not negative_slope > 0:
+                raise ValueError(
+                    "`negative_slope` must be positive where `inplace` is true. "
+                    f"Received: negative_slope={negative_slope}"
+                )
+            if plain:
+                check_may_be_overwritten(input, weight, bias, negative_slope)
+        if not training:
+            if running_mean is None or running_var is None:
+                raise ValueError(
+                    "`running_mean` and `running_var` must be given where `training` is false. "
+                    "Received: None"
+                )
+            given = (input, weight, bias, running_mean, running_var, eps, negative_slope)
+            if plain:
+                return (_inference_in_place if inplace else _inference)(*given)
+            return traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
+        if shape[0] == 1 and input.numel() == shape[1] > 0:
             raise ValueError(
-                "`negative_slope` must be positive where `inplace` is true. "
-                f"Received: negative_slope={negative_slope}"
+                "`input` must have more than one value per channel in training. "
+                f"Received: shape={tuple(shape)}"
             )
         if plain:
-            check_may_be_overwritten(input, weight, bias, negative_slope)
-    if not training:
-        if running_mean is None or running_var is None:
-            raise ValueError(
-                "`running_mean` and `running_var` must be given where `training` is false. "
-                "Received: None"
+            if running_mean is not None and _extrapolates(momentum):
+                moved = (running_mean, running_var)
+                batch = [r if r is None else r.clone() for r in moved]
+                y = batch_norm_leaky_relu(
+                    *(input, *batch, weight, bias, True, 1.0, eps, negative_slope, inplace)
+                )
+                with torch.no_grad():
+                    for running, of_batch in zip(moved, batch, strict=True):
+                        if running is not None:
+                            running.lerp_(of_batch, momentum)
+                return y
+            if momentum is None:
+                momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
+            options = (running_mean, running_var, momentum, eps, True, negative_slope)
+            return (_training_in_place if inplace else _training)(input, weight, bias, options)
+        function = traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
+        y, mean, _, var = function(input, weight, bias, eps, negative_slope)
+        if running_mean is not None:
+            torch.ops.fusednn.update_running_stats(
+                *(running_mean, running_var, mean, var, input.numel() // max(shape[1], 1)),
+                *(momentum, num_batches_tracked),
             )
-        given = (input, weight, bias, running_mean, running_var, eps, negative_slope)
-        if plain:
-            return (_inference_in_place if inplace else _inference)(*given)
-        return traced(InferenceInTransforms, torch.ops.fusednn.batch_norm_inference)(*given)
-    if shape[0] == 1 and input.numel() == shape[1] > 0:
-        raise ValueError(
-            "`input` must have more than one value per channel in training. "
-            f"Received: shape={tuple(shape)}"
-        )
-    if plain:
-        if running_mean is not None and _extrapolates(momentum):
-            moved = (running_mean, running_var)
-            batch = [r if r is None else r.clone() for r in moved]
-            y = batch_norm_leaky_relu(
-                *(input, *batch, weight, bias, True, 1.0, eps, negative_slope, inplace)
-            )
-            with torch.no_grad():
-                for running, of_batch in zip(moved, batch, strict=True):
-                    if running is not None:
-                        running.lerp_(of_batch, momentum)
-            return y
-        if momentum is None:
-            momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
-        options = (running_mean, running_var, momentum, eps, True, negative_slope)
-        return (_training_in_place if inplace else _training)(input, weight, bias, options)
-    function = traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
-    y, mean, _, var = function(input, weight, bias, eps, negative_slope)
-    if running_mean is not None:
-        torch.ops.fusednn.update_running_stats(
-            *(running_mean, running_var, mean, var, input.numel() // max(shape[1], 1)),
-            *(momentum, num_batches_tracked),
-        )
-    return y
+        return y
+    except (AttributeError, TypeError, ValueError) as error:
+        say_in_torchs_names(error, input)
+        raise
+
+
+#: What the kernels call their arguments, and what PyTorch does.
+_NAMES = {"`x`": "`input`", "`gamma`": "`weight`", "`beta`": "`bias`"}
+
+
+def say_in_torchs_names(error: Exception, input: Any) -> None:
+    """Let the message of `error` name PyTorch's arguments; say so where `input` is no tensor."""
+    if not isinstance(input, torch.Tensor):
+        received = type(input).__name__
+        raise TypeError(f"`input` must be a tensor. Received: type={received}") from None
+    if error.args and isinstance(message := error.args[0], str):
+        for ours, theirs in _NAMES.items():
+            message = message.replace(ours, theirs)
+        error.args = (message, *error.args[1:])
 
 
 def _extrapolates(momentum: Any) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from fusednn._arguments import check_number
-from fusednn.torch.functional import batch_norm_leaky_relu
+from fusednn.torch.functional import batch_norm_leaky_relu, say_in_torchs_names
 
 
 def call_as_leaf(module: nn.Module, input: fx.Proxy) -> Any:
@@ -54,7 +54,11 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
 
     def _normalise(self, input: torch.Tensor, negative_slope: float | None) -> torch.Tensor:
         """Normalise, scale, shift and, unless `negative_slope` is None, activate."""
-        self._check_input_dim(input)
+        try:
+            self._check_input_dim(input)
+        except AttributeError as error:
+            say_in_torchs_names(error, input)
+            raise
         # As attributes these are found by a function of Python's, which takes as long as a kernel.
         parameters, buffers = self._parameters, self._buffers
         if "weight" in parameters and "bias" in parameters:

@@ -15,6 +15,7 @@ from torch.autograd import Function
 
 from fusednn import _core, ops
 from fusednn.torch.autograd import Gradients
+from fusednn.torch.functional import say_in_torchs_names
 from fusednn.torch.library import channel_like, refuse_second_derivative, update_running_stats
 from fusednn.torch.modules import BatchNormLeakyReLU
 
@@ -119,9 +120,9 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
     One all-gather of 2 C + 1 numbers forward, one all-reduce of 2 C backward. The gradients of
     `weight` and `bias` are this process' own, for `DistributedDataParallel` to average with all
     others. On a GPU the counts are waited for. `torch.compile` leaves the call in a process group
-    out of its graph: a graph break, and with ``fullgraph=True`` an error. It is a `_BatchNorm`, but
-    no `torch.nn.SyncBatchNorm` by `isinstance`, as `DistributedDataParallel` refuses those on the
-    CPU.
+    out of its graph: a graph break, and with ``fullgraph=True`` an error that says so. It is a
+    `_BatchNorm`, but no `torch.nn.SyncBatchNorm` by `isinstance`, as `DistributedDataParallel`
+    refuses those on the CPU.
     """
 
     def __init__(
@@ -158,6 +159,8 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
     def _normalise(self, input: torch.Tensor, negative_slope: float | None) -> torch.Tensor:
         if self._is_alone():
             return super()._normalise(input, negative_slope)
+        if not isinstance(input, torch.Tensor):
+            raise TypeError(f"`input` must be a tensor. Received: type={type(input).__name__}")
         self._check_input_dim(input)
         if input.shape[1] != self.num_features:
             raise ValueError(
@@ -175,6 +178,15 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
             p if p is None or p.dtype is torch.float64 else p.float()
             for p in (self.weight, self.bias)
         )
-        return SyncTraining.apply(
-            input, weight, bias, running, self.eps, negative_slope, self.process_group
-        )
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break(
+                "SyncBatchNormLeakyReLU in a process group is not part of compiled programs: leave "
+                "out fullgraph=True, or use BatchNormLeakyReLU1d, 2d or 3d, with own statistics."
+            )
+        try:
+            return SyncTraining.apply(
+                input, weight, bias, running, self.eps, negative_slope, self.process_group
+            )
+        except (TypeError, ValueError) as error:
+            say_in_torchs_names(error, input)
+            raise
