@@ -1,17 +1,17 @@
-"""What a call costs in JAX: BatchNorm with leaky ReLU and optimizer steps beside pure XLA.
+"""What a call costs in JAX: BatchNorm, leaky ReLU and optimizer steps beside pure XLA.
 
-``python benchmarks/jax_overhead.py [layers] [steps]`` prints two tables: the kernels beside the
-same arithmetic in JAX's functions, both under `jax.jit`, from tiny to large arrays, and fused steps
-beside optax's, all arrays donated, each called alone and in a loop that is one program. Answers are
-compared first; forms take turns; each figure is the least of many short turns. Both use all CPUs:
-XLA its own threads, the kernels theirs.
+``python benchmarks/jax_overhead.py [layers] [activation] [steps]`` prints a table of each: the
+kernels beside the same arithmetic in JAX's functions, both under `jax.jit`, from tiny to large
+arrays, and fused steps beside optax's, all arrays donated, each called alone and in a loop that is
+one program. Answers are compared first; forms take turns; each figure is the least of many short
+turns. Both use all CPUs: XLA its own threads, the kernels theirs.
 """
 
 from __future__ import annotations
 
 import sys
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,19 +23,26 @@ import fusednn.jax as fj
 from fusednn.jax import optim
 
 SLOPE, SECONDS = 0.01, 0.002  # of a turn
+ROUNDS = {"small": 100, "large": 60}
 LOOP = 200  # steps of one program
 SHAPES = ((64, 32), (32, 100), (256, 1024), (32, 28, 28, 64), (8192, 512))
+#: Lists of shapes, by title; those of a million numbers are large.
+LISTS: dict[str, list[tuple[int, ...]]] = {
+    "60 x 32": [(32,)] * 60,
+    "784-300-100-10": [(784, 300), (300,), (300, 100), (100,), (100, 10), (10,)],
+    "one of 4 million": [(4_000_000,)],
+}
 Forms = dict[str, Callable[[], Any]]
 
 
-def least(forms: Forms, rounds: int) -> dict[str, float]:
+def least(forms: Forms, size: str) -> dict[str, float]:
     """Microseconds per call of each, in turns."""
     for form in forms.values():
         jax.block_until_ready(form())
     once = min(timeit.repeat(forms["XLA"], number=1, repeat=5))
     calls = max(1, int(SECONDS / once))
     best = dict.fromkeys(forms, float("inf"))
-    for _ in range(rounds):
+    for _ in range(ROUNDS[size]):
         for name, form in forms.items():
 
             def run(form: Callable[[], Any] = form) -> None:
@@ -45,9 +52,9 @@ def least(forms: Forms, rounds: int) -> dict[str, float]:
     return best
 
 
-def report(name: str, forms: Forms, rounds: int, units: int = 1) -> None:
+def report(name: str, forms: Forms, size: str, units: int = 1) -> None:
     """Print a row; a call makes `units` of what the row is about."""
-    times = {form: time / units for form, time in least(forms, rounds).items()}
+    times = {form: time / units for form, time in least(forms, size).items()}
     ratio = times["fusednn"] / times["XLA"]
     print(f"| {name} | {times['fusednn']:.1f} | {times['XLA']:.1f} | {ratio:.2f} |", flush=True)
 
@@ -89,6 +96,15 @@ def gradients(function: Any) -> Any:
     return both
 
 
+def compare(name: str, functions: Sequence[Any], arrays: tuple[Any, ...]) -> None:
+    """Print the row of a function and of its peer of XLA, whose results are the same."""
+    own, peer = map(jax.jit, functions)
+    for a, b in zip(*map(jax.tree.leaves, (own(*arrays), peer(*arrays))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * (float(jnp.abs(b).max()) + 1))
+    size = "small" if arrays[0].size < 1e6 else "large"
+    report(name, {"fusednn": lambda: own(*arrays), "XLA": lambda: peer(*arrays)}, size)
+
+
 def layers() -> None:
     rng = np.random.default_rng(0)
     print("\n| BatchNorm with leaky ReLU | fusednn, us | XLA, us | ratio |\n|---|---|---|---|")
@@ -103,16 +119,18 @@ def layers() -> None:
             "inference": (fused_inference, pure_inference),
         }
         for kind, functions in forms.items():
-            own, peer = map(jax.jit, functions)
-            arrays = (*given, grad) if "backward" in kind else given
-            for a, b in zip(*map(jax.tree.leaves, (own(*arrays), peer(*arrays))), strict=True):
-                scale = float(jnp.abs(b).max()) + 1
-                np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * scale)
-            bound = {
-                "fusednn": lambda f=own, a=arrays: f(*a),
-                "XLA": lambda f=peer, a=arrays: f(*a),
-            }
-            report(f"{shape}, {kind}", bound, 100 if x.size < 1e6 else 60)
+            compare(f"{shape}, {kind}", functions, (*given, grad) if "backward" in kind else given)
+
+
+def activation() -> None:
+    rng = np.random.default_rng(0)
+    print("\n| leaky ReLU alone | fusednn, us | XLA, us | ratio |\n|---|---|---|---|")
+    for shape in SHAPES:
+        x, grad = (jnp.asarray(rng.normal(0, 2, shape), jnp.float32) for _ in range(2))
+        own, peer = ((lambda x, f=f: f(x, SLOPE)) for f in (fj.leaky_relu, jax.nn.leaky_relu))
+        compare(f"{shape}, forward", (own, peer), (x,))
+        pulled = [lambda x, grad, f=f: jax.vjp(f, x)[1](grad) for f in (own, peer)]
+        compare(f"{shape}, backward", pulled, (x, grad))
 
 
 def donated(transform: Any, step: Any, shapes: Any, count: int) -> tuple[Callable[[], Any], Any]:
@@ -135,9 +153,6 @@ def donated(transform: Any, step: Any, shapes: Any, count: int) -> tuple[Callabl
 
 
 def steps() -> None:
-    lists = {"60 x 32": [(32,)] * 60, "784-300-100-10": [(784, 300), (300,), (300, 100), (100,)]}
-    lists["784-300-100-10"] += [(100, 10), (10,)]
-    lists["one of 4 million"] = [(4_000_000,)]
     makers = {
         "sgd, Nesterov": (optim.sgd(0.1, 0.9, True), optax.sgd(0.1, 0.9, True)),
         "adam": (optim.adam(1e-3), optax.adam(1e-3)),
@@ -147,7 +162,7 @@ def steps() -> None:
         ),
     }
     print("\n| optimizer step | fusednn, us | XLA, us | ratio |\n|---|---|---|---|")
-    for list_name, shapes in lists.items():
+    for list_name, shapes in LISTS.items():
         for name, (own, peer) in makers.items():
 
             def apply(params: Any, grads: Any, state: Any, peer: Any = peer) -> Any:
@@ -163,11 +178,15 @@ def steps() -> None:
                 for a, b in zip(*results, strict=True):
                     np.testing.assert_allclose(a, b, rtol=1e-5 * steps_of_call)
                 row = f"{name}, {list_name}" + (", in a loop" if steps_of_call > 1 else "")
-                report(row, forms, 60 if "million" in list_name else 100, steps_of_call)
+                report(row, forms, "large" if "million" in list_name else "small", steps_of_call)
+
+
+def main(chosen: list[str]) -> None:
+    print(f"jax {jax.__version__}, {jax.devices()[0].platform}")
+    for table in (layers, activation, steps):
+        if not chosen or table.__name__ in chosen:
+            table()
 
 
 if __name__ == "__main__":
-    print(f"jax {jax.__version__}, {jax.devices()[0].platform}")
-    for table in (layers, steps):
-        if table.__name__ in (sys.argv[1:] or ["layers", "steps"]):
-            table()
+    main(sys.argv[1:])

@@ -78,9 +78,13 @@ def optimizers() -> None:
         row(f"{name}, gradients kept", steps[1], steps[3])
 
 
-if __name__ == "__main__":
+def main() -> None:
     torch.set_num_threads(1)
     print(f"keras {keras.__version__}, torch {torch.__version__}, one thread\n")
     print("| microseconds | fusednn | Keras | ratio |\n|---|---|---|---|")
     layers()
     optimizers()
+
+
+if __name__ == "__main__":
+    main()

@@ -80,9 +80,9 @@ ffi::Error batch_norm_inference_backward(Device device, const BatchNormAttribute
 
 }  // namespace
 
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_forward);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_backward);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_inference);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_inference_backward);
+FNN_XLA_HANDLERS(batch_norm_forward);
+FNN_XLA_HANDLERS(batch_norm_backward);
+FNN_XLA_HANDLERS(batch_norm_inference);
+FNN_XLA_HANDLERS(batch_norm_inference_backward);
 
 }  // namespace fusednn::handlers

@@ -9,6 +9,17 @@ namespace fusednn::handlers {
 enum : int64_t { kGamma = 1, kBeta = 2, kRunning = 4 };
 
 struct BatchNormAttributes {
+  static constexpr size_t kNumbers = 8;
+  explicit BatchNormAttributes(const double* n)
+      : rank(integer(n[0])),
+        channel_axis(integer(n[1])),
+        eps(n[2]),
+        momentum(n[3]),
+        negative_slope(n[4]),
+        unbiased_running_var(integer(n[5])),
+        count(integer(n[6])),
+        given(integer(n[7])) {}
+
   int64_t rank;  // of x without the axes of vmap
   int64_t channel_axis;
   double eps;
@@ -31,12 +42,3 @@ struct BatchNormAttributes {
 };
 
 }  // namespace fusednn::handlers
-
-XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(fusednn::handlers::BatchNormAttributes, StructMember<int64_t>("rank"),
-                                      StructMember<int64_t>("channel_axis"), StructMember<double>("eps"),
-                                      StructMember<double>("momentum"), StructMember<double>("negative_slope"),
-                                      StructMember<int64_t>("unbiased_running_var"), StructMember<int64_t>("count"),
-                                      StructMember<int64_t>("given"));
-
-// Handlers of functions that take BatchNormAttributes.
-#define FNN_XLA_BATCH_NORM_HANDLERS(name) FNN_XLA_HANDLERS(name, name, .Attr<BatchNormAttributes>("options"))

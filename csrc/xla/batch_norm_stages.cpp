@@ -104,10 +104,10 @@ ffi::Error batch_norm_backward_apply(Device device, const BatchNormAttributes& g
 
 }  // namespace
 
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_statistics);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_merge);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_apply);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_backward_reduce);
-FNN_XLA_BATCH_NORM_HANDLERS(batch_norm_backward_apply);
+FNN_XLA_HANDLERS(batch_norm_statistics);
+FNN_XLA_HANDLERS(batch_norm_merge);
+FNN_XLA_HANDLERS(batch_norm_apply);
+FNN_XLA_HANDLERS(batch_norm_backward_reduce);
+FNN_XLA_HANDLERS(batch_norm_backward_apply);
 
 }  // namespace fusednn::handlers

@@ -42,6 +42,21 @@ inline int32_t dtype_of(ffi::DataType type) {
   }
 }
 
+// The buffers of a call. Theirs are the only kind there is; XLA's own `get` makes a string for what may be wrong each
+// time, which for lists of hundreds took longer than the step.
+struct Operands : ffi::RemainingArgs {
+  explicit Operands(const ffi::RemainingArgs& given) : ffi::RemainingArgs(given) {}
+  ffi::AnyBuffer operator[](size_t i) const {
+    return ffi::AnyBuffer(static_cast<const XLA_FFI_Buffer*>(args()->args[offset() + i]));
+  }
+};
+struct Results : ffi::RemainingRets {
+  explicit Results(const ffi::RemainingRets& given) : ffi::RemainingRets(given) {}
+  ffi::AnyBuffer operator[](size_t i) const {
+    return ffi::AnyBuffer(static_cast<const XLA_FFI_Buffer*>(rets()->rets[offset() + i]));
+  }
+};
+
 // A buffer without its first `leading` axes, at the first member of the batch.
 inline fnn_tensor tensor_of(const ffi::AnyBuffer& buffer, size_t leading, Device device, uint32_t flags) {
   const auto shape = buffer.dimensions();
@@ -64,17 +79,17 @@ class Frame {
   Frame(Device device, int64_t rank, ffi::RemainingArgs operands, ffi::RemainingRets results)
       : device_(device), operands_(operands), results_(results) {
     if (rank == kAnyRank) return;
-    const auto shape = operands_.get<ffi::AnyBuffer>(0)->dimensions();
+    const auto shape = operands_[0].dimensions();
     leading_ = shape.size() - static_cast<size_t>(rank);
     for (size_t i = 0; i < leading_; ++i) batch_ *= shape[i];
   }
 
   // The next operand, null where it is not `given`.
   const fnn_tensor* operand(bool given = true) {
-    return given ? add(*operands_.get<ffi::AnyBuffer>(next_operand_++), FNN_READ_ONLY) : nullptr;
+    return given ? add(operands_[next_operand_++], FNN_READ_ONLY) : nullptr;
   }
 
-  const fnn_tensor* result() { return add(**results_.get<ffi::AnyBuffer>(next_result_++), 0); }
+  const fnn_tensor* result() { return add(results_[next_result_++], 0); }
 
   // The next operand and result, which share their memory (input_output_aliases).
   const fnn_tensor* updated(bool given = true) {
@@ -100,8 +115,8 @@ class Frame {
   }
 
   Device device_;
-  ffi::RemainingArgs operands_;
-  ffi::RemainingRets results_;
+  Operands operands_;
+  Results results_;
   size_t leading_ = 0, next_operand_ = 0, next_result_ = 0, count_ = 0;
   int64_t batch_ = 1;
   std::array<fnn_tensor, 16> tensors_;
@@ -126,27 +141,52 @@ class OnStream {
   fnn_status status_;
 };
 
+// What XLA's decoding of a call ends in, for either device. `Attributes` are made of the numbers that the program was
+// compiled for, an array, so that all handlers have pointers of one type: XLA's templates, a few kilobytes each, are
+// there once, and a call looks up one name.
+template <auto function>
+struct OnDevice;
+template <class Attributes, ffi::Error (*function)(Device, const Attributes&, ffi::RemainingArgs, ffi::RemainingRets)>
+struct OnDevice<function> {
+  using Numbers = ffi::Span<const double>;
+  static ffi::Error cpu(Numbers numbers, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+    return call(Device{FNN_CPU, 0}, numbers, operands, results);
+  }
+  static ffi::Error cuda(void* stream, int32_t device, Numbers numbers, ffi::RemainingArgs operands,
+                         ffi::RemainingRets results) {
+    const OnStream on_stream(stream);
+    if (on_stream.status() != FNN_SUCCESS) return failed(on_stream.status());
+    return call(Device{FNN_CUDA, device}, numbers, operands, results);
+  }
+
+ private:
+  static ffi::Error call(Device device, Numbers numbers, ffi::RemainingArgs operands, ffi::RemainingRets results) {
+    if (numbers.size() != Attributes::kNumbers) {
+      return {ffi::ErrorCode::kInvalidArgument, "the program was made by another release of fusednn.jax"};
+    }
+    return function(device, Attributes(numbers.begin()), operands, results);
+  }
+};
+
+inline int64_t integer(double number) { return static_cast<int64_t>(number); }
+
 }  // namespace fusednn::handlers
 
-// Defines fnn_xla_NAME_cpu and fnn_xla_NAME_cuda. `function` takes a Device, the attributes that `attributes` binds, and
-// the remaining operands and results.
-#define FNN_XLA_HANDLERS(name, function, attributes)                                                                   \
-  FNN_XLA_DECLARE(fnn_xla_##name##_cpu);                                                                               \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                                       \
-      fnn_xla_##name##_cpu, [](auto... given) { return function(::fusednn::handlers::Device{FNN_CPU, 0}, given...); }, \
-      xla::ffi::Ffi::Bind() attributes.RemainingArgs().RemainingRets());                                               \
-  FNN_XLA_DECLARE(fnn_xla_##name##_cuda);                                                                              \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                                       \
-      fnn_xla_##name##_cuda,                                                                                           \
-      [](void* stream, int32_t device, auto... given) {                                                                \
-        const ::fusednn::handlers::OnStream on_stream(stream);                                                         \
-        if (on_stream.status() != FNN_SUCCESS) return ::fusednn::handlers::failed(on_stream.status());                 \
-        return function(::fusednn::handlers::Device{FNN_CUDA, device}, given...);                                      \
-      },                                                                                                               \
-      xla::ffi::Ffi::Bind()                                                                                            \
-          .Ctx<xla::ffi::PlatformStream<void*>>()                                                                      \
-          .Ctx<xla::ffi::DeviceOrdinal>() attributes.RemainingArgs()                                                   \
-          .RemainingRets())
+// Defines fnn_xla_NAME_cpu and fnn_xla_NAME_cuda of the function of that name, which takes a Device, attributes, and the
+// operands and results.
+#define FNN_XLA_HANDLERS(name)                                                                              \
+  FNN_XLA_DECLARE(fnn_xla_##name##_cpu);                                                                    \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                            \
+      fnn_xla_##name##_cpu, &::fusednn::handlers::OnDevice<&name>::cpu,                                     \
+      xla::ffi::Ffi::Bind().Attr<xla::ffi::Span<const double>>("numbers").RemainingArgs().RemainingRets()); \
+  FNN_XLA_DECLARE(fnn_xla_##name##_cuda);                                                                   \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_xla_##name##_cuda, &::fusednn::handlers::OnDevice<&name>::cuda,         \
+                                xla::ffi::Ffi::Bind()                                                       \
+                                    .Ctx<xla::ffi::PlatformStream<void*>>()                                 \
+                                    .Ctx<xla::ffi::DeviceOrdinal>()                                         \
+                                    .Attr<xla::ffi::Span<const double>>("numbers")                          \
+                                    .RemainingArgs()                                                        \
+                                    .RemainingRets())
 
 #define FNN_XLA_DECLARE(symbol) \
   extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* symbol(XLA_FFI_CallFrame*)

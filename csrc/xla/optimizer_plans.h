@@ -30,27 +30,25 @@ class OptimizerPlans {
     return plans;
   }
 
-  // Where the next step's arrays are written down, in the order of operands and results.
-  std::vector<Place>& places() { return places_; }
-
-  // The plan of the arrays written down, or null. `states`: bit i, there are states i.
-  fnn_optimizer_plan* find(int64_t kind, int64_t states) const {
+  // The plan of the arrays of which same(places) is true, or null. `states`: bit i, there are states i.
+  template <class Same>
+  fnn_optimizer_plan* find(int64_t kind, int64_t states, const Same& same) const {
     for (const Kept& kept : kept_) {
-      if (kept.plan != nullptr && kept.kind == kind && kept.states == states && kept.places == places_) {
+      if (kept.plan != nullptr && kept.kind == kind && kept.states == states && same(kept.places)) {
         return kept.plan.get();
       }
     }
     return nullptr;
   }
 
-  // Keeps a new plan for the arrays written down, in place of the oldest.
-  void keep(int64_t kind, int64_t states, fnn_optimizer_plan* plan) {
+  // Keeps a new plan, in place of the oldest. `places` are in the order of operands and results.
+  void keep(int64_t kind, int64_t states, std::vector<Place> places, fnn_optimizer_plan* plan) {
     Kept& kept = kept_[next_];
     next_ = (next_ + 1) % kept_.size();
     kept.plan.reset(plan);
     kept.kind = kind;
     kept.states = states;
-    kept.places.swap(places_);
+    kept.places = std::move(places);
   }
 
  private:
@@ -63,7 +61,6 @@ class OptimizerPlans {
     std::unique_ptr<fnn_optimizer_plan, Destroy> plan;
   };
 
-  std::vector<Place> places_;
   std::array<Kept, 8> kept_{};
   size_t next_ = 0;
 };

@@ -168,6 +168,33 @@ def test_vmap_has_statistics_for_each_member(make):
     assert "while" not in batched.lower(x, gamma, weight).as_text()  # one call, no loop
 
 
+@pytest.mark.parametrize("mapped", [(0, None, None), (None, 0, None), (0, 0, 0)], ids=str)
+def test_vmap_of_inference(make, mapped):
+    """Over the input, over the models, over both: the bits of each alone, in one call."""
+    sizes = ((8, 5), (5,), (5,))
+    x, gamma, var = (
+        jnp.asarray(abs(make.normal(size if axis is None else (3, *size))))
+        for size, axis in zip(sizes, mapped, strict=True)
+    )
+
+    def loss(x, gamma, var):
+        y = fj.batch_norm_inference(x, gamma, None, jnp.ones(5), var, negative_slope=0.1)
+        return jnp.square(y).sum(), y
+
+    one = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    batched = jax.jit(jax.vmap(one, mapped))
+    together = batched(x, gamma, var)
+    for i in range(3):
+        alone = one(
+            *(a if m is None else a[i] for a, m in zip((x, gamma, var), mapped, strict=True))
+        )
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), together[1], alone[1]
+        )
+        np.testing.assert_array_equal(together[0][1][i], alone[0][1])
+    assert "while" not in batched.lower(x, gamma, var).as_text()
+
+
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_statistics_across_an_axis(make, unbiased):
     """Of all members of a vmap together, as of one large batch."""

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from fusednn.jax.arguments import require_array, require_number
 from fusednn.jax.calls import call
@@ -15,7 +14,7 @@ from fusednn.jax.calls import call
 @partial(jax.jit, static_argnums=1, inline=True)
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _leaky_relu(x: Any, negative_slope: float) -> Any:
-    (y,) = call("leaky_relu", [x], [(x.shape, x.dtype)], negative_slope=np.float64(negative_slope))
+    (y,) = call("leaky_relu", [x], [(x.shape, x.dtype)], [negative_slope])
     return y
 
 
@@ -24,8 +23,7 @@ def _forward(x: Any, negative_slope: float) -> tuple[Any, Any]:
 
 
 def _backward(negative_slope: float, x: Any, grad: Any) -> tuple[Any]:
-    slope = np.float64(negative_slope)
-    (grad_x,) = call("leaky_relu_backward", [grad, x], [(x.shape, x.dtype)], negative_slope=slope)
+    (grad_x,) = call("leaky_relu_backward", [grad, x], [(x.shape, x.dtype)], [negative_slope])
     return (grad_x,)
 
 

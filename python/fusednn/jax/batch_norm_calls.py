@@ -28,17 +28,18 @@ class Options(NamedTuple):
     devices: int = 1  # along `axis_name`
 
 
-def _attributes(options: Options, rank: int, given: int) -> dict[str, Any]:
-    return {
-        "rank": np.int64(rank),
-        "channel_axis": np.int64(options.channel_axis),
-        "eps": np.float64(options.eps),
-        "momentum": np.float64(options.momentum),
-        "negative_slope": np.float64(options.negative_slope),
-        "unbiased_running_var": np.int64(options.unbiased_running_var),
-        "count": np.int64(options.elements),
-        "given": np.int64(given),
-    }
+def _numbers(options: Options, rank: int, given: int) -> list[float]:
+    """Return what `BatchNormAttributes` are made of."""
+    return [
+        rank,
+        options.channel_axis,
+        options.eps,
+        options.momentum,
+        options.negative_slope,
+        options.unbiased_running_var,
+        options.elements,
+        given,
+    ]
 
 
 def _call(
@@ -51,9 +52,9 @@ def _call(
     aliases: dict[int, int] | None = None,
 ) -> Arrays:
     given = _GAMMA * (gamma is not None) | _BETA * (beta is not None) | _RUNNING * bool(aliases)
-    attributes = _attributes(options, operands[0].ndim, given)
+    numbers = _numbers(options, operands[0].ndim, given)
     operands = [x for x in operands if x is not None]
-    return call(name, operands, results, aliases, options=attributes)
+    return call(name, operands, results, numbers, aliases)
 
 
 def vector_dtype(x: Any) -> Any:

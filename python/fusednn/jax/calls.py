@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -49,8 +50,8 @@ def call(
     name: str,
     operands: Sequence[Any],
     results: Sequence[Shaped],
+    numbers: Sequence[float],
     aliases: dict[int, int] | None = None,
-    **attributes: Any,
 ) -> tuple[Any, ...]:
     """Call a handler of the library.
 
@@ -60,11 +61,11 @@ def call(
         Without its prefix.
     operands : sequence of Array
     results : sequence of (shape, dtype)
+    numbers : sequence of float
+        What the program is compiled for, in the handler's order.
     aliases : dict of int to int, optional
         Which operand shares its memory with which result: it is overwritten where the program need
         not keep it, and copied before where it must.
-    **attributes
-        Numbers and arrays of NumPy that the program is compiled for.
 
     Returns
     -------
@@ -75,5 +76,6 @@ def call(
     function = jax.ffi.ffi_call(
         f"fusednn_{name}", made, vmap_method="broadcast_all", input_output_aliases=aliases
     )
-    outcome: tuple[Any, ...] = function(*(varying(x, axes) for x in operands), **attributes)
+    given = np.array(numbers, np.float64)
+    outcome: tuple[Any, ...] = function(*(varying(x, axes) for x in operands), numbers=given)
     return outcome

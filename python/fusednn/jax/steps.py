@@ -15,6 +15,8 @@ from fusednn.jax.calls import call
 
 Arrays = Sequence[Any]
 States = Mapping[str, Arrays | None]
+#: FNN_MAX_HYPERPARAMETERS of fusednn.h.
+_MOST_HYPERPARAMETERS = 8
 
 
 class StepOptions(TypedDict, total=False):
@@ -97,21 +99,13 @@ def optimizer_step(
     numbers = [jnp.asarray(lr, scalar), jnp.asarray(count, jnp.float32)]
     if grad_scale is not None:
         numbers.append(jnp.asarray(grad_scale, scalar))
-    values, given = _values(kind, hyperparameters)
     first = len(numbers) + len(grads)
     stepped, _, *results = call(
         "optimizer_step",
         [*numbers, *grads, *updated],
         [((), jnp.int32), ((), jnp.float32), *((array.shape, array.dtype) for array in updated)],
+        _attributes(kind, options, hyperparameters, len(params), present, grad_scale is not None),
         {1: 1, **{first + i: 2 + i for i in range(len(updated))}},
-        hyperparameters=values,
-        options=_attributes(kind, options)
-        | {
-            "count": np.int64(len(params)),
-            "states": np.int64(sum(1 << i for i, name in enumerate(names) if name in present)),
-            "given": np.int64(given),
-            "has_grad_scale": np.int64(grad_scale is not None),
-        },
     )
     n = len(params)
     parts = [results[i : i + n] for i in range(0, len(results), n)]
@@ -177,29 +171,34 @@ def _check(
     )
 
 
-def _values(kind: str, hyperparameters: Mapping[str, Any]) -> tuple[Any, int]:
-    """Return the hyper-parameters in the kernels' order, and a bit for each that was given."""
-    order = _core.optimizer_hyperparameters(kind)
-    values, given = np.zeros(len(order)), 1  # the first, lr, comes as an array
+def _attributes(
+    kind: str,
+    options: StepOptions,
+    hyperparameters: Mapping[str, Any],
+    count: int,
+    states: list[str],
+    has_grad_scale: bool,
+) -> list[float]:
+    """Return what `OptimizerAttributes` are made of; `states` are the names of those present."""
+    order, names = _core.optimizer_hyperparameters(kind), _core.optimizer_states(kind)
+    # The first, lr, comes as an array.
+    values, given = [0.0] * _MOST_HYPERPARAMETERS, 1
     for i, name in enumerate(order):
         if hyperparameters.get(name) is not None:
             values[i], given = hyperparameters[name], given | 1 << i
-    return values, given
-
-
-def _attributes(kind: str, options: StepOptions) -> dict[str, Any]:
     decoupled = options.get("decoupled_weight_decay")
-    limits = {
-        "clip_value": options.get("clip_value"),
-        "max_norm_each": options.get("max_norm_each"),
-        "max_norm": options.get("max_norm"),
-    }
-    return {
-        "kind": np.int64(_core.optimizer_names().index(kind)),
-        "convention": np.int64(_core.convention_names().index(options["convention"])),
-        "weight_decay": np.float64(options.get("weight_decay", 0.0)),
-        "decoupled_weight_decay": np.int64(-1 if decoupled is None else decoupled),
-        "maximize": np.int64(options.get("maximize", False)),
-        **{name: np.float64(math.inf if n is None else n) for name, n in limits.items()},
-        "skip_nonfinite": np.int64(options.get("skip_nonfinite", False)),
-    }
+    limits = options.get("clip_value"), options.get("max_norm_each"), options.get("max_norm")
+    return [
+        _core.optimizer_names().index(kind),
+        _core.convention_names().index(options["convention"]),
+        count,
+        sum(1 << i for i, name in enumerate(names) if name in states),
+        given,
+        options.get("weight_decay", 0.0),
+        -1 if decoupled is None else decoupled,
+        options.get("maximize", False),
+        has_grad_scale,
+        *(math.inf if n is None else n for n in limits),
+        options.get("skip_nonfinite", False),
+        *values,
+    ]
