@@ -9,13 +9,19 @@ set(FUSEDNN_JAX_INCLUDE AUTO
 set(FUSEDNN_XLA_INCLUDE "")
 set(fusednn_xla_header xla/ffi/api/ffi.h)
 if(FUSEDNN_JAX_INCLUDE STREQUAL "AUTO")
-  # The build backend names its Python one way, CMake another; by hand there may be none. jaxlib is found, not imported.
+  # The build backend names its Python one way, CMake another; by hand there may be none. jaxlib is found, not imported;
+  # in pip's isolated builds, which hide what is installed, by where pip will install to.
   find_program(FUSEDNN_BUILD_PYTHON NAMES python3 python)
+  set(fusednn_find_jaxlib "
+import os, sysconfig
+from importlib.util import find_spec
+found = find_spec('jaxlib')
+print(found.submodule_search_locations[0] if found else os.path.join(sysconfig.get_path('purelib'), 'jaxlib'), end='')
+")
   foreach(python "${PYTHON_EXECUTABLE}" "${Python_EXECUTABLE}" "${FUSEDNN_BUILD_PYTHON}")
     if(python)
       execute_process(
-        COMMAND "${python}" -c
-                "from importlib.util import find_spec as f; print(f('jaxlib').submodule_search_locations[0], end='')"
+        COMMAND "${python}" -c "${fusednn_find_jaxlib}"
         RESULT_VARIABLE status OUTPUT_VARIABLE folder ERROR_QUIET
       )
       if(status EQUAL 0 AND EXISTS "${folder}/include/${fusednn_xla_header}")

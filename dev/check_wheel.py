@@ -9,6 +9,7 @@ from zipfile import ZipFile
 MAX_BYTES = 1_500_000  # of a wheel without CUDA kernels
 MAX_CUDA_BYTES = 3_000_000  # of libfusednn_cuda.so for all its architectures, stripped
 CUDA_LIBRARY = "*libfusednn_cuda.so"
+JAX_LIBRARY = "fusednn/**libfusednn_xla.so"
 REQUIRED = [
     "fusednn/__init__.py",
     "fusednn/py.typed",
@@ -21,20 +22,24 @@ REQUIRED = [
 FORBIDDEN = ["*.cpp", "*.cu", "*.o", "*.a", "*.pyc", "tests/*", "csrc/*", "dev/*"]
 
 
-def check_contents(names: list[str]) -> list[str]:
+def check_contents(names: list[str], required: list[str] = REQUIRED) -> list[str]:
     """Return what is missing from, or should not be in, a wheel with these members."""
-    missing = [f"lacks {p}" for p in REQUIRED if not fnmatch.filter(names, p)]
+    missing = [f"lacks {p}" for p in required if not fnmatch.filter(names, p)]
     return missing + [f"holds {name}" for p in FORBIDDEN for name in fnmatch.filter(names, p)]
 
 
 def check_wheel(
-    path: Path, max_bytes: int = MAX_BYTES, max_cuda_bytes: int = MAX_CUDA_BYTES
+    path: Path,
+    max_bytes: int = MAX_BYTES,
+    max_cuda_bytes: int = MAX_CUDA_BYTES,
+    *,
+    handlers: bool = False,
 ) -> list[str]:
-    """Return everything that is wrong with the wheel at ``path``."""
+    """Return everything that is wrong with the wheel at ``path``, which has JAX's `handlers`."""
     with ZipFile(path) as wheel:
         members = wheel.infolist()
     names = [member.filename for member in members]
-    problems = check_contents(names)
+    problems = check_contents(names, [*REQUIRED, JAX_LIBRARY] if handlers else REQUIRED)
     of_cuda = [m for m in members if fnmatch.fnmatch(m.filename, CUDA_LIBRARY)]
     problems += [
         f"holds {member.filename} of {member.file_size:,} bytes, must be under {max_cuda_bytes:,}"
@@ -52,8 +57,10 @@ def check_wheel(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("wheel", type=Path)
-    wheel = parser.parse_args().wheel
-    problems = check_wheel(wheel)
+    parser.add_argument("--handlers", action="store_true", help="those for JAX must be in it")
+    options = parser.parse_args()
+    wheel = options.wheel
+    problems = check_wheel(wheel, handlers=options.handlers)
     for problem in problems:
         print(f"{wheel.name} {problem}")
     print(f"check_wheel: {wheel.name}, {wheel.stat().st_size:,} bytes; {len(problems)} problems")

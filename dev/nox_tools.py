@@ -58,6 +58,9 @@ def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
             *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
             *(f"-Cbuild-dir={objects}", f"-Ccmake.define.FUSEDNN_JAX_INCLUDE={jax_include}", "."),
         )
+        if jax_include != "OFF":
+            check = ("dev/check_wheel.py", "--handlers", str(next(folder.glob("fusednn-*.whl"))))
+            session.run("python", *check)
         stamp.write_text(digest)
     return next(folder.glob("fusednn-*.whl"))
 

@@ -216,6 +216,14 @@ def test_wheel_without_a_part_is_refused(tmp_path: Path, lost: str) -> None:
     assert problems[0].startswith("lacks ")
 
 
+def test_wheel_for_jax_has_its_handlers(tmp_path: Path) -> None:
+    plain = make_wheel(tmp_path / "plain.whl", GOOD_WHEEL)
+    problems = check_wheel.check_wheel(plain, handlers=True)
+    assert problems == ["lacks fusednn/**libfusednn_xla.so"]
+    for_jax = make_wheel(tmp_path / "jax.whl", [*GOOD_WHEEL, "fusednn/lib/libfusednn_xla.so"])
+    assert check_wheel.check_wheel(for_jax, handlers=True) == []
+
+
 def test_wheel_with_sources_or_too_large_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "bad.whl", [*GOOD_WHEEL, "fusednn/cpu/batch_norm.cpp"])
     assert check_wheel.check_wheel(wheel) == ["holds fusednn/cpu/batch_norm.cpp"]
