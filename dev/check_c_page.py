@@ -18,7 +18,8 @@ AROUND_C = r"""
 #include <stdint.h>
 #include <stdio.h>
 typedef struct {{ void* data; int32_t device_type, device_id, ndim;
-                 uint8_t code, bits; uint16_t lanes; int64_t *shape, *strides; uint64_t byte_offset; }} DLTensor;
+                 uint8_t code, bits; uint16_t lanes;
+                 int64_t *shape, *strides; uint64_t byte_offset; }} DLTensor;
 typedef struct {{ uint32_t major, minor; void* manager_ctx; void (*deleter)(void*); uint64_t flags;
                  DLTensor dl_tensor; }} DLManagedTensorVersioned;
 int main(void) {{
