@@ -122,13 +122,15 @@ EVERY_OWN = [(name, own) for name, options in OWN.items() for own in options]
 @pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=case_id)
 def test_changing_the_learning_rate(rng, name, own):
     """With momentum the rate is inside the buffer: a change of it fades in."""
+    # Keras on PyTorch computes 1 - beta ** step in float32, which errs by some 3e-5 of a step.
+    tolerance = 5e-5 if keras.backend.backend() == "torch" else 1e-5
     twins = Twins(rng, name, {"learning_rate": 0.1, **own})
     for rate in (0.1, 0.02, 0.5, 0.0, 0.01):
         twins.optimizer.learning_rate = rate
         twins.peer.learning_rate = rate
         for _ in range(5):
             twins.step()
-        twins.check()
+        twins.check(tolerance)
 
 
 SCHEDULES = {

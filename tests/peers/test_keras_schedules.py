@@ -14,6 +14,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="compares with Keras")
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
 
+# Keras' own tensors do not know NumPy 2's `copy` yet.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("ExponentialDecay", (0.1, 20, 0.5), {}),
     ("ExponentialDecay", (0.1, 20, 0.5), {"staircase": True}),
