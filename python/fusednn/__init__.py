@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     )
     from fusednn.devices import cuda_settings, device, release_cuda_memory
     from fusednn.embedding import get_cmake_dir, get_include, get_library_dir
+    from fusednn.initializers import Initializer
     from fusednn.layers import Input, Layer
+    from fusednn.losses import Loss
+    from fusednn.metrics import Metric
     from fusednn.models import Model, Sequential
+    from fusednn.optimizers import Optimizer
+    from fusednn.regularizers import Regularizer
     from fusednn.runtime import (
         __version__,
         build_info,
@@ -45,9 +50,14 @@ if TYPE_CHECKING:
     from fusednn.variable import Variable
 
 __all__ = [
+    "Initializer",
     "Input",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "Variable",
     "__version__",
@@ -85,9 +95,14 @@ __all__ = [
 
 # Names that live in a module below; all others in __all__ are modules themselves.
 _HOMES = {
+    "Initializer": "initializers",
     "Input": "layers",
     "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
     "Model": "models",
+    "Optimizer": "optimizers",
+    "Regularizer": "regularizers",
     "Sequential": "models",
     "Variable": "variable",
     "__version__": "runtime",

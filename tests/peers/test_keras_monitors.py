@@ -29,7 +29,7 @@ NAMES = sorted(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_directions(name: str) -> None:
-    given = {"MeanIoU": [2]}.get(name, [])
+    given = {"MeanIoU": [2]}.get(name, [0.5] if "At" in name else [])
     own = getattr(fusednn.metrics, name)(*given)._direction
     assert own == getattr(getattr(keras.metrics, name)(*given), "_direction", None)
 
@@ -78,3 +78,80 @@ def test_arrays_in_the_logs(tmp_path: Path) -> None:
     assert len(own[2]) == len(theirs[2]) == 4
     for cell, other in zip(own[2], theirs[2], strict=True):
         assert re.sub(r"[\d.e-]+", "0", cell) == re.sub(r"[\d.e-]+", "0", other)
+
+
+LIMITED = [
+    ("PrecisionAtRecall", "recall"),
+    ("RecallAtPrecision", "precision"),
+    ("SensitivityAtSpecificity", "specificity"),
+    ("SpecificityAtSensitivity", "sensitivity"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # Keras' confusion matrix
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_thresholds": 1}, {"num_thresholds": 7}, {"class_id": 1}]
+)
+@pytest.mark.parametrize(("name", "limit"), LIMITED)
+def test_best_within_a_limit(
+    rng: np.random.Generator, name: str, limit: str, options: dict[str, Any], weighted: bool
+) -> None:
+    results = set()
+    for value in (0.0, 0.3, 0.7, 0.9, 1.0):
+        arguments = {limit: value} | options
+        mine = getattr(fusednn.metrics, name)(**arguments)
+        theirs = getattr(keras.metrics, name)(**arguments)
+        for rows in (7, 60):
+            t = rng.integers(0, 2, (rows, 3)).astype(np.float32)
+            # Some of the numbers are 0 or 1, or thresholds themselves.
+            p = np.clip(0.3 * t + rng.integers(-2, 9, (rows, 3)) / 6 + 1e-3, 0, 1).astype("float32")
+            w = rng.random(rows).astype(np.float32) if weighted else None
+            mine.update_state(t, p, sample_weight=w)
+            theirs.update_state(t, p, sample_weight=w)
+        want = float(keras.ops.convert_to_numpy(theirs.result()))
+        assert mine.result() == pytest.approx(want, rel=1e-5)
+        results.add(round(want, 4))
+        config = theirs.get_config()
+        assert {key: v for key, v in config.items() if key != "dtype"} == {
+            **{key: v for key, v in mine.get_config().items() if key != "dtype"},
+            "name": config["name"],
+        }
+        assert getattr(fusednn.metrics, name).from_config(config).get_config()[limit] == value
+    assert len(results) > 1
+
+
+def test_sums() -> None:
+    mine, theirs = fusednn.metrics.Sum(), keras.metrics.Sum()
+    assert (mine.name, mine._direction) == (theirs.name, None)
+    for values, weights in (
+        ([1.0, 2.5], None),
+        (3.0, None),
+        ([[1.0, 2.0], [4.0, 8.0]], [2.0, 0.5]),
+    ):
+        mine.update_state(values, sample_weight=weights)
+        theirs.update_state(values, sample_weight=weights)
+    assert mine.result() == float(keras.ops.convert_to_numpy(theirs.result()))
+    mine.reset_state()
+    assert mine.result() == 0.0
+
+
+@pytest.mark.parametrize("swap_on_epoch", [False, True])
+def test_averages_while_tested(swap_on_epoch: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((48, 4)), rng.standard_normal((48, 2))
+    kernel = rng.standard_normal((4, 2)).astype(np.float32)
+    found = []
+    for library in (fusednn, keras):
+        model = library.Sequential([library.layers.Input((4,)), library.layers.Dense(2)])
+        model.set_weights([kernel, np.zeros(2, np.float32)])
+        model.compile(library.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8), "mse")
+        swap = library.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
+        arguments = {"shuffle": False, "verbose": 0, "validation_data": (x, y), "callbacks": [swap]}
+        history = model.fit(x, y, 8, epochs=4, **arguments).history
+        found.append((history, model.get_weights()))
+    (ours, own), (theirs, their) = found
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-5, err_msg=name)
+    for a, b in zip(own, their, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fusednn.callbacks.averages import SwapEMAWeights
 from fusednn.callbacks.callback import Callback
 from fusednn.callbacks.callback_list import CallbackList
 from fusednn.callbacks.early_stopping import EarlyStopping
@@ -29,6 +30,7 @@ __all__ = [
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",
 ]

@@ -35,7 +35,7 @@ from fusednn.metrics.accuracy import (
     resolve_accuracy,
 )
 from fusednn.metrics.area import AUC
-from fusednn.metrics.base import Mean, MeanOverSamples, Metric
+from fusednn.metrics.base import Mean, MeanOverSamples, Metric, Sum
 from fusednn.metrics.confusion import (
     FalseNegatives,
     FalsePositives,
@@ -50,6 +50,12 @@ from fusednn.metrics.functions import (
     sparse_categorical_accuracy,
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
+)
+from fusednn.metrics.limited import (
+    PrecisionAtRecall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
 )
 from fusednn.metrics.of_function import MeanMetricWrapper
 from fusednn.metrics.of_losses import (
@@ -74,6 +80,11 @@ from fusednn.metrics.scores import F1Score, FBetaScore, R2Score
 
 __all__ = [
     "AUC",
+    "KLD",
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
     "Accuracy",
     "BinaryAccuracy",
     "BinaryCrossentropy",
@@ -100,13 +111,18 @@ __all__ = [
     "PlaceAccuracy",
     "Poisson",
     "Precision",
+    "PrecisionAtRecall",
     "R2Score",
     "Recall",
+    "RecallAtPrecision",
     "RootMeanSquaredError",
+    "SensitivityAtSpecificity",
     "SparseCategoricalAccuracy",
     "SparseCategoricalCrossentropy",
     "SparseTopKCategoricalAccuracy",
+    "SpecificityAtSensitivity",
     "SquaredHinge",
+    "Sum",
     "TopKCategoricalAccuracy",
     "TrueNegatives",
     "TruePositives",
@@ -122,11 +138,18 @@ __all__ = [
     "hinge",
     "huber",
     "kl_divergence",
+    "kld",
+    "kullback_leibler_divergence",
     "log_cosh",
+    "logcosh",
+    "mae",
+    "mape",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
     "mean_squared_error",
     "mean_squared_logarithmic_error",
+    "mse",
+    "msle",
     "poisson",
     "resolve_accuracy",
     "serialize",
@@ -136,6 +159,14 @@ __all__ = [
     "squared_hinge",
     "top_k_categorical_accuracy",
 ]
+
+# The short names of Keras 2, where programs for it look for them.
+mse = MSE = mean_squared_error
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+msle = MSLE = mean_squared_logarithmic_error
+kld = KLD = kullback_leibler_divergence = kl_divergence
+logcosh = log_cosh
 
 _registry: Registry[Metric] = Registry(
     "metric",
@@ -164,13 +195,18 @@ _registry: Registry[Metric] = Registry(
         MeanSquaredLogarithmicError,
         Poisson,
         Precision,
+        PrecisionAtRecall,
         R2Score,
         Recall,
+        RecallAtPrecision,
         RootMeanSquaredError,
+        SensitivityAtSpecificity,
         SparseCategoricalAccuracy,
         SparseCategoricalCrossentropy,
         SparseTopKCategoricalAccuracy,
+        SpecificityAtSensitivity,
         SquaredHinge,
+        Sum,
         TopKCategoricalAccuracy,
         TrueNegatives,
         TruePositives,

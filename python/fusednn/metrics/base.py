@@ -192,6 +192,38 @@ class Mean(Metric):
         self.count = 0.0
 
 
+class Sum(Metric):
+    """Sum of all values, each times the weight of its sample; 0 where there was none.
+
+    Parameters
+    ----------
+    name, dtype
+        See `Metric`.
+    """
+
+    def __init__(self, name: str | None = "sum", dtype: str | None = None) -> None:
+        super().__init__(dtype, name)
+        self.reset_state()
+
+    def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Take in ``update_state(values)``: a number, or an array of samples on the first axis."""
+        if len(values) != 1:
+            raise TypeError(
+                f"`update_state` of {type(self).__name__} takes one argument, `values`. "
+                f"Received: {len(values)} arguments"
+            )
+        array = np.atleast_1d(np.asarray(values[0], np.float64))
+        self.total += float((array * element_weights(sample_weight, array.shape)).sum())
+
+    def result(self) -> float:
+        """See `Metric.result`."""
+        return self.total
+
+    def reset_state(self) -> None:
+        """See `Metric.reset_state`."""
+        self.total = 0.0
+
+
 class MeanOverSamples(Mean):
     """Base class of means of a function of targets and predictions.
 

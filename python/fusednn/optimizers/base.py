@@ -186,6 +186,9 @@ class Optimizer(Stepping, Configurable):
         self._exempt = DecayExclusion()
         self._slots: Slots | None = None
         self._latest: Call | None = None
+        #: Whether the variables hold the averages for now, and these the variables, see
+        #: `swap_averages`.
+        self.swapped = False
 
     # What a subclass defines.
 
@@ -405,11 +408,31 @@ class Optimizer(Stepping, Configurable):
         """Set the variables to their moving averages; does nothing without `use_ema`."""
         if self._slots is None or self._slots.averages is None:
             return
+        self.swap_averages(False)
         self._follow_variables()
         for position in [self._slots.position(variable) for variable in variables]:
             variable = self._slots.variables[position]
             with variable.device.working():
                 np.copyto(variable.value, self._slots.averages[position], casting="same_kind")
+
+    def swap_averages(self, swapped: bool) -> None:
+        """Exchange variables and moving averages, or back; see `callbacks.SwapEMAWeights`.
+
+        Parameters
+        ----------
+        swapped
+            Whether the variables shall have the averages, and these the variables' values. Nothing
+            happens where it is so, without `use_ema`, and before `build`.
+        """
+        if self._slots is None or self._slots.averages is None or swapped == self.swapped:
+            return
+        self._follow_variables()
+        for variable, average in zip(self._slots.variables, self._slots.averages, strict=True):
+            with variable.device.working():
+                kept = variable.value.copy()
+                np.copyto(variable.value, average, casting="same_kind")
+                np.copyto(average, kept, casting="same_kind")
+        self.swapped = swapped
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_latest": None}  # a copy has arrays of its own
