@@ -206,6 +206,7 @@ _BACKWARD = _variants("batch_norm", "backward")
 _BOTH = _variants("batch_norm", "both")
 _STREAMED = _variants("optimizer", "adam", "adagrad", "momentum", "nesterov")
 _ADAM = _variants("optimizer", "adam")
+_LISTED = _variants("optimizer", "adam", "adam-new-gradients")
 _CLIP = _variants("optimizer", "adam-clip")
 _RMSPROP = _variants("optimizer", "rmsprop", "rmsprop-centered", "rmsprop-momentum")
 _STEP = _variants("step", "adam")
@@ -250,7 +251,7 @@ TARGETS: tuple[Target, ...] = (
     Target("Adam, momentum, RMSProp, 8-bit states, large", _EIGHT_BIT, _OF_ROOF, 0.85),
     Target("Options that move no more bytes, large", _FREE_OPTIONS, _PLAIN, 0.95),
     Target("A call on a (32, 100) array", _CALLS, _CALL, 3, ("nc-32x100",)),
-    Target("Adam, 100 arrays of 32", _ADAM, _OVERHEAD, 10, ("100x32",)),
+    Target("Adam, 100 arrays of 32", _LISTED, _OVERHEAD, 10, ("100x32",)),
     Target("Adam in PyTorch, 100 arrays of 32", _ADAM, _IN_TORCH, 6, ("100x32",)),
     Target(
         "Threads",
