@@ -82,8 +82,8 @@ PEERS_OF_OTHERS = {
     "torch-compile": (*OPS, "optimizer", "step"),
     "onednn": ("batch_norm",),
     "jax": (*OPS, "optimizer", "step"),
-    "keras-torch": ("batch_norm", "optimizer", "step"),
-    "keras-jax": ("batch_norm", "optimizer", "step"),
+    "keras-torch": (*OPS, "optimizer", "step"),
+    "keras-jax": (*OPS, "optimizer", "step"),
     "sklearn": ("step",),
 }
 

@@ -83,8 +83,8 @@ PEERS: tuple[Peer, ...] = (
     Peer("torch-compile", "torch", (*_OPS, "optimizer", "step"), apart=True),
     Peer("onednn", "torch", ("batch_norm",)),
     Peer("jax", "jax", (*_OPS, "optimizer", "step")),
-    Peer("keras-torch", "keras_torch", ("batch_norm", "optimizer", "step")),
-    Peer("keras-jax", "keras_jax", ("batch_norm", "optimizer", "step")),
+    Peer("keras-torch", "keras_torch", (*_OPS, "optimizer", "step")),
+    Peer("keras-jax", "keras_jax", (*_OPS, "optimizer", "step")),
     Peer("sklearn", "sklearn", ("step",)),
 )
 

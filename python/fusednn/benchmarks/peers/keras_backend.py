@@ -28,6 +28,14 @@ def to_tensor(array: Array) -> Any:
     return torch.from_numpy(array.copy())
 
 
+def as_array(tensor: Any) -> Array:
+    """Return what a tensor holds; of short types as float32."""
+    if keras.backend.standardize_dtype(tensor.dtype) != "float64":
+        tensor = keras.ops.cast(tensor, "float32")
+    array: Array = keras.ops.convert_to_numpy(tensor)
+    return array
+
+
 def jitted(function: Any, *, donated: tuple[int, ...] = ()) -> Any:
     """Compile a function where the backend is JAX."""
     return jax.jit(function, donate_argnums=donated) if ON_JAX else function
@@ -124,9 +132,10 @@ class Gradients:
 
     def results(self) -> dict[str, Any]:
         """Return what was computed."""
-        y, ((grad_gamma, grad_beta), grad_x) = self._latest
-        names = {"y": y, "grad_x": grad_x, "grad_gamma": grad_gamma, "grad_beta": grad_beta}
-        return {name: value for name, value in names.items() if value is not None}
+        y, (weights, grad_x) = self._latest
+        results = {"grad_x": grad_x} if y is None else {"y": y, "grad_x": grad_x}
+        # Of layers without weights there are no more.
+        return results | dict(zip(("grad_gamma", "grad_beta"), weights, strict=bool(weights)))
 
     def wait(self) -> None:
         """Wait for it."""

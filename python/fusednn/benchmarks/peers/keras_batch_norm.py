@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -11,8 +9,8 @@ from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
-from fusednn.benchmarks.inputs import Array, UnavailableError
-from fusednn.benchmarks.peers.keras_backend import ON_JAX, Gradients, Pure, to_tensor
+from fusednn.benchmarks.inputs import UnavailableError
+from fusednn.benchmarks.peers.keras_backend import ON_JAX, Gradients, Pure, as_array, to_tensor
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE
 
 
@@ -40,7 +38,7 @@ def build(case: Case, name: str) -> Contender:
         def answer_with_gradients() -> Answer:
             gradients.run()
             results = gradients.results()
-            return sample_channels(data, {name: _array(value) for name, value in results.items()})
+            return sample_channels(data, {name: as_array(value) for name, value in results.items()})
 
         note = "autograd alone, the graph kept" if case.variant == "backward" else ""
         return Contender(
@@ -54,11 +52,6 @@ def build(case: Case, name: str) -> Contender:
 
     def answer() -> Answer:
         pure.run(x)
-        return sample_channels(data, {"y": _array(pure.result())})
+        return sample_channels(data, {"y": as_array(pure.result())})
 
     return Contender(lambda: pure.run(x), answer, reuses=False, finish=pure.wait)
-
-
-def _array(tensor: Any) -> Array:
-    array: Array = keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
-    return array
