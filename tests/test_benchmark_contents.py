@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fusednn import _core
 from fusednn.benchmarks import bandwidth, catalogue, shapes
 from fusednn.benchmarks.optimizers import OPTIMIZERS
 from fusednn.benchmarks.peers import PEERS, REQUIREMENTS
@@ -173,6 +174,7 @@ def test_optimizers() -> None:
     assert {name for name, optimizer in OPTIMIZERS.items() if optimizer.plain is None} == (
         PLAIN_OPTIMIZERS
     )
+    assert {optimizer.kind for optimizer in OPTIMIZERS.values()} == set(_core.optimizer_names())
     for name in OPTIMIZERS.keys() - PLAIN_OPTIMIZERS:
         optimizer = OPTIMIZERS[name]
         assert optimizer.plain is not None

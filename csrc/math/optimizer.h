@@ -1,7 +1,7 @@
 // The optimizers, each a struct with its tables and its formula, and the list of them.
 //
 // To add one: write a struct like those below and name it in FNN_OPTIMIZERS. Argument checks, both devices, the C API,
-// the binding, the tests' matrix and the benchmarks go through the list and the tables.
+// the binding and the tests' matrix go through the list and the tables.
 //
 //   name             what fnn_optimizer_kind and Python call it
 //   hyperparameters  in the order of their values h[]; the first is always the learning rate
