@@ -117,6 +117,18 @@ def test_the_seed_and_the_place_in_the_list_count(rng):
     assert states[0] != states[1]
 
 
+def test_each_state_has_random_bits_of_its_own(rng):
+    g = numbers(rng, 3000, True)
+    p = np.zeros(3000, np.float32)
+    states = [quantized_state(p, signed=signed) for signed in (True, False)]
+    ops.adam_step([p], [g], *[[s] for s in states], step=1, lr=0.0, beta1=0.5, beta2=0.5)
+    for place, (state, exact) in enumerate(zip(states, (g / 2, g * g / 2), strict=True)):
+        random = rounding.random_bits(3000, stream=rounding.FIRST_STATE + place)
+        codes, scales = rounding.encode(exact + np.float32(0), state.signed, random)
+        np.testing.assert_array_equal(state.scales, scales)
+        np.testing.assert_array_equal(state.codes, codes)
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_blocks_that_are_not_finite(signed):
     for bad in (np.nan, np.inf, np.float32(1.9 * 2.0**127)):

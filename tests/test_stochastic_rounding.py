@@ -96,6 +96,18 @@ def test_states_and_averages_too_but_copies_to_nearest(rng):
     assert equal_bits(copy, (-g).astype(BF16))
 
 
+def test_each_state_has_random_bits_of_its_own(rng):
+    n = 3000
+    g = rng.standard_normal(n).astype(np.float32)
+    p, *states = (np.zeros(n, BF16) for _ in range(4))
+    how = {"step": 1, "lr": 1.0, "beta1": 0.5, "beta2": 0.5, "amsgrad": True}
+    lists = [[state] for state in states]
+    ops.adam_step([p], [g], *lists[:2], max_exp_avg_sqs=lists[2], **how, stochastic_rounding_seed=9)
+    for place, (state, exact) in enumerate(zip(states, (g / 2, g * g / 2, g * g / 2), strict=True)):
+        random = rounding.random_bits(n, seed=9, stream=rounding.FIRST_STATE + place)
+        assert equal_bits(state, rounding.round_bfloat16(exact, random))
+
+
 def test_a_float32_state_is_exact(rng):
     g = rng.standard_normal(2000).astype(np.float32)
     p, m = np.zeros(2000, BF16), np.zeros(2000, np.float32)
