@@ -31,7 +31,7 @@ done
 
 # A machine without a GPU has few cores, and others may use them.
 if [[ -n $dry ]] || ! command -v nvidia-smi > /dev/null; then
-  for stage in "${!limit[@]}"; do limit[$stage]=$((3 * limit[$stage])); done
+  for stage in "${!limit[@]}"; do limit[$stage]=$((4 * limit[$stage])); done
 fi
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -127,7 +127,9 @@ sanitize() {
 
 bench() {
   if [[ -n $dry ]]; then
-    "$python" benchmarks/gpu --dry-run --json "$out/bench.json"
+    local simulated=${FUSEDNN_CUDA_SIM:-$root/build/cuda_sim/tests/cuda_sim}/fusednn_cuda_sim_questions questions=()
+    [[ ! -x $simulated ]] || questions=(--questions "$simulated")
+    "$python" benchmarks/gpu --dry-run --json "$out/bench.json" "${questions[@]}"
   else
     "$python" benchmarks/gpu --seconds 110 --json "$out/bench.json" --questions "$work/questions"
   fi

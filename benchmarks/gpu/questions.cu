@@ -3,11 +3,18 @@
 // how long an optimizer's chunks should be. Prints one JSON object a line: {"question", "case", "value", "unit"}.
 //
 //   nvcc -O3 -std=c++20 -arch=native -fmad=false -I csrc -o questions benchmarks/gpu/questions.cu && ./questions
+//
+// `questions dry` does everything once, with small arrays: so it runs on the simulator of tests/cuda_sim, too, which has
+// neither cooperative groups nor clusters.
+#ifdef __CUDACC__
 #include <cooperative_groups.h>
+#endif
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/launch.h"
@@ -17,7 +24,14 @@ using namespace fusednn;
 namespace {
 
 constexpr int kThreads = 256;
-constexpr size_t kMiB = size_t{1} << 20;
+constexpr size_t kKiB = size_t{1} << 10, kMiB = size_t{1} << 20;
+
+// How much is done: of buffers, of runs that are timed, and of barriers in each.
+struct Extent {
+  size_t bytes = 1024 * kMiB;
+  int times = 21, warming = 3, barriers = 200;
+};
+Extent extent;
 
 void check(cudaError_t e, const char* what) {
   if (e == cudaSuccess) return;
@@ -32,13 +46,13 @@ void tell(const char* question, const char* name, double value, const char* unit
 
 // Median seconds of `work(i)`, i counting up, so that buffers can take turns.
 template <class Work>
-double seconds_of(const Work& work, int times = 21) {
+double seconds_of(const Work& work) {
   cudaEvent_t before, after;
   check(cudaEventCreate(&before), "cudaEventCreate");
   check(cudaEventCreate(&after), "cudaEventCreate");
-  for (int i = 0; i < 3; ++i) work(i);
+  for (int i = 0; i < extent.warming; ++i) work(i);
   std::vector<float> taken;
-  for (int i = 0; i < times; ++i) {
+  for (int i = 0; i < extent.times; ++i) {
     check(cudaEventRecord(before), "cudaEventRecord");
     work(i);
     check(cudaGetLastError(), "launch");
@@ -54,6 +68,15 @@ double seconds_of(const Work& work, int times = 21) {
   return taken[taken.size() / 2] * 1e-3;
 }
 
+// Starts kernel(arguments...) in blocks of kThreads threads.
+template <class... Parameters>
+void start(void (*kernel)(Parameters...), int64_t blocks, const std::type_identity_t<Parameters>&... arguments) {
+  LaunchShape shape;
+  shape.grid = dim3(static_cast<unsigned>(blocks));
+  shape.block = dim3(kThreads);
+  check(launch(kernel, shape, nullptr, arguments...), "launch");
+}
+
 // Device memory full of 1.0f.
 __global__ void fill(float* p, int64_t n) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x)
@@ -64,7 +87,8 @@ class Buffer {
  public:
   explicit Buffer(size_t bytes) {
     check(cudaMalloc(&data_, bytes), "cudaMalloc");
-    fill<<<1024, kThreads>>>(static_cast<float*>(data_), static_cast<int64_t>(bytes / sizeof(float)));
+    const auto count = static_cast<int64_t>(bytes / sizeof(float));
+    start(fill, std::clamp<int64_t>(count / 4096, 1, 1024), static_cast<float*>(data_), count);
     check(cudaDeviceSynchronize(), "fill");
   }
   Buffer(const Buffer&) = delete;
@@ -110,7 +134,7 @@ void copy_case(const Buffer& from, const Buffer& to, size_t bytes, int resident)
   for (const bool persistent : {false, true}) {
     const int grid = persistent ? resident : all;
     const double s =
-        seconds_of([&](int) { copy<kVectors, kStreaming><<<grid, kThreads>>>(from.vectors(), to.vectors(), count); });
+        seconds_of([&](int) { start(copy<kVectors, kStreaming>, grid, from.vectors(), to.vectors(), count); });
     char name[96];
     snprintf(name, sizeof name, "%d x 16 bytes a thread, %s, %s", kVectors, kStreaming ? "past the caches" : "plain",
              persistent ? "resident blocks" : "a block each");
@@ -145,37 +169,31 @@ __global__ void __launch_bounds__(kThreads) read_all(const Bytes16* from, int64_
 
 void second_pass(const Buffer& from, const Buffer& to, size_t l2, size_t most) {
   for (const double share : {0.5, 1.0, 2.0, 4.0, 8.0}) {
-    const size_t bytes = static_cast<size_t>(share * static_cast<double>(l2)) / kMiB * kMiB;
+    const size_t bytes = static_cast<size_t>(share * static_cast<double>(l2)) / kKiB * kKiB;
     if (bytes == 0 || bytes > most) continue;
     const auto count = static_cast<int64_t>(bytes / sizeof(Bytes16));
     const auto grid = static_cast<int>((count + kThreads * 4 - 1) / (kThreads * 4));
     const Buffer sums(16);
     const auto both = [&](bool reversed) {
       return seconds_of([&](int) {
-        read_all<<<grid, kThreads>>>(from.vectors(), count, reinterpret_cast<uint32_t*>(sums.floats()));
-        if (reversed) {
-          map_again<true><<<grid, kThreads>>>(from.vectors(), to.vectors(), count);
-        } else {
-          map_again<false><<<grid, kThreads>>>(from.vectors(), to.vectors(), count);
-        }
+        start(read_all, grid, from.vectors(), count, reinterpret_cast<uint32_t*>(sums.floats()));
+        start(reversed ? map_again<true> : map_again<false>, grid, from.vectors(), to.vectors(), count);
       });
     };
     const double forwards = both(false), backwards = both(true);
     char name[64];
-    snprintf(name, sizeof name, "%.1f x L2 (%zu MiB)", share, bytes / kMiB);
+    snprintf(name, sizeof name, "%.1f x L2 (%.4g MiB)", share, static_cast<double>(bytes) / kMiB);
     tell("reversed second pass, time saved", name, 1.0 - backwards / forwards, "of both passes");
   }
 }
 
 // ---- Barriers ----
 
-constexpr int kBarriers = 200;
-
 enum class Barrier { kCounter, kGrid, kCluster };
 
 template <Barrier kBarrier>
-__global__ void __launch_bounds__(kThreads) wait_often(uint32_t* counter, uint32_t blocks) {
-  for (int i = 1; i <= kBarriers; ++i) {
+__global__ void __launch_bounds__(kThreads) wait_often(uint32_t* counter, uint32_t blocks, int times) {
+  for (int i = 1; i <= times; ++i) {
     if constexpr (kBarrier == Barrier::kCounter) {
       __syncthreads();
       if (threadIdx.x == 0) {
@@ -183,11 +201,12 @@ __global__ void __launch_bounds__(kThreads) wait_often(uint32_t* counter, uint32
         while (load_acquire(counter) < static_cast<uint32_t>(i) * blocks) spin_pause();
       }
       __syncthreads();
-    } else if constexpr (kBarrier == Barrier::kGrid) {
-      cooperative_groups::this_grid().sync();
     } else {
+#ifdef __CUDACC__
+      if constexpr (kBarrier == Barrier::kGrid) cooperative_groups::this_grid().sync();
 #if __CUDA_ARCH__ >= 900
-      cooperative_groups::this_cluster().sync();
+      if constexpr (kBarrier == Barrier::kCluster) cooperative_groups::this_cluster().sync();
+#endif
 #endif
     }
   }
@@ -195,6 +214,7 @@ __global__ void __launch_bounds__(kThreads) wait_often(uint32_t* counter, uint32
 
 template <Barrier kBarrier>
 cudaError_t start_waiting(uint32_t* counter, int blocks) {
+#ifdef __CUDACC__
   cudaLaunchAttribute attribute{};
   if (kBarrier == Barrier::kCluster) {
     attribute.id = cudaLaunchAttributeClusterDimension;
@@ -209,7 +229,15 @@ cudaError_t start_waiting(uint32_t* counter, int blocks) {
   config.blockDim = dim3(kThreads);
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, wait_often<kBarrier>, counter, static_cast<uint32_t>(blocks));
+  return cudaLaunchKernelEx(&config, wait_often<kBarrier>, counter, static_cast<uint32_t>(blocks), extent.barriers);
+#else
+  if (kBarrier != Barrier::kCounter) return cudaErrorNotSupported;
+  LaunchShape shape;
+  shape.grid = dim3(static_cast<unsigned>(blocks));
+  shape.block = dim3(kThreads);
+  shape.cooperative = true;
+  return launch(wait_often<kBarrier>, shape, nullptr, counter, static_cast<uint32_t>(blocks), extent.barriers);
+#endif
 }
 
 template <Barrier kBarrier>
@@ -228,7 +256,7 @@ void barrier_case(const char* whose, int blocks) {
   });
   char name[64];
   snprintf(name, sizeof name, "%s, %d blocks", whose, blocks);
-  tell("barrier", name, s / kBarriers * 1e6, "us");
+  tell("barrier", name, s / extent.barriers * 1e6, "us");
 }
 
 void barriers(int multiprocessors, int capability) {
@@ -281,21 +309,28 @@ void chunks(const Buffer& large, int64_t count, int multiprocessors) {
   int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, adam_in_chunks, kThreads, 0), "occupancy");
   for (int64_t chunk = 1024; chunk <= 65536; chunk *= 2) {
-    const double s = seconds_of([&](int) { adam_in_chunks<<<blocks * multiprocessors, kThreads>>>(a, count, chunk); });
+    const double s = seconds_of([&](int) { start(adam_in_chunks, blocks * multiprocessors, a, count, chunk); });
     char name[64];
     snprintf(name, sizeof name, "%lld elements", static_cast<long long>(chunk));
     tell("optimizer chunk", name, 28.0 * static_cast<double>(count) / s * 1e-12, "TB/s");
   }
 }
 
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "cudaDeviceGetAttribute");
+  return value;
+}
+
 }  // namespace
 
-int main() {
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  const int multiprocessors = properties.multiProcessorCount;
-  const auto l2 = static_cast<size_t>(properties.l2CacheSize);
-  const size_t bytes = 1024 * kMiB;
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "dry") extent = {kMiB, 1, 0, 3};
+  const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  const int capability =
+      attribute(cudaDevAttrComputeCapabilityMajor) * 10 + attribute(cudaDevAttrComputeCapabilityMinor);
+  const size_t bytes = extent.bytes;
+  const size_t l2 = std::min(static_cast<size_t>(attribute(cudaDevAttrL2CacheSize)), bytes / 8);
   const Buffer from(bytes), to(bytes);
   const int resident = multiprocessors * 8;
   copy_case<1, false>(from, to, bytes, resident);
@@ -305,7 +340,7 @@ int main() {
   copy_case<4, true>(from, to, bytes, resident);
   copy_case<8, true>(from, to, bytes, resident);
   second_pass(from, to, l2, bytes);
-  barriers(multiprocessors, properties.major * 10 + properties.minor);
+  barriers(multiprocessors, capability);
   chunks(from, static_cast<int64_t>(bytes / 16), multiprocessors);
   return 0;
 }

@@ -27,15 +27,12 @@ ASKED = (
 
 
 def run(program: Path | None, dry: bool) -> dict[str, Any]:
-    """Return the answers, or why there are none."""
-    if dry:
-        return {"not run": "a dry run: there is no GPU"}
+    """Return the answers, or why there are none; of a dry run's the numbers mean nothing."""
     if program is None:
         return {"not run": "no program was given (--questions)"}
+    command = [str(program.absolute()), *(["dry"] if dry else [])]
     try:
-        done = subprocess.run(
-            [str(program.absolute())], capture_output=True, text=True, timeout=LIMIT, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"not run": f"{type(error).__name__}: {error}"}
     answers: dict[str, Any] = {"answers": [json.loads(line) for line in done.stdout.splitlines()]}

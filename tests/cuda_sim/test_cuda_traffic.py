@@ -118,6 +118,7 @@ def test_passes_over_memory(simulator, function, device_name, dtype, layout):
         moved = traffic.read(array) / array.nbytes, traffic.written(array) / array.nbytes
         expected = (kept if on_chip else twice, 0) if name in inputs else (0, int(writes))
         assert moved == expected, name
+        assert set(traffic.of(array)["bytes"].tolist()) == {16}, name
     assert traffic.bytes == sum(traffic.read(a) + traffic.written(a) for a in full.values())
 
 
@@ -133,6 +134,21 @@ def test_images_of_7_x_7(simulator, function):
         array = device.arrays[name]
         seams = shape[0] * shape[1] - 1
         assert array.nbytes <= traffic.read(array) <= array.nbytes + 16 * seams
+        assert set(traffic.of(array)["bytes"].tolist()) == {16}
+    # Windows across two images are written by two threads, each its own elements.
+    assert set(traffic.of(out)["bytes"].tolist()) == {4, 16}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("channels", [3, 5, 67])
+def test_odd_channels_are_read_16_bytes_at_a_time(simulator, channels, dtype):
+    """As many rows as fill whole windows are taken as one."""
+    device = OnDevice(simulator, LARGE)
+    traffic = batch_norm(device, "backward", (64, channels, 8), dtype=dtype, layout="NHWC")
+    for name in ("x", "grad", "grad_x"):
+        array = device.arrays[name]
+        assert set(traffic.of(array)["bytes"].tolist()) == {16}
+        assert traffic.read(array) + traffic.written(array) == array.nbytes
 
 
 def leaves_in_order(traffic: Traffic, array: Any, launch: int, leaf_bytes: int) -> list[int]:
