@@ -32,6 +32,8 @@ _is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched
 _modes = torch._C._len_torch_dispatch_stack
 _increment_version = torch._C._increment_version
 _base_apply = torch._C._FunctionBase.__dict__["apply"]
+_batch_norm_forward, _batch_norm_backward = _core.batch_norm_forward, _core.batch_norm_backward
+_tensor, _torch_float64 = torch.Tensor, torch.float64
 _float32, _float64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -127,9 +129,14 @@ class Training(Function):
         options: TrainingOptions,
     ) -> torch.Tensor:
         """Call the kernel and save what the backward pass needs."""
-        y, mean, inv_std = _empty_like(x), batch_statistics(x), batch_statistics(x)
+        y = _empty_like(x)
+        if x.is_cpu:  # as `batch_statistics`, called twice, takes a third of a microsecond more
+            channels, dtype = x.shape[1], _float64 if x.dtype is _torch_float64 else _float32
+            mean, inv_std = _empty(channels, dtype), _empty(channels, dtype)
+        else:
+            mean, inv_std = batch_statistics(x), batch_statistics(x)
         running_mean, running_var, momentum, eps, unbiased, negative_slope = options
-        _core.batch_norm_forward(
+        _batch_norm_forward(
             x,
             gamma,
             beta,
@@ -155,12 +162,28 @@ class Training(Function):
         """Return the gradients of the arguments."""
         saved = x, gamma, beta = ctx.saved_tensors
         mean, inv_std, negative_slope = ctx.rest
-        usual = is_plain_gradient(grad) and not _is_grad_enabled()
-        if usual and gamma is not None and beta is not None:
+        # As `gradients_of`, without its calls: they took 2 of 33 microseconds of a small layer.
+        if (
+            type(grad) is _tensor
+            and gamma is not None
+            and beta is not None
+            and not _is_grad_enabled()
+            and not _in_transform()
+            and not _is_batched(grad)
+        ):
             grad_x, grad_gamma, grad_beta = _empty_like(x), _empty_like(gamma), _empty_like(beta)
-            _core.batch_norm_backward(
-                *(grad, x, gamma, beta, mean, inv_std, negative_slope, 1),
-                *(grad_x, grad_gamma, grad_beta),
+            _batch_norm_backward(
+                grad,
+                x,
+                gamma,
+                beta,
+                mean,
+                inv_std,
+                negative_slope,
+                1,
+                grad_x,
+                grad_gamma,
+                grad_beta,
             )
             return grad_x, grad_gamma, grad_beta, None
         grad_x, grad_gamma, grad_beta = gradients_of(
