@@ -349,6 +349,16 @@ def test_gpu_check_tells_what_the_sanitizers_say(
     assert stages["sanitize"]["result"] == result
 
 
+def test_gpu_check_fits_in_ten_minutes() -> None:
+    limits = re.search(
+        r"^declare -A limit=\((.*)\)$", (ROOT / "dev/gpu_check.sh").read_text(), re.MULTILINE
+    )
+    assert limits is not None
+    seconds = dict(re.findall(r"\[(\w+)\]=(\d+)", limits[1]))
+    assert set(seconds) == {"build", "test", "sanitize", "bench"}
+    assert sum(map(int, seconds.values())) <= 570  # starting and ending take some
+
+
 def test_gpu_check_knows_its_stages(tmp_path: Path) -> None:
     assert gpu_check(tmp_path, "sanitize")[0] == 0
     assert gpu_check(tmp_path, "measure")[0] == 2
