@@ -42,7 +42,8 @@ def find_nvcc() -> tuple[str, list[str]]:
     found = next(f.locate() for f in files if f.name == "nvcc" and f.parent.name == "bin")
     nvcc = Path(str(found))
     nvcc.chmod(nvcc.stat().st_mode | 0o111)
-    return str(nvcc), [f"-I{nvcc.parents[1] / 'include'}"]
+    root = nvcc.parents[1]  # where nvcc itself looks for lib64
+    return str(nvcc), [f"-I{root / 'include'}", f"-L{root / 'lib'}"]
 
 
 def demangled(names: list[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ MAX_CPU_SECONDS = 2 * 6 * 60.0
 
 def build(folder: Path) -> tuple[Path, str]:
     """Return the library's path and what the compiler said; end where it failed."""
-    nvcc, _ = find_nvcc()
+    nvcc, options = find_nvcc()
     configure = [
         *("cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
         *("-DFUSEDNN_CUDA=ON", "-DFUSEDNN_PYTHON=OFF", "-DFUSEDNN_WERROR=ON"),
@@ -36,7 +36,7 @@ def build(folder: Path) -> tuple[Path, str]:
     for command in (configure, ["cmake", "--build", str(folder), "--target", "fusednn_cuda"]):
         done = subprocess.run(
             command,
-            env={**os.environ, "CUDACXX": nvcc},
+            env={**os.environ, "CUDACXX": nvcc, "NVCC_APPEND_FLAGS": " ".join(options)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
