@@ -84,7 +84,10 @@ class TestNpz:
             ),
             ({"x": np.zeros((2, 1)), "y": [0, 1j]}, r"y must hold integers or strings.*complex128"),
             ({"x": np.zeros((2, 1)), "y": np.eye(2)}, r"y must hold one label.*shape=\(2, 2\)"),
-            ({"x": np.zeros((2, 1)), "y": np.array([{}, 1])}, r"y cannot be read \(.*allow_pickle"),
+            (
+                {"x": np.zeros((2, 1)), "y": np.array([{}, 1])},
+                r"y: must hold numbers.*Python objects",
+            ),
         ],
     )
     def test_unusable_arrays(self, tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -122,13 +125,15 @@ class TestNpz:
         bad = tmp_path / "bad.npz"
         for size in (0, 3, 100, len(content) // 2, len(content) - 30):
             bad.write_bytes(content[:size])
-            with pytest.raises(ValueError, match=r"bad\.npz: not a \.npz archive .* or truncated"):
+            with pytest.raises(ValueError, match=r"bad\.npz: not a .* or truncated"):
                 datasets.load(bad)
         for place in range(60, len(content) - 250, 97):
             flipped = bytearray(content)
             flipped[place] ^= 0xFF
             bad.write_bytes(flipped)
-            with pytest.raises(ValueError, match=r"bad\.npz: the archive is damaged"):
+            with pytest.raises(
+                ValueError, match=r"bad\.npz: (the archive is damaged|x: not an array)"
+            ):
                 datasets.load(bad)
 
 

@@ -154,7 +154,7 @@ def test_damaged_npz(tmp_path: Path) -> None:
         mnist.load_data(write_npz(path, y_test=None))
     with pytest.raises(ValueError, match=r"images must be uint8.*float64"):
         mnist.load_data(write_npz(path, x_train=IMAGES / 255))
-    with pytest.raises(ValueError, match=r"a\.npz: not a \.npz archive.*Object arrays"):
+    with pytest.raises(ValueError, match=r"a\.npz: y_train: must hold numbers.*Python objects"):
         mnist.load_data(write_npz(path, y_train=np.array([{}], object)))
     content = write_npz(path).read_bytes()
     for length in range(0, len(content), 997):

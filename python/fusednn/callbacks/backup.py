@@ -19,6 +19,8 @@ from fusednn.callbacks.resumed import Resumed
 from fusednn.models.data import check_count
 from fusednn.ops import QuantizedState
 from fusednn.saving.atomic import replacing
+from fusednn.saving.npz_file import names_in, read_arrays
+from fusednn.saving.opened import OF_CONTENT
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -265,12 +267,12 @@ class BackupAndRestore(Callback):
 
 def _read(path: Path) -> _Stored:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
+            stored = read_arrays(file, names_in(file))
         about = json.loads(stored.pop("about").tobytes())
         if not set(about) >= _CONTENT:
             raise ValueError("it lacks some of what a backup holds")
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, zipfile.BadZipFile, *OF_CONTENT) as error:
         raise ValueError(f"{path} is damaged: {error}. Remove it to start anew.") from None
     return _Stored(about, stored)
 

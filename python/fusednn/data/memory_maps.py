@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fusednn.saving.npz_file import read_header
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Of a member's header within a zip archive: signature, then the lengths of name and extra field.
@@ -46,7 +48,7 @@ def map_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
     with open(path, "rb") as file:
         try:
             members = zipfile.ZipFile(file).infolist()
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error) as error:
             raise ValueError(f"{source}: not a .npz archive, or truncated ({error})") from None
         for member in members:
             name = member.filename.removesuffix(".npy")
@@ -76,18 +78,7 @@ def _mapped(file: BinaryIO, path: str, where: str, start: int, length: int | Non
     size = file.tell()
     end = size if length is None else min(start + length, size)
     file.seek(start)
-    try:
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read_header(file)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{where}: not an array in .npy format ({error})") from None
-    if dtype.hasobject:
-        raise ValueError(f"{where}: must hold numbers. Received: Python objects, dtype {dtype}")
+    shape, fortran, dtype = read_header(file, where)
     data = file.tell()
     count = 1
     for side in shape:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusednn.datasets.labeled_data import LabeledData
 
-_DAMAGE = (zlib.error, EOFError, RuntimeError, MemoryError)
+if TYPE_CHECKING:
+    from zipfile import ZipFile
+
 _KEY_SETS = (("x_train", "y_train", "x_test", "y_test"), ("x_train", "y_train"), ("x", "y"))
 
 
@@ -32,18 +34,12 @@ def read_npz(path: str | os.PathLike[str]) -> LabeledData:
     ValueError
         If it is not a .npz archive, is damaged, lacks the arrays, or holds unusable ones.
     """
-    import zipfile
+    from fusednn.saving.npz_file import names_in, read_arrays
 
     source = os.fspath(path)
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError(f"{source}: not a .npz archive (a zip file of arrays), or truncated")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = _names(source, archive.files)
-            arrays = [_array(source, archive, name) for name in names]
-    except (*_DAMAGE, zipfile.BadZipFile) as error:
-        raise ValueError(f"{source}: the archive is damaged ({error})") from None
+    with _opened(source) as archive:
+        names = _names(source, names_in(archive))
+        arrays = list(read_arrays(archive, names).values())
     x = arrays[0]
     return LabeledData.from_arrays(
         source,
@@ -64,18 +60,37 @@ def npz_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> list[NDArr
     ValueError
         If it is not a .npz archive, is damaged, lacks an array, or holds Python objects.
     """
-    import zipfile
+    from fusednn.saving.npz_file import names_in, read_arrays
 
     source = os.fspath(path)
-    with open(path, "rb") as file:
+    with _opened(source) as archive:
+        found = names_in(archive)
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(f"must hold {', '.join(names)}. Missing: {missing[0]}")
+        return list(read_arrays(archive, names).values())
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[ZipFile]:
+    """Open an archive; what its content causes is a ValueError that names it."""
+    import zipfile
+
+    from fusednn.saving.opened import OF_CONTENT
+
+    with open(source, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                missing = [name for name in names if name not in archive.files]
-                if not missing:
-                    return [archive[name] for name in names]
-        except (*_DAMAGE, zipfile.BadZipFile, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{source}: not a .npz archive, or damaged ({error})") from None
-    raise ValueError(f"{source}: must hold {', '.join(names)}. Missing: {missing[0]}")
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{source}: not a .npz archive, or damaged or truncated ({error})"
+            ) from None
+        except ValueError as error:
+            told = str(error).removeprefix(f"{source}: ")
+            raise ValueError(f"{source}: {told}") from None
+        except OF_CONTENT as error:
+            raise ValueError(f"{source}: the archive is damaged ({error})") from None
 
 
 def _names(source: str, found: list[str]) -> list[str]:
@@ -88,10 +103,3 @@ def _names(source: str, found: list[str]) -> list[str]:
         f"{source}: must hold the arrays x and y, or x_train and y_train (and x_test and y_test). "
         f"Received: {', '.join(found) or 'no array'}"
     )
-
-
-def _array(source: str, archive: Mapping[str, Any], name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(archive[name])
-    except ValueError as error:
-        raise ValueError(f"{source}: {name} cannot be read ({error})") from None

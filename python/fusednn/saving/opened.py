@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,15 +15,17 @@ PathLike = str | os.PathLike[str]
 #: Most that a compressed entry of a `.keras` file may grow by; HDF5 files hardly shrink.
 _LARGEST_RATIO = 200
 #: What readers of JSON, archives and HDF5, and constructors, raise on what they do not expect.
-_OF_CONTENT = (
+OF_CONTENT = (
     ArithmeticError,
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
     TypeError,
+    struct.error,
     zlib.error,
 )
 
@@ -58,7 +61,7 @@ def reading(path: Path | str) -> Iterator[None]:
         raise ValueError(f"{path} is damaged: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    except _OF_CONTENT as error:
+    except OF_CONTENT as error:
         raise ValueError(
             f"{path} cannot be read, it is damaged or of another kind: "
             f"{type(error).__name__}: {error}"
