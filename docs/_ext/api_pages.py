@@ -157,7 +157,10 @@ def _whole_sentence(
         lines[0] = f": {lines[0]}"
 
 
-def _foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+def _left_out(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    # The class's own text names the fields of a tuple; "Alias for field number 0" says nothing.
+    if type(obj).__name__ == "_tuplegetter":
+        return True
     # scikit-learn gives its estimators methods, documented by references to its own site.
     return True if str(getattr(obj, "__module__", "")).startswith("sklearn.") else None
 
@@ -166,5 +169,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("builder-inited", _write)
     app.connect("autodoc-process-docstring", _whole_sentence, priority=400)
-    app.connect("autodoc-skip-member", _foreign)
+    app.connect("autodoc-skip-member", _left_out)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

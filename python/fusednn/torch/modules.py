@@ -110,7 +110,7 @@ class BatchNormLeakyReLU1d(BatchNormLeakyReLU, nn.BatchNorm1d):
     Parameters
     ----------
     num_features : int
-        C.
+        Channels, the C of the inputs.
     eps : float, default 1e-5
         Keras' default is 1e-3.
     momentum : float or None, default 0.1
