@@ -109,6 +109,15 @@ def test_each_stream_is_waited_for_once(gpu):
         np.testing.assert_array_equal(param.get(), values() - np.float32(0.5) * values())
 
 
+def test_a_stream_of_another_device_is_not_waited_for(gpu):
+    gpu.set(devices=2)
+    x, out = (of(DeviceArray, gpu, gpu.new_stream()) for _ in range(2))
+    out.device = 1
+    with pytest.raises(ValueError, match=r"`out` must be on the device of .*, cuda:0\. .*cuda:1"):
+        ops.leaky_relu(x, SLOPE, out=out)
+    assert gpu.waits == []
+
+
 def test_a_captured_call_waits_for_no_stream_outside_its_graph(gpu):
     x, out = of(DeviceArray, gpu, gpu.new_stream()), of(DeviceArray, gpu, gpu.new_stream())
     before = out.get()
