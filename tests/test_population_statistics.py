@@ -12,13 +12,18 @@ from fusednn import backend, utils
 from fusednn.data import Dataset, PyDataset
 from fusednn.layers import (
     Activation,
+    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Input,
     LeakyReLU,
+    MaxPooling2D,
+    Reshape,
 )
 from fusednn.models import Sequential, fold_batch_norm, recalibrate_batch_norm
 from fusednn.optimizers import Adam
@@ -235,7 +240,33 @@ FOLDS: dict[str, tuple[tuple[int, ...], list[Any], int]] = {
     "activation": ((5,), [BatchNormalization(), Activation("relu"), Dense(3)], 1),
     "another_axis": ((3, 4), [Dense(3), BatchNormalization(axis=1)], 1),
     "rows": ((3, 4), [BatchNormalization(), Dense(3)], 0),
-    "flattened": ((3, 4), [BatchNormalization(), Flatten(), Dense(3)], 1),
+    "flattened": ((3, 4), [BatchNormalization(), Flatten(), Dense(3)], 0),
+    "flattened_before": ((3, 4), [Dense(3), Flatten(), BatchNormalization()], 1),
+    "another_axis_flattened": ((3, 4), [BatchNormalization(axis=1), Flatten(), Dense(3)], 0),
+    "another_shape": ((6,), [Dense(6), Reshape((3, 2)), BatchNormalization()], 0),
+    "shared_by_pairs": ((3, 4), [BatchNormalization(), Reshape((6, 2)), Dense(3)], 1),
+    "mean_of_places": (
+        (5, 4, 2),
+        [Conv2D(3, 2), GlobalAveragePooling2D(), BatchNormalization()],
+        0,
+    ),
+    "mean_before_dense": ((5, 4, 2), [BatchNormalization(), GlobalAveragePooling2D(), Dense(3)], 0),
+    "means": (
+        (7, 5, 2),
+        [Conv2D(3, 2), AveragePooling2D(3, 2, "same"), Dropout(0.5), BatchNormalization()],
+        0,
+    ),
+    "largest": ((7, 5, 2), [Conv2D(3, 2), MaxPooling2D(2), BatchNormalization()], 0),
+    "largest_before_convolution": (
+        (7, 5, 2),
+        [BatchNormalization(), MaxPooling2D(2), Conv2D(3, 2)],
+        0,
+    ),
+    "largest_of_first": (
+        (2, 7, 5),
+        [BatchNormalization(axis=1), GlobalMaxPooling2D(data_format="channels_first"), Dense(3)],
+        0,
+    ),
 }
 
 
@@ -251,3 +282,18 @@ def test_what_folds_into_which_neighbour(name: str) -> None:
     np.testing.assert_allclose(
         folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("largest", [MaxPooling2D(2), GlobalMaxPooling2D(keepdims=True)])
+def test_a_falling_normalisation_stays_where_the_largest_is_taken(largest: Any) -> None:
+    model = Sequential([Input((4, 4, 2)), Conv2D(3, 1), largest, BatchNormalization()])
+    for i, variable in enumerate(model.weights):
+        variable.assign(np.abs(0.5 + 0.3 * normal(*variable.shape, seed=i)))
+    gamma = model.layers[-1].weights[0]
+    gamma.assign(gamma.numpy() * np.array([1, -1, 1], np.float32))
+    folded = fold_batch_norm(model)
+    assert type(folded.layers[-1]).__name__ == "BatchNormalization"
+    x = normal(7, 4, 4, 2)
+    np.testing.assert_allclose(folded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
+    gamma.assign(np.abs(gamma.numpy()))
+    assert len(fold_batch_norm(model).layers) == 2

@@ -8,16 +8,23 @@ import numpy as np
 
 from fusednn.layers import (
     AlphaDropout,
+    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
     DenseTranspose,
     Dropout,
+    Flatten,
     GaussianDropout,
     GaussianNoise,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Input,
     Layer,
+    MaxPooling2D,
+    Reshape,
 )
+from fusednn.layers.layer import BatchShape
 from fusednn.models.clone import clone_model
 from fusednn.models.data import Array
 from fusednn.models.nesting import distinct_names
@@ -26,6 +33,10 @@ from fusednn.models.sequential import Sequential
 
 #: Layers that do nothing in inference: what is beside them counts as neighbours.
 _IDENTITIES = (AlphaDropout, Dropout, GaussianDropout, GaussianNoise)
+#: What a normalisation may come before or after, which is all the same: means of channels, and
+#: where nothing is scaled by less than 0 largest elements.
+_MEANS = (AveragePooling2D, Flatten, GlobalAveragePooling2D, Reshape)
+_LARGEST = (GlobalMaxPooling2D, MaxPooling2D)
 
 
 def fold_batch_norm(model: Sequential) -> Sequential:
@@ -39,7 +50,8 @@ def fold_batch_norm(model: Sequential) -> Sequential:
       of a `Conv2D` of one group whose padding is "valid" (zeros around the image are not
       normalised).
 
-    Dropout and noise between the two do not matter. Others stay as they are.
+    Dropout, noise, `Flatten`, `Reshape` and pooling between the two do not matter, but for pooling
+    of the largest elements where an ``s`` is negative. Others stay as they are.
 
     Parameters
     ----------
@@ -62,25 +74,38 @@ def fold_batch_norm(model: Sequential) -> Sequential:
     tied = [layer.dense for layer in copy._leaves if isinstance(layer, DenseTranspose)]
     folded: list[Layer] = []
     weights: list[list[Array]] = []
+    inputs: list[BatchShape] = []  # of the folded ones
     shape = model.input_shape
     for layer in copy._leaves:
-        rank = len(shape)  # of what comes in
-        shape = layer.compute_output_shape(shape)
         place = _neighbour(folded)
         before = None if place is None else folded[place]
-        if place is not None and before not in tied:
-            if isinstance(layer, BatchNormalization) and _takes(before, layer, rank):
-                assert before is not None
-                weights[place] = _merged_before(weights[place], layer)
-                folded[place] = _with_bias(before)
-                continue
-            takes = isinstance(before, BatchNormalization) and _takes_after(layer, before, rank)
+        if before is not None and place is not None and before not in tied:
+            between = folded[place + 1 :]
+            produced = before.compute_output_shape(inputs[place])
+            if isinstance(layer, BatchNormalization) and _takes(before):
+                target = _places(shape, layer.channel_axis(len(shape)))
+                source = _behind(between, produced, _channel_axis(before, produced), layer)
+                taken = _one_of_each(source, target)
+                if taken is not None:
+                    weights[place] = _merged_before(weights[place], layer, taken)
+                    folded[place] = _with_bias(before)
+                    shape = layer.compute_output_shape(shape)
+                    continue
+            takes = isinstance(before, BatchNormalization) and _takes_after(layer)
             if takes and layer not in tied:
-                merged = _merged_after(layer.get_weights(), cast(BatchNormalization, before))
-                del folded[place], weights[place]
-                folded.append(_with_bias(layer))
-                weights.append(merged)
-                continue
+                norm = cast(BatchNormalization, before)
+                source = _behind(between, produced, norm.channel_axis(len(produced)), norm)
+                taken = _one_of_each(_places(shape, _channel_axis(layer, shape)), source)
+                if norm.activity_regularizer is None and taken is not None:
+                    merged = _merged_after(layer.get_weights(), norm, taken)
+                    del folded[place], weights[place], inputs[place]
+                    folded.append(_with_bias(layer))
+                    weights.append(merged)
+                    inputs.append(shape)
+                    shape = layer.compute_output_shape(shape)
+                    continue
+        inputs.append(shape)
+        shape = layer.compute_output_shape(shape)
         folded.append(layer)
         weights.append(layer.get_weights())
     made: dict[int, Layer] = {}
@@ -94,36 +119,66 @@ def fold_batch_norm(model: Sequential) -> Sequential:
 
 
 def _neighbour(layers: list[Layer]) -> int | None:
-    """Place of the last layer that does anything in inference."""
+    """Place of the last layer that a normalisation cannot change places with."""
+    passed = (*_IDENTITIES, *_MEANS, *_LARGEST)
     for place in range(len(layers) - 1, -1, -1):
-        identity = isinstance(layers[place], _IDENTITIES) and not layers[place].has_own_call()
-        if not identity or layers[place].activity_regularizer is not None:
+        passes = isinstance(layers[place], passed) and not layers[place].has_own_call()
+        if not passes or layers[place].activity_regularizer is not None:
             return place
     return None
+
+
+def _places(shape: BatchShape, axis: int) -> Array:
+    """Return each element's index along an axis of the batch's shape."""
+    dims = cast("tuple[int, ...]", shape[1:])
+    index: Array = np.indices(dims)[axis - 1]
+    return index
+
+
+def _behind(
+    between: list[Layer], shape: BatchShape, axis: int, norm: BatchNormalization
+) -> Array | None:
+    """Return of which channel each element is behind some layers; None where order matters."""
+    falls = bool((_scale_and_shift(norm)[0] < 0).any())
+    if falls and any(isinstance(layer, _LARGEST) for layer in between):
+        return None
+    found: Array = _places(shape, axis)[None].astype(np.float64)
+    for layer in between:
+        if not isinstance(layer, _IDENTITIES):
+            found = type(layer).from_config(layer.get_config() | {"dtype": "float64"})(found)
+    index: Array = np.rint(found[0]).astype(np.int64)  # means of equal numbers
+    return index
+
+
+def _one_of_each(of: Array | None, to: Array | None) -> Array | None:
+    """Return for each number in `of` the one number in `to` at its places; None: there are more."""
+    if of is None or to is None:
+        return None
+    taken = np.zeros(of.max() + 1, np.int64)
+    taken[of] = to
+    return taken if np.array_equal(taken[of], to) else None
+
+
+def _channel_axis(layer: Layer, shape: BatchShape) -> int:
+    first = isinstance(layer, Conv2D) and layer.data_format == "channels_first"
+    return 1 if first else len(shape) - 1
 
 
 def _with_bias(layer: Layer) -> Layer:
     return type(layer).from_config(layer.get_config() | {"use_bias": True})
 
 
-def _takes(before: Layer | None, norm: BatchNormalization, rank: int) -> bool:
-    if not isinstance(before, Dense | Conv2D) or before.kernel is None:
+def _takes(before: Layer) -> bool:
+    if not isinstance(before, Dense | Conv2D) or before.kernel is None or before.has_own_call():
         return False
-    same = _over_channels(before, norm, rank) and not before.has_own_call()
-    return same and before.activation.name == "linear" and before.activity_regularizer is None
+    return before.activation.name == "linear" and before.activity_regularizer is None
 
 
-def _takes_after(layer: Layer, norm: BatchNormalization, rank: int) -> bool:
+def _takes_after(layer: Layer) -> bool:
     if not isinstance(layer, Dense | Conv2D) or layer.kernel is None:
         return False
     other = isinstance(layer, Conv2D) and (layer.padding != "valid" or layer.groups > 1)
-    plain = not other and not layer.has_own_call() and norm.activity_regularizer is None
-    return plain and _over_channels(layer, norm, rank)
-
-
-def _over_channels(layer: Dense | Conv2D, norm: BatchNormalization, rank: int) -> bool:
-    first = isinstance(layer, Conv2D) and layer.data_format == "channels_first"
-    return norm.channel_axis(rank) == (1 if first else rank - 1)
+    return not other and not layer.has_own_call()
 
 
 def _scale_and_shift(norm: BatchNormalization) -> tuple[Array, Array]:
@@ -132,14 +187,14 @@ def _scale_and_shift(norm: BatchNormalization) -> tuple[Array, Array]:
     return scale, values.get("beta", 0.0) - values["moving_mean"] * scale
 
 
-def _merged_before(weights: list[Array], norm: BatchNormalization) -> list[Array]:
+def _merged_before(weights: list[Array], norm: BatchNormalization, taken: Array) -> list[Array]:
     kernel, *rest = (w.astype(np.float64) for w in weights)
-    scale, shift = _scale_and_shift(norm)
+    scale, shift = (values[taken] for values in _scale_and_shift(norm))
     return [kernel * scale, (rest[0] if rest else 0.0) * scale + shift]
 
 
-def _merged_after(weights: list[Array], norm: BatchNormalization) -> list[Array]:
+def _merged_after(weights: list[Array], norm: BatchNormalization, taken: Array) -> list[Array]:
     kernel, *rest = (w.astype(np.float64) for w in weights)
-    scale, shift = _scale_and_shift(norm)
+    scale, shift = (values[taken] for values in _scale_and_shift(norm))
     sums = kernel.sum(axis=tuple(range(kernel.ndim - 2)))  # of all places of a window
     return [kernel * scale[:, None], (rest[0] if rest else 0.0) + shift @ sums]
