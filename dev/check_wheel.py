@@ -7,6 +7,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 MAX_BYTES = 1_500_000  # of a wheel without CUDA kernels
+MAX_JAX_BYTES = 40_000  # of libfusednn_xla.so, compressed
 MAX_CUDA_BYTES = 3_000_000  # of libfusednn_cuda.so for all its architectures, stripped
 CUDA_LIBRARY = "*libfusednn_cuda.so"
 JAX_LIBRARY = "fusednn/**libfusednn_xla.so"
@@ -35,7 +36,10 @@ def check_wheel(
     *,
     handlers: bool = False,
 ) -> list[str]:
-    """Return everything that is wrong with the wheel at ``path``, which has JAX's `handlers`."""
+    """Return everything that is wrong with the wheel at ``path``.
+
+    Of one that has JAX's `handlers` their size is judged, as that of all else is without them.
+    """
     with ZipFile(path) as wheel:
         members = wheel.infolist()
     names = [member.filename for member in members]
@@ -46,6 +50,13 @@ def check_wheel(
         for member in of_cuda
         if member.file_size >= max_cuda_bytes
     ]
+    if handlers:
+        of_jax = [m for m in members if fnmatch.fnmatch(m.filename, JAX_LIBRARY)]
+        return problems + [
+            f"holds {m.filename} of {m.compress_size:,} bytes, must be under {MAX_JAX_BYTES:,}"
+            for m in of_jax
+            if m.compress_size >= MAX_JAX_BYTES
+        ]
     # Its kernels are compressed already.
     size = path.stat().st_size - sum(member.compress_size for member in of_cuda)
     if size >= max_bytes:

@@ -222,6 +222,10 @@ def test_wheel_for_jax_has_its_handlers(tmp_path: Path) -> None:
     assert problems == ["lacks fusednn/**libfusednn_xla.so"]
     for_jax = make_wheel(tmp_path / "jax.whl", [*GOOD_WHEEL, "fusednn/lib/libfusednn_xla.so"])
     assert check_wheel.check_wheel(for_jax, handlers=True) == []
+    with ZipFile(for_jax, "a") as wheel:
+        wheel.writestr("fusednn/lib/more/libfusednn_xla.so", bytes(check_wheel.MAX_JAX_BYTES))
+    (problem,) = check_wheel.check_wheel(for_jax, handlers=True)
+    assert problem.endswith("of 40,000 bytes, must be under 40,000")
 
 
 def test_wheel_with_sources_or_too_large_is_refused(tmp_path: Path) -> None:
