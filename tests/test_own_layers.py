@@ -171,3 +171,25 @@ def test_refusals() -> None:
 
     with pytest.raises(ValueError, match=r"`shape` of variable 'w' .* must be known"):
         Unknown().build((None, 3))
+
+
+@pytest.mark.parametrize("method", ["call", "backward"])
+def test_what_is_no_array_is_refused(method: str) -> None:
+    """As gradients of weights beside that of the input, which other packages want."""
+
+    class Pair(Layer):
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return input_shape
+
+        def call(self, x: np.ndarray) -> Any:
+            return (x, [x.sum()]) if method == "call" else 2 * x
+
+        def backward(self, grad: np.ndarray) -> Any:
+            return 2 * grad, [grad.sum()]
+
+    model = Sequential([Input((3,)), Dense(3), Pair(name="pair")])
+    model.compile("sgd", "mse")
+    with pytest.raises(
+        TypeError, match=rf"`{method}` of layer 'pair' must return an array; .*tuple"
+    ):
+        model.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0)

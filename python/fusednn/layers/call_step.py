@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class CallStep(Step):
 
     def forward(self, x: Array) -> Array:
         """Return what `call` returns, of the layer's dtype."""
-        y = np.ascontiguousarray(self._layer.call(x, **self._options), dtype=self._dtype)
+        y = self._array(self._layer.call(x, **self._options), "call")
         if y.shape != self._output_shape:
             raise ValueError(
                 f"`call` of layer '{self._layer.name}' must return an array of the shape that "
@@ -44,13 +44,23 @@ class CallStep(Step):
 
     def backward(self, grad: Array) -> Array:
         """Return what `backward` returns."""
-        grad_x = np.ascontiguousarray(self._layer.backward(grad), dtype=self._dtype)
+        grad_x = self._array(self._layer.backward(grad), "backward")
         if grad_x.shape != self._input_shape:
             raise ValueError(
                 f"`backward` of layer '{self._layer.name}' must return the gradient of its input, "
                 f"of shape {self._input_shape}. Received: shape {grad_x.shape}"
             )
         return grad_x
+
+    def _array(self, returned: Any, method: str) -> Array:
+        try:
+            return np.ascontiguousarray(returned, dtype=self._dtype)
+        except (TypeError, ValueError):
+            # As of a gradient of the input beside those of the weights.
+            raise TypeError(
+                f"`{method}` of layer '{self._layer.name}' must return an array; gradients of "
+                f"weights go to their `grad`. Received: {type(returned).__name__}"
+            ) from None
 
 
 def shape_of_call(layer: Layer, dims: tuple[int | None, ...]) -> tuple[int, ...]:
