@@ -222,6 +222,21 @@ def test_numbers_on_the_device_need_arrays_there(gpu, name):
         ops.adam_step(*lists.cpu, step=1, lr=0.0)
 
 
+@pytest.mark.parametrize("name", ["lr", "grad_scale", "step", "found_inf"])
+def test_numbers_on_another_gpu_are_refused(gpu, name):
+    gpu.set(devices=2)
+    lists, number = Lists(gpu), scalar(gpu, 1)
+    number.device = 1
+    message = f"`{name}` must be on the device of `params`, cuda:0. Received: an array on cuda:1"
+    for _ in range(2):  # of lists not known yet, and known
+        with pytest.raises(ValueError, match=message):
+            ops.adam_step(*lists.gpu, **{"step": 1, "lr": 0.1, name: number})
+        lists.assert_same()
+        ops.adam_step(*lists.gpu, step=1, lr=0.0)
+        ops.adam_step(*lists.cpu, step=1, lr=0.0)
+    assert number.get() == 1
+
+
 def test_found_inf_is_an_array_on_the_device(gpu):
     lists = Lists(gpu)
     with pytest.raises(TypeError, match="`found_inf` must be None, or a float32 array of one elem"):
