@@ -27,11 +27,8 @@ model_B.compile(loss = "binary_crossentropy", optimizer = "sgd", metrics = ["los
 
 OPTIMIZERS = """
 optimizer = keras.optimizers.SGD(lr = 0.001, momentum = 0.9, nesterov = True)
-made.append(optimizer)
 optimizer = keras.optimizers.RMSProp(lr = 0.001, rho = 0.9)
-made.append(optimizer)
 optimizer = keras.optimizers.Adam(lr = 0.001, beta_1 = 0.9, beta_2 = 0.999)
-made.append(optimizer)
 """
 
 X = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
@@ -86,8 +83,8 @@ def test_transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_optimizers() -> None:
-    made: list[Any] = []
-    run(OPTIMIZERS, made=made)
+    assert type(run(OPTIMIZERS)["optimizer"]) is fusednn.optimizers.Adam
+    made = [run(line)["optimizer"] for line in OPTIMIZERS.strip().splitlines()]
     assert [type(optimizer).__name__ for optimizer in made] == ["SGD", "RMSprop", "Adam"]
     assert [optimizer.learning_rate for optimizer in made] == [0.001] * 3
     momentum, root, adam = made
