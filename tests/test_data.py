@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import tracemalloc
 import zipfile
@@ -22,6 +23,8 @@ from fusednn.data import (
     map_npy,
     map_npz,
 )
+from fusednn.layers import Dense, Input
+from fusednn.models import Sequential
 
 
 def numbers(count: int = 10) -> Dataset:
@@ -413,3 +416,33 @@ def test_options_of_py_datasets() -> None:
     with pytest.raises(NotImplementedError, match="__len__"):
         len(PyDataset())
     assert utils.Sequence is utils.PyDataset is PyDataset
+
+
+def test_a_file_larger_than_the_memory(tmp_path: Path) -> None:
+    """Its rows are read where used: most of the file is a hole, which no machine could load."""
+    rows = 3 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * 1024 * 4)
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, 1024)}
+        np.lib.format.write_array_header_2_0(file, header)
+        start = file.tell()
+        for row in (0, rows // 2, rows - 1):
+            file.seek(start + row * 4096)
+            np.full(1024, row + 1, np.float32).tofile(file)
+            file.flush()
+    if path.stat().st_blocks * 512 > 2**24:
+        pytest.skip("this file system has no files with holes")
+    data = Dataset.from_npy(path)
+    assert len(data) == rows
+    assert [row[0] for row in data.take(3)] == [1, 0, 0]
+    assert [row[0] for row in data.skip(rows - 2)] == [0, np.float32(rows)]
+    model = Sequential([Input((1024,)), Dense(2)])
+    model.compile("sgd", "mse")
+    pairs = data.map(lambda x: (x, x[:2])).batch(16).prefetch(2)
+    tracemalloc.start()
+    try:
+        model.fit(pairs, steps_per_epoch=5, epochs=2, verbose=0)
+        assert model.predict(data.batch(8), steps=3, verbose=0).shape == (24, 2)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
