@@ -37,6 +37,8 @@ class Columns {
     parts_ = rows_ > 0 ? (rows_ + part_rows_ - 1) / part_rows_ : 0;
     const int64_t wanted = kUnitsPerThread * threads_of_call();
     while (strip_ > kColumnStrip && units() * parts_ < wanted) strip_ /= 2;
+    const int64_t share = rows_ * channels_ / (4 * wanted) / kLeastMapTask * kLeastMapTask;
+    map_task_ = share > kMostMapTask ? kMostMapTask : share > kLeastMapTask ? share : kLeastMapTask;
   }
 
   // Few channels: the tables are repeated, so that vectors span several rows. Beyond that by one vector more, for those
@@ -109,15 +111,15 @@ class Columns {
   // out = f(grad, x, channel) in the order of memory. Cut by elements: there may be few rows, and long ones. By rows where
   // they lie apart.
   int64_t map_tasks() const {
-    return stride_ == channels_ ? (rows_ * channels_ + kMapTask - 1) / kMapTask : channels_ > 0 ? rows_ : 0;
+    return stride_ == channels_ ? (rows_ * channels_ + map_task_ - 1) / map_task_ : channels_ > 0 ? rows_ : 0;
   }
   template <class F>
   void map_task(int64_t task, const void* grad, const void* x, void* out, const ChannelTables<C>& tables, bool streamed,
                 const F& f) const {
     const bool apart = stride_ != channels_;
-    const int64_t begin = task * (apart ? stride_ : kMapTask);
+    const int64_t begin = task * (apart ? stride_ : map_task_);
     const int64_t all = apart ? begin + channels_ : rows_ * channels_;
-    const int64_t end = apart || begin + kMapTask > all ? all : begin + kMapTask;
+    const int64_t end = apart || begin + map_task_ > all ? all : begin + map_task_;
     const Cursor<F> cursor{grad, x, tables, begin, apart ? 0 : begin % period_, period_, f};
     put_elements<T>(out, begin, end, streamed, cursor);
   }
@@ -127,10 +129,12 @@ class Columns {
   static constexpr int64_t kStrip = (int64_t{1} << 12) / static_cast<int64_t>(sizeof(C));
   static constexpr int64_t kUnitsPerThread = 4;
   static constexpr int64_t kPeriod = 64;
-  static constexpr int64_t kTogether = 4;
+  static constexpr int64_t kTogether = 2;
   static constexpr int64_t kRowsPerPivotRow = 8;
   static constexpr int64_t kMostParts = 128;
-  static constexpr int64_t kMapTask = 1 << 15;
+  // Elements: the second pass is fastest in long stretches, as long as there are some for each thread.
+  static constexpr int64_t kLeastMapTask = 1 << 15;
+  static constexpr int64_t kMostMapTask = 1 << 18;
 
   int64_t width_of(int64_t unit) const {
     const int64_t left = channels_ - unit * strip_;
@@ -163,7 +167,7 @@ class Columns {
 
   // Two sums over rows [begin, begin + rows) of a strip's columns of x and z, row by row, into first[] and second[].
   // of(c, V{}) gives what adds to two sums of V, a vector of columns from c on or a single one, what the elements from an
-  // index on contribute. Several rows at a time, so that the sums are loaded and stored less often.
+  // index on contribute. Two rows at a time, so that the sums are loaded and stored half as often; four are read slower.
   template <class Of>
   FNN_INLINE void add_rows(int64_t unit, int64_t begin, int64_t rows, const void* x, const void* z, C* first, C* second,
                            const Of& of) const {
@@ -176,11 +180,11 @@ class Columns {
     const bool whole_rows = width == stride_;
     int64_t row = 0;
     for (; row + kTogether <= rows; row += kTogether) {
-      const int64_t next = at + (row + kTogether) * stride_;
+      const int64_t rows_at = at + row * stride_;
       for (int64_t c = 0; c < whole; c += kStep) {
-        fetch_next(x, next, c, whole_rows);
-        if (z != x) fetch_next(z, next, c, whole_rows);
-        add_group<kTogether>(at + row * stride_, c, first, second, of);
+        fetch_next(x, rows_at, c, whole_rows);
+        if (z != x) fetch_next(z, rows_at, c, whole_rows);
+        add_group<kTogether>(rows_at, c, first, second, of);
       }
     }
     for (; row < rows; ++row) {
@@ -200,17 +204,20 @@ class Columns {
     __builtin_memset(numbers, 0, static_cast<size_t>(n) * sizeof(N));
   }
 
-  // Of the next rows, which begin at an index, as much as vectors from c on are read of these: in the order of memory where
-  // rows are read whole, else side by side. The machine alone does not follow several rows: from memory this halves the time.
+  // As much as vectors from c on are read of the rows that begin at an index: 8 KiB ahead in the order of memory where rows
+  // are read whole, else of the next rows. The machine alone does not follow several rows: from memory this halves the time.
   FNN_INLINE void fetch_next(const void* base, int64_t index, int64_t c, bool whole_rows) const {
+    constexpr int64_t kAhead = 8192;
     if (whole_rows) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int64_t k = 0; k < kTogether; ++k) {
-        __builtin_prefetch(element<T>(base, index + kTogether * c + k * kPerVector<C>));
+        __builtin_prefetch(element<char>(element<T>(base, index + kTogether * c + k * kPerVector<C>), kAhead));
       }
     } else {
-#pragma GCC unroll 4
-      for (int64_t k = 0; k < kTogether; ++k) __builtin_prefetch(element<T>(base, index + c + k * stride_));
+#pragma GCC unroll 2
+      for (int64_t k = 0; k < kTogether; ++k) {
+        __builtin_prefetch(element<T>(base, index + c + (kTogether + k) * stride_));
+      }
     }
   }
 
@@ -220,7 +227,7 @@ class Columns {
     const auto add = of(c, V{});
     V a = read<V>(first + c);
     V b = read<V>(second + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int64_t r = 0; r < kRows; ++r) add(at + r * stride_ + c, a, b);
     __builtin_memcpy(first + c, &a, sizeof a);
     __builtin_memcpy(second + c, &b, sizeof b);
@@ -247,6 +254,7 @@ class Columns {
   // f(grad, x, channel) of elements in the order of memory; `column` follows them through the tables.
   template <class F>
   struct Cursor {
+    static constexpr bool kFetches = true;
     const void* grad;
     const void* x;
     const ChannelTables<C>& tables;
@@ -276,6 +284,7 @@ class Columns {
   int64_t rows_, channels_, stride_, period_;
   int64_t strip_ = kStrip;  // channels of a unit
   int64_t part_rows_, parts_;
+  int64_t map_task_;  // elements
 };
 
 }  // namespace FNN_UNIT

@@ -130,11 +130,16 @@ class Runs {
     const auto of_channel = [f, channel = tables.at(unit)](auto g, auto e) { return f(g, e, channel); };
     using Cursor = PairCursor<T, decltype(of_channel)>;
     StreamedSteps<T, kLanes<C>, Cursor> steps{out, aligned, end, {grad, x, of_channel}};
-    const auto beside = [&steps](const void* first, const void* second) __attribute__((always_inline)) {
-      fetch_ahead(first);
-      if (second != first) fetch_ahead(second);
-      steps();
-    };
+    // Both loops come to their runs' ends together; the channel that is read goes on in its next run.
+    const int64_t near_end = (part / pieces * channels_ + unit + 1) * inner_ - kAhead / static_cast<int64_t>(sizeof(T));
+    const int64_t to_next_run = (channels_ - 1) * inner_;
+    const auto beside = [&steps, near_end, to_next_run](const void* first, const void* second)
+                            __attribute__((always_inline)) {
+                              const int64_t skipped = steps.at < near_end ? 0 : to_next_run;
+                              fetch_ahead(element<T>(first, skipped));
+                              if (second != first) fetch_ahead(element<T>(second, skipped));
+                              steps();
+                            };
     reduce(beside);
     map_stretch(begin, aligned, grad, x, out, tables, true, f);
     map_stretch(steps.at, end, grad, x, out, tables, true, f);
@@ -155,10 +160,10 @@ class Runs {
   static constexpr int64_t kPivot = 256;
   static constexpr int64_t kStretchBytes = 1 << 14;
   static constexpr int64_t kMapTask = 1 << 15;
+  static constexpr int64_t kAhead = sizeof(T) < sizeof(float) ? 6144 : 4096;  // bytes
 
   // The machine alone waits at every page's and every leaf's beginning.
   static FNN_INLINE void fetch_ahead(const void* p) {
-    constexpr int64_t kAhead = 4096;
     constexpr int64_t kLine = 64;
     for (int64_t at = 0; at < kLanes<C> * static_cast<int64_t>(sizeof(T)); at += kLine) {
       __builtin_prefetch(element<char>(p, kAhead + at));
