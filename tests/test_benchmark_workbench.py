@@ -106,7 +106,8 @@ class TestRelease:
         assert frozen > 1000
         bench.release()
         bench.prepare(SMALL, "numpy", str(tmp_path / "c"))
-        assert gc.get_freeze_count() == frozen  # once for each family
+        # Once for each family: fewer are those that were freed since.
+        assert gc.get_freeze_count() <= frozen
 
     def test_what_was_ready_before_is_not_kept_by_a_new_family(self, tmp_path: Path) -> None:
         gc.unfreeze()

@@ -132,7 +132,11 @@ KINDS = {
     ],
     "loss": LOSSES,
     "metric": [
-        *(name for name in LOSSES if name not in {"huber", "log_cosh"} and "focal" not in name),
+        *(
+            name
+            for name in LOSSES
+            if name not in {"huber", "log_cosh", "logcosh"} and "focal" not in name
+        ),
         *("binary_accuracy", "top_k_categorical_accuracy", "RootMeanSquaredError", "LogCoshError"),
         *("Precision", "Recall", "AUC", "TruePositives", "R2Score"),
     ],
