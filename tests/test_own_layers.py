@@ -193,3 +193,65 @@ def test_what_is_no_array_is_refused(method: str) -> None:
         TypeError, match=rf"`{method}` of layer 'pair' must return an array; .*tuple"
     ):
         model.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0)
+
+
+def test_build_without_its_super() -> None:
+    class Plain(Scale):
+        def build(self, input_shape: tuple[int | None, ...]) -> None:
+            self.factor = self.add_weight(shape=input_shape[1:], initializer="random_normal")
+
+    layer = Plain()
+    x = normal(7, 6).astype(np.float32)
+    np.testing.assert_array_equal(layer(x), layer(x))
+    assert layer.built
+    assert layer.count_params() == 6
+    model = Sequential([Input((6,)), Plain(), Dense(2)])
+    assert model.layers[0].built
+    assert model.count_params() == 20
+
+
+def test_a_call_that_does_more_needs_a_backward() -> None:
+    class Twice(Dense):
+        def call(self, x: np.ndarray) -> np.ndarray:
+            return 2 * super().call(x)
+
+    class Shifted(Dense):
+        def call(self, x: np.ndarray) -> np.ndarray:
+            return super().call(x + 1)
+
+    class Skipped(Dense):
+        def call(self, x: np.ndarray) -> np.ndarray:
+            return x @ self.kernel.value
+
+    for kind in (Twice, Shifted, Skipped):
+        model = Sequential([Input((3,)), Dense(3), kind(3)])
+        model.predict(np.ones((2, 3)), verbose=0)
+        model.compile("sgd", "mse")
+        with pytest.raises(NotImplementedError, match="must define `backward`: its `call` does"):
+            model.train_on_batch(np.ones((2, 3)), np.ones((2, 3)))
+
+
+def test_layers_that_a_layer_holds() -> None:
+    class Residual(Layer):
+        def __init__(self, inner: Layer) -> None:
+            super().__init__(name="residual")
+            self.inner = [inner]
+
+        def call(self, x: np.ndarray) -> np.ndarray:
+            return x + self.inner[0](x)
+
+        def backward(self, grad: np.ndarray) -> np.ndarray:
+            return grad + self.inner[0].backward(grad)
+
+    model = Sequential([Input((3,)), Residual(Dense(3, name="inner"))])
+    model.compile("sgd", "mse")
+    with pytest.raises(NotImplementedError, match="'residual' must not hold layer 'inner'"):
+        model.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0)
+    shared = Dense(3)
+    model = Sequential([Input((3,)), shared, Residual(shared)])
+    assert model.predict(np.ones((4, 3)), verbose=0).shape == (4, 3)
+    assert Sequential([Input((3,)), Residual(Dropout(0.5))])(np.ones((4, 3))).shape == (4, 3)
+    dense = Dense(3)
+    dense(np.ones((4, 3)))
+    with pytest.raises(ValueError, match=r"must follow its `call\(x, training\)`"):
+        dense.backward(np.ones((4, 3), np.float32))

@@ -34,7 +34,9 @@ class CallStep(Step):
 
     def forward(self, x: Array) -> Array:
         """Return what `call` returns, of the layer's dtype."""
-        y = self._array(self._layer.call(x, **self._options), "call")
+        returned = self._layer.call(x, **self._options)
+        self._only_super = self._layer.call_is_only_super(x, returned)
+        y = self._array(returned, "call")
         if y.shape != self._output_shape:
             raise ValueError(
                 f"`call` of layer '{self._layer.name}' must return an array of the shape that "
@@ -44,6 +46,11 @@ class CallStep(Step):
 
     def backward(self, grad: Array) -> Array:
         """Return what `backward` returns."""
+        if self._layer.inherits_backward() and not self._only_super:
+            raise NotImplementedError(
+                f"{type(self._layer).__name__} must define `backward`: its `call` does more than "
+                "return `super().call(x, training)`, and gradients are written by hand."
+            )
         grad_x = self._array(self._layer.backward(grad), "backward")
         if grad_x.shape != self._input_shape:
             raise ValueError(

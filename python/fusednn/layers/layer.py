@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,14 @@ from fusednn.layers.weight_arguments import weight_arguments
 from fusednn.variable import Variable
 
 BatchShape = tuple[int | None, ...]
+
+
+class _Called(NamedTuple):
+    """What `Layer.call` was given the last time, and what it did with it."""
+
+    x: Array
+    y: Array
+    steps: list[Step]
 
 
 class Layer:
@@ -43,9 +51,10 @@ class Layer:
     ...         return grad * self.factor.value
 
     Keras differentiates `call`; here the gradient is written by hand, and tested best against
-    finite differences. A subclass of another layer may override `call` alone, if it calls
-    ``super().call`` once: ``super().call(x, training=True)`` in a subclass of `Dropout` is the
-    Monte Carlo dropout of Gal and Ghahramani.
+    finite differences. A subclass of another layer may override `call` alone, if that does nothing
+    but return ``super().call`` of its input: ``super().call(x, training=True)`` in a subclass of
+    `Dropout` is the Monte Carlo dropout of Gal and Ghahramani. Layers held by a layer are not
+    trained with it, and training refuses them unless they are layers of the model, too.
 
     Parameters
     ----------
@@ -88,7 +97,7 @@ class Layer:
         self._trainable = bool(trainable)
         self._learning_rate_multiplier = 1.0
         self._variables: list[Variable] = []
-        self._called: list[Step] = []  # those of the latest `call`
+        self._called: _Called | None = None  # by the latest `call`
         self._shapes_of_call: dict[BatchShape, tuple[int, ...]] = {}
         if input_shape is not None and batch_input_shape is not None:
             raise ValueError(
@@ -253,6 +262,8 @@ class Layer:
         """Build once; check that the shape fits in any case."""
         if not self.built:
             self.build(input_shape)
+            if not self.built:  # by a subclass that does not call `super().build`: it need not
+                Layer.build(self, input_shape)
         self.compute_output_shape(input_shape)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -286,6 +297,10 @@ class Layer:
         """Whether a subclass overrides `call`: then it is what models run, not `steps`."""
         return type(self).call is not Layer.call
 
+    def may_have_weights(self) -> bool:
+        """Whether there are weights, or will be once the layer is built."""
+        return bool(self._variables) or not (self.built or type(self).build is Layer.build)
+
     def steps_to_run(self, *, training: bool, trainable: bool) -> list[Step]:
         """Return what a model runs for this layer: its own `call`, or `steps`."""
         if self.has_own_call():
@@ -302,16 +317,27 @@ class Layer:
         training : bool
             Training mode or inference mode; an override may leave it out.
         """
-        self._called = self.steps(training=training, trainable=self._trainable)
+        steps = self.steps(training=training, trainable=self._trainable)
         shapes = [x.shape]
-        for step in self._called:
+        for step in steps:
             shapes.append(step.output_shape(shapes[-1]))
         buffers = Buffers(self.dtype, max(map(math.prod, shapes)), keep_outputs=True)
-        for step in self._called:
-            step.bind(x.shape, buffers, grad_input=True)
+        y = x
+        for step in steps:
+            step.bind(y.shape, buffers, grad_input=True)
             step.prepare()
-            x = step.forward(x)
-        return x
+            y = step.forward(y)
+        self._called = _Called(x, y, steps)
+        return y
+
+    def inherits_backward(self) -> bool:
+        """Whether no subclass has a `backward` of its own, to go with its own `call`."""
+        return type(self).backward is Layer.backward
+
+    def call_is_only_super(self, x: Array, y: Any) -> bool:
+        """Whether the latest `call`, of `x` to `y`, did what that of the base class does."""
+        called = self._called
+        return called is not None and called.x is x and called.y is y
 
     def backward(self, grad: Array) -> Array:
         """Write the gradients of the weights for the latest `call`; return that of its input.
@@ -326,13 +352,18 @@ class Layer:
             raise NotImplementedError(
                 f"{type(self).__name__} must define `backward`: gradients are written by hand."
             )
-        for step in reversed(self._called):
+        if self._called is None:
+            raise ValueError(
+                f"`backward` of layer '{self.name}' must follow its `call(x, training)`, which "
+                "keeps what the gradient needs; `layer(x)` keeps nothing."
+            )
+        for step in reversed(self._called.steps):
             grad = step.backward(grad)
         return grad
 
     def __getstate__(self) -> dict[str, Any]:
         # A step's arrays are views of each other, which a copy would tear apart.
-        return self.__dict__ | {"_called": []}
+        return self.__dict__ | {"_called": None}
 
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
         """Apply the layer to a batch and return a new array; builds the layer at first use.

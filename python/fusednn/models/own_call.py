@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from fusednn import devices
 from fusednn.layers.buffers import Buffers
+from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
 from fusednn.models.plan import Plan, new_plan
 
@@ -199,6 +201,32 @@ def run_call(model: Any, x: Array, *, training: bool) -> Any:
         p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()
     )
     return model.call(x, training=training) if takes else model.call(x)
+
+
+def refuse_held_layers(layers: Sequence[Layer]) -> None:
+    """Raise where one with a `call` of its own holds others with weights, which would be lost."""
+    known = set(map(id, layers))
+    for layer in layers:
+        if not layer.has_own_call():
+            continue
+        for value in vars(layer).values():
+            for held in _layers_in(value):
+                if id(held) not in known and held.may_have_weights():
+                    raise NotImplementedError(
+                        f"Layer '{layer.name}' must not hold layer '{held.name}', unless the model "
+                        "has that one, too: its weights would be neither trained nor saved. Make "
+                        "them by `add_weight`, or run the model's layers in a `call` of the model."
+                    )
+
+
+def _layers_in(value: Any) -> Iterator[Layer]:
+    if isinstance(value, Layer):
+        yield value
+    elif isinstance(value, OwnCall):
+        yield from _model(value)._leaves
+    elif isinstance(value, (list, tuple, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _layers_in(one)
 
 
 def refuse_own_call(model: Any, what: str) -> None:

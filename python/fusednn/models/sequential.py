@@ -20,7 +20,7 @@ from fusednn.models.data import Array, as_inputs
 from fusednn.models.described import Described
 from fusednn.models.model import Model
 from fusednn.models.nesting import check_distinct, contains, leaves_of
-from fusednn.models.own_call import ModelCall, OwnCall, refuse_own_call
+from fusednn.models.own_call import ModelCall, OwnCall, refuse_held_layers, refuse_own_call
 from fusednn.models.penalties import Penalties
 from fusednn.models.plan import Plan, new_plan
 from fusednn.models.training import Trainer
@@ -422,6 +422,7 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
             self._plans.move_to_end(key)
             return plan
         self._check_built()
+        refuse_held_layers(self._leaves)
         layers, flags = self._leaves, trained
         if self.has_own_call():
             layers = [cast("Layer", ModelCall(self, trained))]
