@@ -19,13 +19,15 @@ from fusednn.optimizers import Adam
 from fusednn.wrappers import SKLearnClassifier, SKLearnRegressor
 
 
-def network(X: np.ndarray, y: np.ndarray, units: int = 16, loss: str = "mse") -> Sequential:
+def network(
+    X: np.ndarray, y: np.ndarray, units: int = 16, loss: str = "mse", dtype: str = "float32"
+) -> Sequential:
     last = "softmax" if "entropy" in loss else None
     model = Sequential(
         [
             Input((X.shape[1],)),
-            Dense(units, "tanh", dtype="float64"),
-            Dense(y.shape[1], last, dtype="float64"),
+            Dense(units, "tanh", dtype=dtype),
+            Dense(y.shape[1], last, dtype=dtype),
         ]
     )
     model.compile(Adam(0.05), loss)
@@ -45,8 +47,11 @@ def regressor(**options: Any) -> SKLearnRegressor:
     return SKLearnRegressor(network, **how)
 
 
-@pytest.mark.parametrize("estimator", [classifier(), regressor()], ids=["classifier", "regressor"])
-def test_scikit_learns_checks(estimator: Any) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_scikit_learns_checks(make: Any, dtype: str) -> None:
+    estimator = make()
+    estimator.model_kwargs = (estimator.model_kwargs or {}) | {"dtype": dtype}
     results = check_estimator(estimator, on_skip=None, on_fail="raise")
     assert len(results) > 40
     assert {r["status"] for r in results} <= {"passed", "skipped"}
@@ -95,7 +100,10 @@ def test_several_outputs() -> None:
     fitted = regressor().fit(X, y)
     assert fitted.predict(X).shape == (60, 2)
     assert fitted.score(X, y) > 0.8
-    assert regressor().fit(X, y[:, 0]).predict(X).shape == (60,)
+    assert fitted.predict(X).dtype == np.float64
+    fitted = regressor().fit(X, y[:, 0].astype(np.float32))
+    assert fitted.predict(X).shape == (60,)
+    assert fitted.predict(X).dtype == np.float32
 
 
 def test_refusals() -> None:

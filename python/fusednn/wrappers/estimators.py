@@ -161,11 +161,13 @@ class SKLearnRegressor(RegressorMixin, SKLBase):  # type: ignore[misc]
 
     def _targets(self, y: Array) -> Array:
         self.single_output_ = y.ndim == 1
+        self.target_dtype_ = y.dtype
         return y.reshape(len(y), -1)
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return the outputs, of the shape of the targets in `fit`."""
+        """Return the outputs, of the shape of the targets in `fit` and at least as precise."""
         outputs = self._outputs(X)
+        outputs = outputs.astype(np.result_type(outputs, self.target_dtype_), copy=False)
         return outputs.reshape(-1) if self.single_output_ else outputs
 
 
