@@ -22,6 +22,8 @@ GPUSIM_EXPORT void gpusim_reset() {
   settings = {};
   counts = {};
   faults = {};
+  launch_devices.clear();
+  current_device = 0;
   waits.clear();
   report.clear();
   last_error = cudaSuccess;
@@ -84,6 +86,15 @@ GPUSIM_EXPORT void gpusim_counts(int64_t* seven) {
       counts.launches,    counts.switches, counts.allocations, counts.synchronisations, counts.copies,
       live_allocations(), stacks()};
   std::copy(std::begin(values), std::end(values), seven);
+}
+
+// The calling thread's current device.
+GPUSIM_EXPORT int gpusim_current_device() { return current_device; }
+// How many kernels were launched; of the first `room` the devices that were current then.
+GPUSIM_EXPORT int64_t gpusim_launch_devices(int* devices, int64_t room) {
+  const std::lock_guard<std::mutex> lock(device_mutex);
+  std::copy_n(launch_devices.begin(), std::min(room, static_cast<int64_t>(launch_devices.size())), devices);
+  return static_cast<int64_t>(launch_devices.size());
 }
 
 // How often a stream was to wait for another; of the first `room` waits the two handles.

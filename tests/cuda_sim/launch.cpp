@@ -228,6 +228,7 @@ cudaError_t check_launch(const void* address, dim3 grid, dim3 block, size_t shar
   if (faults.launch > 0 && --faults.launch == 0) return noted(faults.launch_error);
   const Problem problem = problem_of(grid, block, shared_bytes, cooperative);
   if (problem.error != cudaSuccess) report = name_of(address) + ": " + problem.message;
+  launch_devices.push_back(current_device);
   return noted(problem.error);
 }
 

@@ -27,8 +27,6 @@ cudaError_t ready() {
   return settings.devices == 0 ? noted(cudaErrorNoDevice) : cudaSuccess;
 }
 
-thread_local int chosen_device = 0;
-
 cudaError_t wait_for_device() {
   if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
   ++counts.synchronisations;
@@ -106,13 +104,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return e;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = chosen_device;
+  *device = current_device;
   return ready();
 }
 cudaError_t cudaSetDevice(int device) {
   if (const cudaError_t e = ready(); e != cudaSuccess) return e;
   if (device < 0 || device >= settings.devices) return noted(cudaErrorInvalidDevice);
-  chosen_device = device;
+  current_device = device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {

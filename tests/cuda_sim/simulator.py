@@ -102,6 +102,8 @@ class Simulator:
         functions.gpusim_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
         functions.gpusim_set.restype = ctypes.c_bool
         functions.gpusim_new_stream.restype = ctypes.c_void_p
+        functions.gpusim_launch_devices.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+        functions.gpusim_launch_devices.restype = ctypes.c_int64
         functions.gpusim_waits.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         functions.gpusim_waits.restype = ctypes.c_int64
         functions.gpusim_keep_graph.restype = ctypes.c_int64
@@ -142,6 +144,18 @@ class Simulator:
         count = self.functions.gpusim_waits(handles, len(handles) // 2)
         assert count <= len(handles) // 2
         return [(handles[2 * i], handles[2 * i + 1]) for i in range(count)]
+
+    @property
+    def current_device(self) -> int:
+        """The device that is current in this thread."""
+        return self.functions.gpusim_current_device()
+
+    @property
+    def launch_devices(self) -> list[int]:
+        """The device of each kernel that was launched since the last reset, in order."""
+        devices = (ctypes.c_int * self.functions.gpusim_launch_devices(None, 0))()
+        self.functions.gpusim_launch_devices(devices, len(devices))
+        return list(devices)
 
     def races(self) -> str:
         """What the thread sanitizer wrote since the last call: nothing without races."""

@@ -38,6 +38,10 @@ struct Counts {
   int64_t launches, switches, allocations, synchronisations, copies;
 };
 inline Counts counts;
+inline std::vector<int> launch_devices;  // each launch's, since the last reset
+
+// Of the thread.
+inline thread_local int current_device = 0;
 
 // Countdowns: 1 makes the next allocation or launch fail; 0 none.
 struct Faults {
