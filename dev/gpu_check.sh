@@ -3,9 +3,10 @@
 #
 #   dev/gpu_check.sh [build|test|sanitize|bench|all] [--dry-run]
 #
-# Needs nvcc, cmake, ninja, and a Python with pybind11, numpy, ml_dtypes, pytest and torch (PYTHON names it); CuPy is
-# tested where it is installed. Stages go on after a failure of one before, each within seconds of its own. Logs, JSON and
-# a summary lie in $OUT, by default build/gpu_check, objects and the package always in build/gpu_check.
+# Needs nvcc (on PATH, or of PyPI's packages in Python's environment), cmake, ninja, and a Python with pybind11, numpy,
+# ml_dtypes, pytest and torch (PYTHON names it); CuPy is tested where it is installed. Stages go on after a failure of one
+# before, each within seconds of its own. Logs, JSON and a summary lie in $OUT, by default build/gpu_check, objects and the
+# package always in build/gpu_check.
 #
 # --dry-run does what can be done without a GPU: it compiles for compute capability 9.0, as `build` does where no GPU is
 # found, and for one of the CPU's instruction sets, runs the tests on stand-ins (with the simulator where FUSEDNN_CUDA_SIM or
@@ -46,14 +47,20 @@ export PYTHONUNBUFFERED=1
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
 [[ -z $dry ]] || export FUSEDNN_GPU_STAND_IN=1
 
-fail() {
-  echo "$*"
-  return 1
-}
-
 # The GPU's own compute capability, without the dot: nothing else is compiled for. Nothing where there is no GPU.
 architecture() {
   [[ -n $dry ]] || nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ' | grep -xE '[0-9]+'
+}
+
+# Where there is no toolkit: the compiler of packages that jax, too, may have installed.
+use_nvcc_of_pypi() {
+  local found
+  found=$("$python" -c 'import sys; sys.path.insert(0, "dev"); from check_cuda_compile import find_nvcc
+path, options = find_nvcc(); print(path, *options)') || return
+  NVCC_APPEND_FLAGS=${found#* }
+  PATH=$(dirname "${found%% *}"):$PATH
+  export NVCC_APPEND_FLAGS PATH
+  command -v nvcc
 }
 
 build() {
@@ -61,7 +68,7 @@ build() {
   gpu=$(architecture)
   arch=${gpu:-90}
   [[ -n $gpu ]] || echo "NO GPU: compiled for compute capability 9.0, and not tried on it"
-  command -v nvcc || fail "nvcc is not on PATH" || return
+  command -v nvcc || use_nvcc_of_pypi || return
   nvcc --version | tail -n 2
   "$python" --version
   pybind11_DIR=$("$python" -m pybind11 --cmakedir) || return
@@ -141,7 +148,7 @@ run_stage() { # NAME COMMAND
   local start=$SECONDS status=0
   echo "=== $1, at most ${limit[$1]} s"
   # A shell of its own, which timeout can end with all that it started.
-  export -f fail architecture build run_tests sanitize bench
+  export -f architecture use_nvcc_of_pypi build run_tests sanitize bench
   export work out python dry root
   timeout --kill-after=5 "${limit[$1]}" bash -uo pipefail -c "$2" < /dev/null 2>&1 | tee "$out/$1.log"
   status=${PIPESTATUS[0]}

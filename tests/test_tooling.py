@@ -353,6 +353,50 @@ def test_gpu_check_tells_what_the_sanitizers_say(
     assert stages["sanitize"]["result"] == result
 
 
+def test_gpu_check_finds_the_compiler_of_pypi(tmp_path: Path) -> None:
+    """No nvcc on PATH; the environment has the package, and its stage goes on to pybind11."""
+    nvcc = tmp_path / "site/nvidia/cu13/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text('#!/bin/sh\necho "told $NVCC_APPEND_FLAGS"\n')  # which pip leaves as it is
+    package = tmp_path / "site/nvidia_cuda_nvcc-13.0.88.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: nvidia-cuda-nvcc\n")
+    (package / "RECORD").write_text("nvidia/cu13/bin/nvcc,,\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" != -m ] || exit 7\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in [
+        "bash",
+        "cat",
+        "dirname",
+        "git",
+        "grep",
+        "mkdir",
+        "sed",
+        "tail",
+        "tee",
+        "timeout",
+        "tr",
+        "uname",
+    ]:
+        if found := shutil.which(tool):
+            (tools / tool).symlink_to(found)
+    ran = subprocess.run(
+        [str(ROOT / "dev/gpu_check.sh"), "build", "--dry-run"],
+        env=os.environ
+        | {"OUT": str(tmp_path), "PYTHON": str(python), "PATH": str(tools)}
+        | {"PYTHONPATH": str(tmp_path / "site"), "CUDA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    root = nvcc.parents[1]
+    assert f"\n{nvcc}\ntold -I{root / 'include'} -L{root / 'lib'}\n" in ran.stdout
+    assert "FAILED (7)" in ran.stdout
+
+
 def test_gpu_check_fits_in_ten_minutes() -> None:
     limits = re.search(
         r"^declare -A limit=\((.*)\)$", (ROOT / "dev/gpu_check.sh").read_text(), re.MULTILINE
