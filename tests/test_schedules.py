@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,3 +245,23 @@ def test_copies_of_optimizers_know_their_variables() -> None:
     np.testing.assert_array_equal(twin.get_weights()[0], twin.optimizer.averages[0])
     with pytest.raises(ValueError, match="Unknown variable"):
         twin.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def test_a_schedule_of_the_user_without_a_configuration(tmp_path: Path) -> None:
+    class Hyperbola(LearningRateSchedule):
+        def __init__(self, start: float) -> None:
+            self.start = start
+
+        def __call__(self, step: Any) -> float:
+            return self.start / (1 + step)
+
+    model = Sequential([Input((3,)), Dense(1)])
+    model.compile(SGD(Hyperbola(0.1)), "mse")
+    model.fit(normal(8, 3), normal(8, 1, seed=1), batch_size=2, verbose=0)
+    assert model.optimizer is not None
+    assert model.optimizer.learning_rate == pytest.approx(0.02)
+    assert repr(model.optimizer) == "SGD(...)"
+    for ending in ("keras", "h5"):
+        with pytest.raises(NotImplementedError, match="Hyperbola must define `get_config`"):
+            model.save(tmp_path / f"model.{ending}")
+    assert not list(tmp_path.iterdir())

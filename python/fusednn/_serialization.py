@@ -70,12 +70,24 @@ class Configurable:
     ignored_config_names: ClassVar[tuple[str, ...]] = ()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments that make an equal object."""
+        """Return the constructor arguments that make an equal object.
+
+        Raises
+        ------
+        NotImplementedError
+            A subclass has a constructor of its own that keeps none of these arguments.
+        """
         names = dict.fromkeys(
             name
             for cls in reversed(type(self).__mro__)
             for name in cls.__dict__.get("config_names", ())
         )
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define `get_config`, or call `super().__init__`: "
+                f"it has no attribute `{missing[0]}`."
+            )
         return {name: getattr(self, name) for name in names}
 
     @classmethod
@@ -96,7 +108,11 @@ class Configurable:
         return cls(**without_what_is_off(config, accepted, cls.ignored_config_names, cls.__name__))
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        try:
+            config = self.get_config()
+        except NotImplementedError:
+            return f"{type(self).__name__}(...)"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in config.items())
         return f"{type(self).__name__}({arguments})"
 
 
