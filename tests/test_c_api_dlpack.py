@@ -120,7 +120,7 @@ def test_read_only_tensors_are_not_written(library: ctypes.CDLL) -> None:
     assert library.fnn_tensor_from_dlpack(byref(given), READ_ONLY, byref(y)) == 0
     assert library.fnn_tensor_from_dlpack(byref(given), 0, byref(x)) == 0
     assert library.fnn_leaky_relu(byref(x), c_double(0.5), byref(y)) == 2
-    assert library.fnn_last_error() == b"`out` must be writable. Received: a read-only array"
+    assert library.fnn_last_error() == b"`y` must be writable. Received: a read-only array"
     assert library.fnn_tensor_from_dlpack(byref(given), COPIED, byref(copied)) == 0
     assert (x.flags, y.flags, copied.flags) == (0, 1, 0)
 
