@@ -299,6 +299,9 @@ def test_california_housing(tmp_path: Path, no_cache: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"a\.npz: not a \.npz archive, or damaged"):
         california_housing.load_data(path=tmp_path / "a.npz")
+    (tmp_path / "a.csv").write_text("longitude,latitude\n1,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv: not a .*`fusednn.datasets.load_csv` reads"):
+        california_housing.load_data(path=tmp_path / "a.csv")
 
 
 # ---- of scikit-learn

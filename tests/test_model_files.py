@@ -221,6 +221,8 @@ def test_where_models_may_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.h5").mkdir()
     with pytest.raises(IsADirectoryError, match="must not have the name of a folder"):
         model.save(tmp_path / "folder.h5")
+    with pytest.raises(FileNotFoundError, match=r"The folder of a file must exist\. .*none.m\.h5$"):
+        model.save(tmp_path / "none" / "m.h5")
     with pytest.raises(ValueError, match=r"input shape of model .* is not known yet"):
         Sequential([layers.Dense(2)]).save(tmp_path / "open.keras")
     quantized = trained(optimizers.Adam(quantized_states=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,7 +232,7 @@ def test_a_call_that_does_more_needs_a_backward() -> None:
             model.train_on_batch(np.ones((2, 3)), np.ones((2, 3)))
 
 
-def test_layers_that_a_layer_holds() -> None:
+def test_layers_that_a_layer_holds(tmp_path: Path) -> None:
     class Residual(Layer):
         def __init__(self, inner: Layer) -> None:
             super().__init__(name="residual")
@@ -247,6 +248,9 @@ def test_layers_that_a_layer_holds() -> None:
     model.compile("sgd", "mse")
     with pytest.raises(NotImplementedError, match="'residual' must not hold layer 'inner'"):
         model.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0)
+    with pytest.raises(NotImplementedError, match="'residual' must not hold layer 'inner'"):
+        model.save_weights(tmp_path / "m.weights.h5")
+    assert not any(tmp_path.iterdir())
     shared = Dense(3)
     model = Sequential([Input((3,)), shared, Residual(shared)])
     assert model.predict(np.ones((4, 3)), verbose=0).shape == (4, 3)

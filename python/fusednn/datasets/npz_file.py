@@ -83,8 +83,10 @@ def _opened(source: str) -> Iterator[ZipFile]:
             with zipfile.ZipFile(file) as archive:
                 yield archive
         except zipfile.BadZipFile as error:
+            other = "; `fusednn.datasets.load_csv` reads tables of text"
             raise ValueError(
                 f"{source}: not a .npz archive, or damaged or truncated ({error})"
+                f"{other if source.endswith(('.csv', '.txt', '.tsv')) else ''}"
             ) from None
         except ValueError as error:
             told = str(error).removeprefix(f"{source}: ")

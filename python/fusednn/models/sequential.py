@@ -291,6 +291,7 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
                 f"The input shape of model '{self.name}' is not known yet: start with `Input`, "
                 "call `build(input_shape)`, or fit it to data."
             )
+        refuse_held_layers(self._leaves)
 
     # ---- running
 
@@ -422,7 +423,6 @@ class Sequential(Model, Described, OwnCall, Trainer, Weighted):
             self._plans.move_to_end(key)
             return plan
         self._check_built()
-        refuse_held_layers(self._leaves)
         layers, flags = self._leaves, trained
         if self.has_own_call():
             layers = [cast("Layer", ModelCall(self, trained))]

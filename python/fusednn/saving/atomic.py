@@ -18,6 +18,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"A file must not have the name of a folder. Received: {target}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder of a file must exist. Received: {target}")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
