@@ -109,6 +109,22 @@ def test_fit_follows_keras(rng, name, options):
     assert_equal_weights(own, plain, 1e-3)
 
 
+@needs_kernels
+@pytest.mark.parametrize("frequency", [None, 3])
+def test_fit_goes_on_from_averages(rng, frequency):
+    """At the end of `fit` the weights are the averages; Keras' own can then not go on with JAX."""
+    model = fk.convert(sequential())
+    options = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": frequency}
+    optimizer = fk.optimizers.Adam(0.01, **options)
+    x, y, losses, _ = fitted(model, optimizer, rng)
+    averages = [to_numpy(average) for average in optimizer._model_variables_moving_average]
+    for weight, average in zip(model.trainable_weights, averages, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), average)
+    more = model.fit(x, y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+    assert more.history["loss"][-1] < losses[0]
+    assert int(optimizer.iterations) == 15
+
+
 @needs_fit
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_files_of_a_model_go_on_where_it_stopped(rng, tmp_path, suffix):

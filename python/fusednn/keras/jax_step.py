@@ -31,6 +31,12 @@ def divides(optimizer: Any) -> bool:
     return not (optimizer.gradient_accumulation_steps or optimizer.global_clipnorm)
 
 
+def part_from_averages(variables: Sequence[Any]) -> None:
+    """Copy what Keras has made one array with the averages: a step donates both of them."""
+    for variable in variables:
+        variable.assign(jnp.copy(variable.value))
+
+
 def update(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
     """Do what Keras' `_clip_gradients`, `_apply_weight_decay` and `_backend_update_step` do."""
     options: dict[str, Any] = {"convention": "keras"}

@@ -25,6 +25,7 @@ class FusedStep:
     gradient_accumulation_steps: int | None
     loss_scale_factor: float | None
     global_clipnorm: float | None
+    use_ema: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,6 +78,13 @@ class FusedStep:
                 super()._backend_apply_gradients(grads, variables)  # type: ignore[misc]
             finally:
                 self._fuses = False
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Let the variables hold their moving averages, with `use_ema`, at the end of `fit`."""
+        super().finalize_variable_values(var_list)  # type: ignore[misc]
+        part = getattr(self._kernels, "part_from_averages", None)
+        if self.use_ema and part is not None:
+            part(var_list)
 
     # What follows are parts of Keras' step, for backends whose module does them in one `update`.
 
