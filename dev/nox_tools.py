@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import nox
-from filelock import FileLock  # which nox' virtualenv brings
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 #: The instruction set that every machine of this kind has.
@@ -23,12 +22,6 @@ def build_dir(session: nox.Session) -> Path:
     """Return the folder of what is built for the session's Python."""
     version = session.python or f"{sys.version_info.major}.{sys.version_info.minor}"
     return Path("build") / f"python{version}"
-
-
-def session_alone(folder: Path) -> FileLock:
-    """Return the lock for building in `folder`: `.ci/run` has two sessions at a time."""
-    folder.parent.mkdir(exist_ok=True)
-    return FileLock(f"{folder}.lock")
 
 
 def digest_of_sources() -> str:
@@ -53,24 +46,22 @@ def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
     objects = build_dir(session) / "objects"
     folder = build_dir(session) / ("plain" if jax_include == "OFF" else "jax")
     stamp = folder / "sources.sha256"
-    with_jax = f"FUSEDNN_JAX_INCLUDE={jax_include}"
-    digest = f"{digest_of_sources()} {with_jax}"
+    digest = f"{digest_of_sources()} {jax_include}"
     if jax_include != "OFF":
         # Another release of jaxlib in the same environment has its headers in the same place.
         header = Path(jax_include) / "xla/ffi/api/c_api.h"
         digest += hashlib.sha256(header.read_bytes()).hexdigest()
-    with session_alone(build_dir(session)):
-        if not stamp.exists() or stamp.read_text() != digest:
-            for old in [stamp, *folder.glob("*.whl")]:
-                old.unlink(missing_ok=True)
-            session.run(
-                *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
-                *(f"-Cbuild-dir={objects}", f"-Ccmake.define.{with_jax}", "."),
-            )
-            if jax_include != "OFF":
-                built = str(next(folder.glob("fusednn-*.whl")))
-                session.run("python", "dev/check_wheel.py", "--handlers", built)
-            stamp.write_text(digest)
+    if not stamp.exists() or stamp.read_text() != digest:
+        for old in [stamp, *folder.glob("*.whl")]:
+            old.unlink(missing_ok=True)
+        session.run(
+            *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
+            *(f"-Cbuild-dir={objects}", f"-Ccmake.define.FUSEDNN_JAX_INCLUDE={jax_include}", "."),
+        )
+        if jax_include != "OFF":
+            check = ("dev/check_wheel.py", "--handlers", str(next(folder.glob("fusednn-*.whl"))))
+            session.run("python", *check)
+        stamp.write_text(digest)
     return next(folder.glob("fusednn-*.whl"))
 
 
@@ -147,7 +138,6 @@ def build_cuda_sim(session: nox.Session, kind: str = "plain") -> Path:
             "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g",
         ]
     session.install(*groups("build"))
-    with session_alone(folder):
-        session.run("cmake", "--preset", "cuda_sim", "-B", str(folder), *options)
-        session.run("cmake", "--build", str(folder), "--target", "cuda_sim")
+    session.run("cmake", "--preset", "cuda_sim", "-B", str(folder), *options)
+    session.run("cmake", "--build", str(folder), "--target", "cuda_sim")
     return (folder / "tests/cuda_sim").absolute()
