@@ -24,7 +24,7 @@ void leaky_relu_backward(py::handle grad, py::handle x, py::handle negative_slop
   const ArrayView input = std::move(any_x).laid_out_as(grad_x);
   const double slope = real("negative_slope", negative_slope);
   run_into("grad_x", grad_x.size(),
-      [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
+           [&] { return fnn_leaky_relu_backward(gradient.tensor(), input.tensor(), slope, grad_x.tensor()); });
 }
 
 }  // namespace
