@@ -54,7 +54,7 @@ class Layer:
     finite differences. A subclass of another layer may override `call` alone, if that does nothing
     but return ``super().call`` of its input: ``super().call(x, training=True)`` in a subclass of
     `Dropout` is the Monte Carlo dropout of Gal and Ghahramani. Layers held by a layer are not
-    trained with it, and training refuses them unless they are layers of the model, too.
+    trained with it: a model is not run or saved with one unless that is its own layer, too.
 
     Parameters
     ----------

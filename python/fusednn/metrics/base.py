@@ -114,6 +114,16 @@ class Metric(Configurable):
         return self.result()
 
 
+def _the_one(metric: Metric, values: tuple[ArrayLike, ...]) -> Array:
+    """Return what a metric of values, not of labels and predictions, was given."""
+    if len(values) != 1:
+        raise TypeError(
+            f"`update_state` of {type(metric).__name__} takes one argument, `values`. "
+            f"Received: {len(values)} arguments"
+        )
+    return np.asarray(values[0])
+
+
 class Mean(Metric):
     """Mean of all values; 0 where there was none, as in Keras.
 
@@ -139,12 +149,7 @@ class Mean(Metric):
 
     def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Take in ``update_state(values)``: a number, or an array of samples on the first axis."""
-        if len(values) != 1:
-            raise TypeError(
-                f"`update_state` of {type(self).__name__} takes one argument, `values`. "
-                f"Received: {len(values)} arguments"
-            )
-        self.add_samples(np.asarray(values[0]), sample_weight)
+        self.add_samples(_the_one(self, values), sample_weight)
 
     def add_samples(self, values: Array, sample_weight: ArrayLike | None = None) -> None:
         """Add one sample for each element of the first axis of `values`."""
@@ -207,12 +212,7 @@ class Sum(Metric):
 
     def update_state(self, *values: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Take in ``update_state(values)``: a number, or an array of samples on the first axis."""
-        if len(values) != 1:
-            raise TypeError(
-                f"`update_state` of {type(self).__name__} takes one argument, `values`. "
-                f"Received: {len(values)} arguments"
-            )
-        array = np.atleast_1d(np.asarray(values[0], np.float64))
+        array = np.atleast_1d(np.asarray(_the_one(self, values), np.float64))
         self.total += float((array * element_weights(sample_weight, array.shape)).sum())
 
     def result(self) -> float:
