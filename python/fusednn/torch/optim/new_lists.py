@@ -160,6 +160,8 @@ class NewLists:
         else:
             norm = hypot(*(ops.global_norm(one.grads) for one, _ in self.all))
         if isinstance(norm, torch.Tensor) and norm.is_cuda:  # nobody waits for it
+            if isinstance(scale, torch.Tensor) and scale.is_cuda:
+                scale = scale.to(norm.device)
             factor = (max_norm / (norm / scale + 1e-6)).clamp(max=1.0)
             return {"grad_scale": scale / factor}
         norm, scale = number(norm), number(scale)

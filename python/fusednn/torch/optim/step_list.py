@@ -70,8 +70,10 @@ class StepList:
         call["hyperparameters"] = {
             name: self._scalar(value) for name, value in how["hyperparameters"].items()
         }
-        if how["grad_scale"] is not None:
-            call["grad_scale"] = self._scalar(how["grad_scale"])
+        # A GradScaler's are on the device of the loss, which need not be that of the parameters.
+        for name in ("grad_scale", "found_inf"):
+            if how.get(name) is not None:
+                call[name] = self._scalar(how[name])
         return call
 
     def finish(self, ema: float | None) -> None:
