@@ -54,6 +54,21 @@ class OptimizerOptions(ctypes.Structure):
     ]
 
 
+class OptimizerTensors(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("count", ctypes.c_int64),
+        ("params", ctypes.c_void_p),
+        ("grads", ctypes.c_void_p),
+        ("states", ctypes.c_void_p * 4),
+        ("ema", ctypes.c_void_p),
+        ("low_precision_copies", ctypes.c_void_p),
+        ("steps", ctypes.c_void_p),
+        ("step_count", ctypes.c_int64),
+        ("state_scales", ctypes.c_void_p * 4),
+    ]
+
+
 @pytest.fixture(scope="module")
 def library() -> ctypes.CDLL:
     found = loaded_library()
@@ -80,7 +95,9 @@ def tensor(*shape: int, **change: Any) -> Tensor:
     ("x", "message"),
     [
         (tensor(4, 3, shape=None), "have a length for each axis. Received: ndim=2, shape=NULL"),
-        (tensor(4, 3, ndim=-1), "have a length for each axis. Received: ndim=-1"),
+        (tensor(4, 3, ndim=-1), "have from 0 to 64 axes. Received: ndim=-1"),
+        (tensor(4, 3, ndim=65), "have from 0 to 64 axes. Received: ndim=65"),
+        (tensor(4, 3, ndim=2**31 - 1), "have from 0 to 64 axes. Received: ndim=2147483647"),
         (tensor(-4, 3), "have lengths that are not negative. Received: shape=(-4, 3)"),
         (tensor(2**40, 2**40), "have fewer than 2^63 bytes. Received: shape="),
         (tensor(0, 2**40, 2**40), "have fewer than 2^63 bytes. Received: shape="),
@@ -123,6 +140,13 @@ def test_outputs_are_called_as_in_the_header(library: ctypes.CDLL) -> None:
     assert library.fnn_leaky_relu(byref(x), c_double(0.1), byref(fixed)) == 2
     assert library.fnn_last_error().decode().startswith("`y` must be writable")
     assert fixed.memory[0] == line.memory[0] == 7.0
+
+
+def test_as_many_axes_as_numpy_has(library: ctypes.CDLL) -> None:
+    x, y = tensor(*[1] * 63, 2), tensor(*[1] * 63, 2)
+    x.memory[0] = -4.0
+    assert library.fnn_leaky_relu(byref(x), c_double(0.5), byref(y)) == 0
+    assert y.memory[0] == -2.0
 
 
 def test_arrays_without_elements_need_no_memory(library: ctypes.CDLL) -> None:
@@ -178,6 +202,7 @@ COUNT = byref(c_int64())
         (lambda f: f.fnn_optimizer_plan_set_grads(None, None), "plan"),
         (lambda f: f.fnn_optimizer_plan_step(None, None, None, c_int64(1), None), "plan"),
         (lambda f: f.fnn_optimizer_plan_check(None, None, None, c_int64(1)), "plan"),
+        (lambda f: f.fnn_batch_norm_unrecoverable(A, None, None, None, None), "channel"),
         (lambda f: f.fnn_global_norm(c_int64(1), None, COUNT), "arrays"),
         (lambda f: f.fnn_global_norm(c_int64(1), A, None), "norm"),
         (lambda f: f.fnn_merge_statistics(c_int64(1), None, A, COUNT, A, A, COUNT), "means"),
@@ -203,6 +228,92 @@ def test_null_where_an_array_is_due(library: ctypes.CDLL) -> None:
         assert library.fnn_codes_to_float(*arguments) == 2
         assert b"must be an array. Received: NULL" in library.fnn_last_error()
     assert library.fnn_optimizer_kind(None) == -1
+
+
+def optimizer_tensors(**change: Any) -> OptimizerTensors:
+    """Of one array of three elements, with one state for it."""
+    param, grad, state = tensor(3), tensor(3), tensor(3)
+    made = OptimizerTensors(size=ctypes.sizeof(OptimizerTensors), count=1, step_count=1)
+    made.params, made.grads, made.states[0] = map(ctypes.addressof, (param, grad, state))
+    made.memory = param, grad, state
+    for name, value in change.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_options_of_a_plan(library: ctypes.CDLL) -> None:
+    plan, steps = c_void_p(), c_int64(1)
+    lists = optimizer_tensors()
+    assert library.fnn_optimizer_plan_create(0, byref(lists), byref(plan)) == 0
+    for call in (
+        lambda o: library.fnn_optimizer_plan_step(plan, o, byref(steps), c_int64(1), None),
+        lambda o: library.fnn_optimizer_plan_check(plan, o, byref(steps), c_int64(1)),
+    ):
+        assert call(None) == 2
+        assert library.fnn_last_error() == b"`options` must not be NULL. Received: NULL"
+        assert call(byref(c_size_t(8))) == 2
+        assert library.fnn_last_error().startswith(b"`options`.size must be ")
+    library.fnn_optimizer_plan_destroy(plan)
+    assert lists.memory[0].memory[0] == 7.0
+
+
+def test_what_an_optimizer_does_not_have(library: ctypes.CDLL) -> None:
+    sgd, plan = library.fnn_optimizer_kind(b"sgd"), c_void_p()
+    spare = optimizer_tensors(states=(c_void_p * 4)(*[optimizer_tensors().params] * 2))
+    assert library.fnn_optimizer_plan_create(sgd, byref(spare), byref(plan)) == 2
+    assert library.fnn_last_error() == (
+        b"`states[1]` must be NULL: sgd has 1 state. Received: a list"
+    )
+    o = OptimizerOptions(size=ctypes.sizeof(OptimizerOptions), given=1 | 1 << 7)
+    assert library.fnn_optimizer_step(sgd, byref(o), byref(optimizer_tensors()), None) == 2
+    assert library.fnn_last_error().decode() == (
+        "`given` must have bits for the 4 hyper-parameters of sgd alone. Received: given=129"
+    )
+
+
+def test_counts_that_went_astray(library: ctypes.CDLL) -> None:
+    astray, lists = c_int64(2**62), optimizer_tensors(count=2**62)
+    for call, name in (
+        (lambda: library.fnn_global_norm(astray, A, COUNT), "count"),
+        (lambda: library.fnn_merge_statistics(astray, A, A, COUNT, A, A, COUNT), "parts"),
+        (lambda: library.fnn_optimizer_plan_create(0, byref(lists), COUNT), "count"),
+    ):
+        assert call() == 2
+        expected = f"`{name}` must be less than 2^31. Received: {name}={2**62}"
+        assert library.fnn_last_error().decode() == expected
+
+
+def test_counts_of_parts_that_no_number_holds(library: ctypes.CDLL) -> None:
+    part, mean, m2 = tensor(3), tensor(3), tensor(3)
+    parts = (Tensor * 2)(part, part)
+    counts, total = (c_int64 * 2)(2**62, 2**62), c_int64(5)
+    arguments = (c_int64(2), parts, parts, counts, byref(mean), byref(m2), byref(total))
+    assert library.fnn_merge_statistics(*arguments) == 2
+    assert library.fnn_last_error().decode() == (
+        "`parts[1].count` must be such that all are together less than 2^63. "
+        f"Received: count={2**62}"
+    )
+    assert (total.value, mean.memory[0]) == (5, 7.0)
+
+
+def test_codes_may_not_overlap_their_values(library: ctypes.CDLL) -> None:
+    values, scales = tensor(12), tensor(1)
+    codes = tensor(12, data=values.data + 47, dtype=16)
+    for call, arguments, named in (
+        (library.fnn_codes_to_float, (codes, scales, values), b"`values` must not overlap `codes`"),
+        (library.fnn_codes_from_float, (values, codes, scales), b"`codes` must not overlap"),
+    ):
+        assert call(*map(byref, arguments)) == 2
+        assert library.fnn_last_error().startswith(named)
+
+
+def test_many_channels_that_are_alike_are_not_looked_at_one_by_one(library: ctypes.CDLL) -> None:
+    """That would take years."""
+    x, channel = tensor(0, 2**59), c_int64()
+    options = BatchNormOptions(ctypes.sizeof(BatchNormOptions), 1, 1e-5, 0.1, 0.1, 0)
+    arguments = (byref(x), None, None, byref(options), byref(channel))
+    assert library.fnn_batch_norm_unrecoverable(*arguments) == 0
+    assert channel.value == -1
 
 
 def test_negative_counts(library: ctypes.CDLL) -> None:

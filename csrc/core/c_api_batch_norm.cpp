@@ -1,4 +1,5 @@
 // The C API's BatchNorm functions: check, describe, hand to the device.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -105,7 +106,10 @@ class Call {
   // The first channel whose input cannot be recovered from the output; -1 if there is none.
   int64_t unrecoverable_channel(const Recovery& r, const fnn_tensor* gamma, const fnn_tensor* beta) const {
     if (!values_at_hand()) return -1;
-    for (int64_t c = 0; c < problem.channels; ++c) {
+    // Without both all channels are alike; of an array without elements there may be 2^60.
+    const int64_t count =
+        gamma == nullptr && beta == nullptr ? std::min<int64_t>(problem.channels, 1) : problem.channels;
+    for (int64_t c = 0; c < count; ++c) {
       const double scale = gamma == nullptr ? 1.0 : value_at(*gamma, c);
       if (!r.allows(scale, beta == nullptr ? 0.0 : value_at(*beta, c))) return c;
     }
@@ -215,6 +219,7 @@ fnn_status fnn_batch_norm_backward_from_output(const fnn_tensor* grad, const fnn
 fnn_status fnn_batch_norm_unrecoverable(const fnn_tensor* x, const fnn_tensor* gamma, const fnn_tensor* beta,
                                         const fnn_batch_norm_options* options, int64_t* channel) {
   return guarded([&] {
+    require_pointer("channel", channel);
     Call call("x", x, options);
     call.affine(gamma, beta);
     *channel = call.unrecoverable_channel(call.recovery(), gamma, beta);
@@ -271,6 +276,7 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
                                 const fnn_tensor* mean, const fnn_tensor* m2, int64_t* count) {
   return guarded([&] {
     if (parts < 1) fail_value("`parts` must hold at least one (mean, m2, count). Received: an empty list");
+    require_list_count("parts", parts);
     require_pointer("means", means);
     require_pointer("m2s", m2s);
     require_pointer("counts", counts);
@@ -304,7 +310,10 @@ fnn_status fnn_merge_statistics(int64_t parts, const fnn_tensor* means, const fn
                      "]=" + number(value_at(m2s[i], c)));
         }
       }
-      total += counts[i];
+      if (__builtin_add_overflow(total, counts[i], &total)) {
+        fail_value("`" + Name("parts", i, ".count") +
+                   "` must be such that all are together less than 2^63. Received: count=" + std::to_string(counts[i]));
+      }
     }
     if (on_cuda(*mean)) {
       std::vector<const void*> mean_data;

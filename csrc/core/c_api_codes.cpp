@@ -15,7 +15,7 @@ void check_pair(const fnn_tensor* codes, const fnn_tensor* scales, const fnn_ten
   const Argument s{"scales", scales};
   const Argument v{"values", values};
   for (const Argument& a : {c, s, v}) require_tensor(a);
-  if (codes->dtype != FNN_SIGNED_CODES && codes->dtype != FNN_UNSIGNED_CODES) {
+  if (!is_codes(codes->dtype)) {
     fail_type("`codes` must be signed or unsigned codes. Received: dtype=" + std::string(dtype_name(codes->dtype)));
   }
   for (const Argument& a : {c, s, v}) require_cpu(a);
@@ -38,7 +38,11 @@ float float_at(const fnn_tensor& t, int64_t i) {
 fnn_status fnn_codes_to_float(const fnn_tensor* codes, const fnn_tensor* scales, const fnn_tensor* values) {
   return guarded([&] {
     check_pair(codes, scales, values);
-    require_writable({"values", values});
+    Memory memory;
+    memory.input({"codes", codes});
+    memory.input({"scales", scales});
+    memory.output({"values", values});
+    memory.check();
     const bool is_signed = codes->dtype == FNN_SIGNED_CODES;
     const auto* code = static_cast<const uint8_t*>(codes->data);
     const int64_t count = element_count(*codes);
@@ -53,8 +57,11 @@ fnn_status fnn_codes_to_float(const fnn_tensor* codes, const fnn_tensor* scales,
 fnn_status fnn_codes_from_float(const fnn_tensor* values, const fnn_tensor* codes, const fnn_tensor* scales) {
   return guarded([&] {
     check_pair(codes, scales, values);
-    require_writable({"codes", codes});
-    require_writable({"scales", scales});
+    Memory memory;
+    memory.input({"values", values});
+    memory.output({"codes", codes});
+    memory.output({"scales", scales});
+    memory.check();
     const bool is_signed = codes->dtype == FNN_SIGNED_CODES;
     const int64_t count = element_count(*codes);
     for (int64_t i = 0; i < count && !is_signed; ++i) {

@@ -69,6 +69,10 @@ void check_domain(const Hyperparameter& h, double value) {
 
 void fill_hyperparameters(const Description& d, const fnn_optimizer_options& o, double* values) {
   const char* convention = convention_names[o.convention];
+  if (o.given >> d.hyperparameter_count != 0) {
+    fail_value(std::string("`given` must have bits for the ") + std::to_string(d.hyperparameter_count) +
+               " hyper-parameters of " + d.name + " alone. Received: given=" + std::to_string(o.given));
+  }
   for (int i = 0; i < d.hyperparameter_count; ++i) {
     const Hyperparameter& h = d.hyperparameters[i];
     const double own = h.default_value[o.convention];
@@ -215,6 +219,12 @@ struct fnn_optimizer_plan {
  private:
   static StateTable state_table(const Description& d, const fnn_optimizer_tensors* tensors) {
     require_struct("tensors", tensors);
+    for (int s = d.state_count; s < FNN_MAX_STATES; ++s) {
+      if (tensors->states[s] == nullptr) continue;
+      const std::string number = std::to_string(d.state_count);
+      fail_value("`states[" + std::to_string(s) + "]` must be NULL: " + d.name + " has " + number +
+                 (d.state_count == 1 ? " state" : " states") + ". Received: a list");
+    }
     return {d.states, d.state_count, d.hyperparameters};
   }
 
@@ -276,7 +286,8 @@ fnn_status fnn_optimizer_plan_step(fnn_optimizer_plan* plan, const fnn_optimizer
                                    int64_t step_count, int32_t* stepped) {
   return guarded([&] {
     require_pointer("plan", plan);
-    const int32_t done = plan->step(checked_options(plan->kind, options), options->device_scalars, steps, step_count);
+    const OptimizerStep step = checked_options(plan->kind, options);  // before anything is read of the options
+    const int32_t done = plan->step(step, options->device_scalars, steps, step_count);
     if (stepped != nullptr) *stepped = done;
   });
 }
@@ -294,7 +305,7 @@ void fnn_optimizer_plan_destroy(fnn_optimizer_plan* plan) { delete plan; }
 
 fnn_status fnn_global_norm(int64_t count, const fnn_tensor* arrays, double* norm) {
   return guarded([&] {
-    if (count < 0) fail_value("`count` must not be negative. Received: count=" + std::to_string(count));
+    require_list_count("count", count);
     if (count > 0) require_pointer("arrays", arrays);
     require_pointer("norm", norm);
     std::vector<SquaredNorms::Array> list;

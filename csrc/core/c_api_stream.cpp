@@ -32,7 +32,9 @@ fnn_status fnn_stream(int32_t input_count, const fnn_tensor* inputs, int32_t upd
   return guarded([&] {
     require_between("updated", updated_count, 0, kMaxStreamsUpdated);
     require_between("inputs", input_count, updated_count == 1 ? 0 : 1, updated_count == 0 ? kMaxStreamsRead : 1);
-    if (output != nullptr && updated_count > 0) fail_value("`output` must be NULL where arrays are updated");
+    if (output != nullptr && updated_count > 0) {
+      fail_value("`output` must be NULL where arrays are updated. Received: an array");
+    }
     StreamPass pass{};
     pass.input_count = input_count;
     pass.updated_count = updated_count;

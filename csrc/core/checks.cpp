@@ -8,34 +8,10 @@
 
 namespace fusednn {
 
-namespace {
-
-// Their product with the size of the largest element, zeros aside, can be counted in bytes.
-bool lengths_can_be_counted(const fnn_tensor& t) {
-  int64_t bytes = 8;
-  for (int32_t i = 0; i < t.ndim; ++i) {
-    if (t.shape[i] > 0 && __builtin_mul_overflow(bytes, t.shape[i], &bytes)) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 void require_tensor(const Argument& a) {
   if (a.tensor == nullptr) fail_value("`" + a.name + "` must be an array. Received: NULL");
   const fnn_tensor& t = *a.tensor;
-  if (t.ndim < 0 || (t.ndim > 0 && t.shape == nullptr)) {
-    fail_value("`" + a.name + "` must have a length for each axis. Received: ndim=" + std::to_string(t.ndim) +
-               (t.shape == nullptr ? ", shape=NULL" : ""));
-  }
-  for (int32_t i = 0; i < t.ndim; ++i) {
-    if (t.shape[i] < 0) {
-      fail_value("`" + a.name + "` must have lengths that are not negative. Received: shape=" + shape_text(t));
-    }
-  }
-  if (!lengths_can_be_counted(t)) {
-    fail_value("`" + a.name + "` must have fewer than 2^63 bytes. Received: shape=" + shape_text(t));
-  }
+  if (const std::string fault = axes_fault(t); !fault.empty()) fail_value("`" + a.name + "` " + fault);
   if (t.data == nullptr && element_count(t) > 0) {
     fail_value("`" + a.name + "` must have memory. Received: data=NULL, shape=" + shape_text(t));
   }
@@ -177,6 +153,14 @@ void require_unit_interval(const char* name, double value) {
 }
 
 void fail_null(const char* name) { fail_value(std::string("`") + name + "` must not be NULL. Received: NULL"); }
+
+void require_list_count(const char* name, int64_t count) {
+  if (count < 0)
+    fail_value(std::string("`") + name + "` must not be negative. Received: " + name + "=" + std::to_string(count));
+  if (count > INT32_MAX) {
+    fail_value(std::string("`") + name + "` must be less than 2^31. Received: " + name + "=" + std::to_string(count));
+  }
+}
 
 void require_struct_size(const char* name, size_t size, size_t expected) {
   if (size != expected) {

@@ -44,6 +44,9 @@ void require_pointer(const char* name, const T* given) {
   if (given == nullptr) fail_null(name);
 }
 
+// Lists from other programs are walked along: not as far as a number that went astray would lead.
+void require_list_count(const char* name, int64_t count);
+
 void require_struct_size(const char* name, size_t size, size_t expected);
 
 // A struct from another program: its size tells which version of it that program knows.

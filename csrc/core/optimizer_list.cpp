@@ -8,8 +8,6 @@
 namespace fusednn {
 namespace {
 
-bool is_codes(const fnn_tensor& t) { return t.dtype == FNN_SIGNED_CODES || t.dtype == FNN_UNSIGNED_CODES; }
-
 const char* kind_name(bool is_signed) { return is_signed ? "a signed quantized state" : "an unsigned quantized state"; }
 
 // Of a tensor that require_float accepts.
@@ -49,8 +47,7 @@ struct StreamCheck {
     require_tensor(a);
     place(a, param);
     const int64_t count = element_count(*a.tensor);
-    const auto begin = reinterpret_cast<uintptr_t>(a.tensor->data);
-    memory->add(a.name, {begin, begin + static_cast<uintptr_t>(count)}, written);
+    memory->add(a.name, bytes_of(*a.tensor), written);
     const Argument s{{name, i, ".scales"}, scales == nullptr ? nullptr : &scales[i]};
     require_vector(s, FNN_FLOAT32, (count + kCodeBlock - 1) / kCodeBlock, a.tensor);
     require_writable(s);
@@ -111,7 +108,7 @@ OptimizerTensor checked_tensor(const StateTable& table, const fnn_optimizer_tens
     const fnn_tensor* states = list.states[s];
     if (states == nullptr) continue;
     const StreamCheck check{table.states[s].name, true, &memory};
-    if (is_codes(states[i])) {
+    if (is_codes(states[i].dtype)) {
       require_codes_fit(table.states[s], {{check.name, i}, &states[i]}, param);
       t.states[s] = check.codes(states, list.state_scales[s], i, param);
       t.state_scales[s] = list.state_scales[s][i].data;
@@ -147,6 +144,7 @@ int64_t first_of(int64_t count, const F& f) {
 
 OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensors& list) : table_(table) {
   if (list.count < 1) fail_value("`params` must hold at least one array. Received: an empty list");
+  require_list_count("count", list.count);
   require_pointer("params", list.params);
   require_pointer("grads", list.grads);
   memory_.reserve(list.count * (table.count + 2));
@@ -167,7 +165,8 @@ OptimizerList::OptimizerList(const StateTable& table, const fnn_optimizer_tensor
   first_not_bfloat16_ = first_of(list.count, [&](int64_t i) { return list.params[i].dtype != FNN_BFLOAT16; });
   for (int s = 0; s < table.count; ++s) {
     given_[s] = list.states[s] != nullptr;
-    first_codes_[s] = first_of(given_[s] ? list.count : 0, [&](int64_t i) { return is_codes(list.states[s][i]); });
+    first_codes_[s] =
+        first_of(given_[s] ? list.count : 0, [&](int64_t i) { return is_codes(list.states[s][i].dtype); });
   }
 }
 

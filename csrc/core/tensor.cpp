@@ -26,7 +26,30 @@ std::vector<int64_t> strides_of(const fnn_tensor& t) {
   return strides;
 }
 
+// Their product with the size of the largest element, zeros aside, can be counted in bytes.
+bool lengths_can_be_counted(const fnn_tensor& t) {
+  int64_t bytes = 8;
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] > 0 && __builtin_mul_overflow(bytes, t.shape[i], &bytes)) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::string axes_fault(const fnn_tensor& t) {
+  if (t.ndim < 0 || t.ndim > kMostAxes) {
+    return "must have from 0 to " + std::to_string(kMostAxes) + " axes. Received: ndim=" + std::to_string(t.ndim);
+  }
+  if (t.ndim > 0 && t.shape == nullptr) {
+    return "must have a length for each axis. Received: ndim=" + std::to_string(t.ndim) + ", shape=NULL";
+  }
+  for (int32_t i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] < 0) return "must have lengths that are not negative. Received: shape=" + shape_text(t);
+  }
+  if (!lengths_can_be_counted(t)) return "must have fewer than 2^63 bytes. Received: shape=" + shape_text(t);
+  return {};
+}
 
 const char* dtype_name(int32_t dtype) {
   switch (dtype) {

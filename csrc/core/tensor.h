@@ -18,6 +18,8 @@ inline int64_t element_size(int32_t dtype) {  // 0: not a dtype
   }
 }
 
+inline bool is_codes(int32_t dtype) { return dtype == FNN_SIGNED_CODES || dtype == FNN_UNSIGNED_CODES; }
+
 const char* dtype_name(int32_t dtype);
 
 inline int64_t element_count(const fnn_tensor& t) {
@@ -25,6 +27,14 @@ inline int64_t element_count(const fnn_tensor& t) {
   for (int32_t i = 0; i < t.ndim; ++i) count *= t.shape[i];
   return count;
 }
+
+// The most axes a tensor may have: those of NumPy's arrays, and of what most functions of PyTorch take. A larger number
+// is none that a program meant, and the shape is not read that far.
+constexpr int32_t kMostAxes = 64;
+
+// What is wrong with the description of the axes, as messages say it ("must ... Received: ..."), or empty. To be asked
+// before anything reads the shape.
+std::string axes_fault(const fnn_tensor& t);
 
 bool c_contiguous(const fnn_tensor& t);
 
@@ -47,13 +57,14 @@ std::string strides_text(const fnn_tensor& t);
 double value_at(const fnn_tensor& t, int64_t i);
 void put_value(const fnn_tensor& t, int64_t i, double value);
 
-// A dense tensor's bytes.
+// A dense tensor's bytes, of codes, too.
 struct Range {
   uintptr_t begin, end;
 };
 inline Range bytes_of(const fnn_tensor& t) {
   const auto begin = reinterpret_cast<uintptr_t>(t.data);
-  return {begin, begin + static_cast<uintptr_t>(element_count(t) * element_size(t.dtype))};
+  const int64_t size = is_codes(t.dtype) ? 1 : element_size(t.dtype);
+  return {begin, begin + static_cast<uintptr_t>(element_count(t) * size)};
 }
 
 }  // namespace fusednn

@@ -363,7 +363,7 @@ struct Nadam {
     if (convention != kOptax) {
       const double rate = warmup_rate(h, convention);
       now *= 1.0 - 0.5 * exponential(rate * step);
-      next *= 1.0 - 0.5 * exponential(rate * (step + 1));
+      next *= 1.0 - 0.5 * exponential(rate * (step + 1.0));
       double logarithm = 0.0;
       for (int k = 1; k <= kWarmupTerms; ++k) {
         logarithm -= terms != nullptr ? terms[k - 1] : warmup_term(h, convention, step, k);

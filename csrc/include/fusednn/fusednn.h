@@ -1,8 +1,8 @@
 /* fusednn: fused BatchNorm, leaky ReLU and optimizer kernels. The C API, the one header that other programs include.
  *
  * Every function returns an fnn_status; on failure fnn_last_error() holds one sentence that names the argument, what
- * it must be and what was received, and no output was written. Tensors are described, never owned. Functions may be
- * called from several threads at once; a call returns when its outputs are complete.
+ * it must be and what was received, and no output was written. Tensors are described, never owned. Lists hold fewer than
+ * 2^31. Functions may be called from several threads at once; a call returns when its outputs are complete.
  */
 #ifndef FUSEDNN_FUSEDNN_H
 #define FUSEDNN_FUSEDNN_H
@@ -34,7 +34,8 @@ typedef enum fnn_device_type { FNN_CPU = 0, FNN_CUDA = 1 } fnn_device_type;
 
 enum { FNN_READ_ONLY = 1 }; /* bits of fnn_tensor.flags */
 
-/* A view of an array. `strides` count elements; NULL means C order. Data may be misaligned. */
+/* A view of an array of at most 64 axes, with a length in `shape` for each. `strides` count elements; NULL means C order.
+ * Data may be misaligned. */
 typedef struct fnn_tensor {
   void* data;
   const int64_t* shape;
