@@ -41,6 +41,9 @@ def part(start):
 
 
 # --- Not an array, wrong dtype ---
+ACCEPTED = (
+    "must be an array of NumPy, PyTorch, CuPy, JAX or another.*DLPack or the CUDA array interface"
+)
 for call, names in {
     "leaky_relu": "x out",
     "leaky_relu_backward": "grad x out",
@@ -50,8 +53,9 @@ for call, names in {
     INFERENCE: "running_mean running_var",
 }.items():
     for name in names.split():
-        bad(call, TypeError, f"`{name}`.*NumPy array.*list", **{name: [1.0]})
-        bad(call, TypeError, f"`{name}`.*NumPy array.*float", **{name: 2.0})
+        for given, kind in (([1.0], "list"), (2.0, "float"), (memoryview(b""), "memoryview")):
+            message = f"^`{name}` {ACCEPTED}. Received: type={kind}$"
+            bad(call, TypeError, message, **{name: given})
         # Where results are to be allocated its package is asked for first.
         errors = TypeError if name in "xy" and call.startswith("batch_norm") else RuntimeError
         bad(call, errors, f"`{name}`.*OnAnotherDevice", **{name: OnAnotherDevice()})

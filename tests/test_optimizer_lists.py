@@ -248,7 +248,7 @@ def test_something_else_in_the_list(lists):
     array = lists.grads[2]
     for other in (None, 1.0, [1.0], "abc"):
         lists.grads[2] = other
-        with pytest.raises(TypeError, match=r"`grads\[2\]` must be a NumPy array"):
+        with pytest.raises(TypeError, match=r"`grads\[2\]` must be an array of NumPy"):
             ops.adam_step(*lists.lists, step=9, lr=0.1)
     lists.grads[2] = array
     lists.step()

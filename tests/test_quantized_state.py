@@ -367,13 +367,15 @@ def test_states_that_bear_no_codes():
 
 def test_what_is_no_state():
     p, state = np.ones(300, np.float32), quantized_state(np.ones(300))
-    with pytest.raises(TypeError, match=r"`grads\[0\]` must be a NumPy array.*QuantizedState"):
+    with pytest.raises(TypeError, match=r"`grads\[0\]` must be an array of NumPy.*QuantizedState"):
         ops.sgd_step([p], [state], None, step=1, lr=0.1)
-    with pytest.raises(TypeError, match=r"`ema\[0\]` must be a NumPy array.*QuantizedState"):
+    with pytest.raises(TypeError, match=r"`ema\[0\]` must be an array of NumPy.*QuantizedState"):
         ops.sgd_step([p], [p.copy()], None, step=1, lr=0.1, ema=[state])
-    with pytest.raises(TypeError, match=r"`params\[0\]` must be a NumPy array.*QuantizedState"):
+    with pytest.raises(TypeError, match=r"`params\[0\]` must be an array of NumPy.*QuantizedState"):
         ops.sgd_step([state], [p], None, step=1, lr=0.1)
-    with pytest.raises(TypeError, match=r"`momentum_buffers\[0\]` must be a NumPy array.*=list"):
+    with pytest.raises(
+        TypeError, match=r"`momentum_buffers\[0\]` must be an array of NumPy.*=list"
+    ):
         ops.sgd_step([p], [p.copy()], [[1.0]], step=1, lr=0.1)
     with pytest.raises(TypeError, match=r"`momentum_buffers` must be a list .*QuantizedState"):
         ops.sgd_step([p], [p.copy()], state, step=1, lr=0.1)

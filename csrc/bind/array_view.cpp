@@ -105,8 +105,8 @@ void ArrayView::view_foreign(const Name& name, py::handle array, Elements elemen
 
 void ArrayView::view_capsule(const Name& name, py::handle array, Elements elements) {
   if (!is_foreign_array(array)) {
-    throw py::type_error("`" + name + "` must be a NumPy array, or one that has `__dlpack__` or " +
-                         "`__cuda_array_interface__`. Received: type=" + type_name(array));
+    throw py::type_error("`" + name + "` must be an array of NumPy, PyTorch, CuPy, JAX or another package that has " +
+                         "DLPack or the CUDA array interface. Received: type=" + type_name(array));
   }
   ForeignArray foreign = read_foreign_array(name, array, elements);
   tensor_ = foreign.tensor;

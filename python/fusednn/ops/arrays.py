@@ -47,8 +47,8 @@ def package_of(name: str, value: object) -> Any:
             f"allocated: give all of them as `out`. Received: type={type(value).__name__}"
         )
     raise TypeError(
-        f"`{name}` must be a NumPy array, or one of CuPy or PyTorch. "
-        f"Received: type={type(value).__name__}"
+        f"`{name}` must be an array of NumPy, PyTorch, CuPy, JAX or another package that has "
+        f"DLPack or the CUDA array interface. Received: type={type(value).__name__}"
     )
 
 
