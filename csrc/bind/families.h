@@ -13,6 +13,7 @@ void register_matrix_product(pybind11::module_& m);
 void register_optimizer(pybind11::module_& m);
 void register_rows(pybind11::module_& m);
 void register_stream(pybind11::module_& m);
+void register_torch_count(pybind11::module_& m);
 void register_torch_step(pybind11::module_& m);
 
 }  // namespace fusednn

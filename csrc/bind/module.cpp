@@ -16,5 +16,6 @@ PYBIND11_MODULE(_core, m) {
   fusednn::register_optimizer(m);
   fusednn::register_rows(m);
   fusednn::register_stream(m);
+  fusednn::register_torch_count(m);
   fusednn::register_torch_step(m);
 }

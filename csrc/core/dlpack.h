@@ -20,7 +20,7 @@ struct Device {
   int32_t id;
 };
 
-enum TypeCode : uint8_t { kUInt = 1, kFloat = 2, kBFloat = 4 };
+enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBFloat = 4 };
 
 struct DataType {
   uint8_t code, bits;

@@ -4,7 +4,7 @@ The kernels of fusednn, on views of Python arrays. Use fusednn.ops.
 """
 from __future__ import annotations
 import typing
-__all__: list[str] = ['batch_norm_apply', 'batch_norm_backward', 'batch_norm_backward_apply', 'batch_norm_backward_from_output', 'batch_norm_backward_reduce', 'batch_norm_forward', 'batch_norm_inference', 'batch_norm_inference_backward', 'batch_norm_statistics', 'batch_norm_unrecoverable', 'bound_batch_norm_backward', 'bound_batch_norm_forward', 'codes_from_float', 'codes_to_float', 'compiler', 'convention_names', 'cuda_build', 'cuda_describe', 'cuda_device_count', 'cuda_reason', 'cuda_release_memory', 'cuda_settings_variable', 'cuda_versions', 'follow_num_threads', 'get_num_threads', 'global_norm', 'instruction_set', 'instruction_sets', 'leaky_relu', 'leaky_relu_backward', 'matrix_product', 'matrix_products', 'merge_statistics', 'num_threads_source', 'optimizer_hyperparameters', 'optimizer_names', 'optimizer_states', 'optimizer_step', 'run_jobs_address', 'set_num_threads', 'share_products', 'stream', 'take_rows', 'torch_step', 'use_exchange_api', 'version']
+__all__: list[str] = ['batch_norm_apply', 'batch_norm_backward', 'batch_norm_backward_apply', 'batch_norm_backward_from_output', 'batch_norm_backward_reduce', 'batch_norm_forward', 'batch_norm_inference', 'batch_norm_inference_backward', 'batch_norm_statistics', 'batch_norm_unrecoverable', 'bound_batch_norm_backward', 'bound_batch_norm_forward', 'codes_from_float', 'codes_to_float', 'compiler', 'convention_names', 'count_up', 'cuda_build', 'cuda_describe', 'cuda_device_count', 'cuda_reason', 'cuda_release_memory', 'cuda_settings_variable', 'cuda_versions', 'follow_num_threads', 'get_num_threads', 'global_norm', 'instruction_set', 'instruction_sets', 'leaky_relu', 'leaky_relu_backward', 'matrix_product', 'matrix_products', 'merge_statistics', 'num_threads_source', 'optimizer_hyperparameters', 'optimizer_names', 'optimizer_states', 'optimizer_step', 'run_jobs_address', 'set_num_threads', 'share_products', 'stream', 'take_rows', 'torch_step', 'use_exchange_api', 'version']
 def batch_norm_apply(x: typing.Any, mean: typing.Any, inv_std: typing.Any, gamma: typing.Any, beta: typing.Any, negative_slope: typing.Any, channel_axis: typing.Any, out: typing.Any) -> None:
     ...
 def batch_norm_backward(grad: typing.Any, x: typing.Any, gamma: typing.Any, beta: typing.Any, mean: typing.Any, inv_std: typing.Any, negative_slope: typing.Any, channel_axis: typing.Any, out: typing.Any, grad_gamma: typing.Any, grad_beta: typing.Any) -> None:
@@ -36,6 +36,8 @@ def codes_to_float(codes: typing.Any, scales: typing.Any, signed: typing.Any, va
 def compiler() -> str:
     ...
 def convention_names() -> list[str]:
+    ...
+def count_up(counter: typing.Any) -> bool:
     ...
 def cuda_build() -> str:
     ...

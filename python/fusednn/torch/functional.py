@@ -16,6 +16,7 @@ from fusednn.torch.autograd_in_place import (
 )
 from fusednn.torch.autograd_in_transforms import InferenceInTransforms, TrainingInTransforms
 
+_float32 = torch.float32
 _LOW_PRECISION = (torch.float16, torch.bfloat16)
 _training, _training_in_place = direct(Training), direct(TrainingInPlace)
 _inference, _inference_in_place = direct(Inference), direct(InferenceInPlace)
@@ -87,11 +88,13 @@ def batch_norm_leaky_relu(
         shape = input.shape
         if len(shape) < 2:
             raise ValueError(f"`input` must be (N, C, ...). Received: shape={tuple(shape)}")
-        if weight is not None and weight.dtype in _LOW_PRECISION:
-            weight = weight.float()
-        if bias is not None and bias.dtype in _LOW_PRECISION:
-            bias = bias.float()
-        if running_mean is not None and running_mean.dtype in _LOW_PRECISION:
+        # Float32 by one comparison each: a small layer's call is made of such things.
+        if weight is not None and weight.dtype is not _float32:
+            weight = _widened(weight)
+        if bias is not None and bias.dtype is not _float32:
+            bias = _widened(bias)
+        statistics = _float32 if running_mean is None else running_mean.dtype
+        if statistics is not _float32 and statistics in _LOW_PRECISION:
             return _with_low_precision_statistics(
                 *(input, running_mean, running_var, weight, bias, training, momentum, eps),
                 *(negative_slope, inplace, num_batches_tracked),
@@ -121,19 +124,15 @@ def batch_norm_leaky_relu(
                 f"Received: shape={tuple(shape)}"
             )
         if plain:
-            if running_mean is not None and _extrapolates(momentum):
-                moved = (running_mean, running_var)
-                batch = [r if r is None else r.clone() for r in moved]
-                y = batch_norm_leaky_relu(
-                    *(input, *batch, weight, bias, True, 1.0, eps, negative_slope, inplace)
-                )
-                with torch.no_grad():
-                    for running, of_batch in zip(moved, batch, strict=True):
-                        if running is not None:
-                            running.lerp_(of_batch, momentum)
-                return y
-            if momentum is None:
-                momentum = 1.0 if num_batches_tracked is None else 1.0 / float(num_batches_tracked)
+            if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
+                if momentum is None:
+                    count = num_batches_tracked
+                    momentum = 1.0 if count is None else 1.0 / float(count)
+                elif running_mean is not None and _extrapolates(momentum):
+                    return _with_any_momentum(
+                        *(input, running_mean, running_var, weight, bias, momentum, eps),
+                        *(negative_slope, inplace),
+                    )
             options = (running_mean, running_var, momentum, eps, True, negative_slope)
             return (_training_in_place if inplace else _training)(input, weight, bias, options)
         function = traced(TrainingInTransforms, torch.ops.fusednn.batch_norm_forward)
@@ -165,7 +164,12 @@ def say_in_torchs_names(error: Exception, input: Any) -> None:
 
 
 def _extrapolates(momentum: Any) -> bool:
-    return type(momentum) in (float, int) and not 0 <= momentum <= 1 and isfinite(momentum)
+    kind = type(momentum)
+    return (kind is float or kind is int) and not 0 <= momentum <= 1 and isfinite(momentum)
+
+
+def _widened(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.float() if parameter.dtype in _LOW_PRECISION else parameter
 
 
 def traced(function: Any, operator: Any) -> Any:
@@ -190,4 +194,24 @@ def _with_low_precision_statistics(
     if training:
         running_mean.copy_(mean)
         running_var.copy_(var)
+    return y
+
+
+def _with_any_momentum(
+    input: torch.Tensor,
+    running_mean: torch.Tensor,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    momentum: float,
+    *options: Any,
+) -> torch.Tensor:
+    """Compute in training, and let running statistics go past the batch's, or away from them."""
+    moved = (running_mean, running_var)
+    mean, var = batch = [r if r is None else r.clone() for r in moved]
+    y = batch_norm_leaky_relu(input, mean, var, weight, bias, True, 1.0, *options)
+    with torch.no_grad():
+        for running, of_batch in zip(moved, batch, strict=True):
+            if running is not None:
+                running.lerp_(of_batch, momentum)
     return y

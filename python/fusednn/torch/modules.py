@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from fusednn._arguments import check_number
+from fusednn.torch.autograd import count_batch
 from fusednn.torch.functional import batch_norm_leaky_relu, say_in_torchs_names
 
 
@@ -76,7 +77,7 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
         tracking, num_batches_tracked = training and self.track_running_stats, None
         if tracking and buffers["num_batches_tracked"] is not None:
             num_batches_tracked = buffers["num_batches_tracked"]
-            num_batches_tracked.add_(1)
+            count_batch(num_batches_tracked, input)
         training = training or (running_mean is None and running_var is None)
         if training and not tracking:
             running_mean = running_var = None
