@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusednn.benchmarks import catalogue, check, inputs, shapes
+from fusednn.benchmarks import catalogue, inputs, samples, shapes
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.optimizers import OPTIMIZERS
 from fusednn.benchmarks.peers import PEERS, numpy_batch_norm, select_peers
@@ -214,7 +214,7 @@ class TestInputs:
         many = np.arange(4000, dtype=np.float32)
         with inputs.turned([few, many]) as turned:
             np.testing.assert_array_equal(turned[0], [[10, 8, 6], [4, 2, 0]])
-            samples = check.sample_arrays([many])
+            kept = samples.sample_arrays([many])
         np.testing.assert_array_equal(few, np.arange(6).reshape(2, 3))
         np.testing.assert_array_equal(many, np.arange(4000))
-        np.testing.assert_array_equal(samples, check.sample_arrays([2 * many[::-1]]))
+        np.testing.assert_array_equal(kept, samples.sample_arrays([2 * many[::-1]]))

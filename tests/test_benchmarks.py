@@ -24,6 +24,7 @@ from fusednn.benchmarks.measure import FORMS, Settings, measure
 from fusednn.benchmarks.optimizers import OPTIMIZERS
 from fusednn.benchmarks.peers import fusednn_neighbour, numpy_batch_norm, select_peers
 from fusednn.benchmarks.results import CaseResult, Results
+from fusednn.benchmarks.samples import SLACK
 from fusednn.benchmarks.table import case_lines
 from fusednn.benchmarks.workbench import Workbench
 from fusednn.cli import main
@@ -333,7 +334,7 @@ def test_differences_are_found() -> None:
     assert check.difference(case, {}, right) == "y is missing"
     assert "has shape (2,)" in check.difference(case, {"y": np.ones(2)}, right)
     assert "off by 0.001" in check.difference(case, {"y": np.ones((2, 2)) + 1e-3}, right)
-    slack = {**right, "y" + check.SLACK: np.array([[np.inf, 0], [0, 0]])}
+    slack = {**right, "y" + SLACK: np.array([[np.inf, 0], [0, 0]])}
     assert check.difference(case, {"y": np.array([[5.0, 1], [1, 1]])}, slack) == ""
     assert "off by 4" in check.difference(case, {"y": np.array([[1.0, 5], [1, 1]])}, slack)
     assert check.difference(case, {"y": np.full((2, 2), np.nan)}, right) == "y is not finite"

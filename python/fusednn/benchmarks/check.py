@@ -1,12 +1,7 @@
-"""Whether a contender's answer is right: compared with the formula in float64, before timing.
-
-Comparing whole answers would take longer than timing them. BatchNorm treats channels alike, an
-optimizer elements: a few channels as a whole, and the ends of a few arrays, are compared.
-"""
+"""Whether a contender's answer is right: compared with the formula in float64, before timing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +9,9 @@ from numpy.typing import NDArray
 
 from fusednn.benchmarks import reference
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.contender import Answer, as_float64
-from fusednn.benchmarks.inputs import ENDS, Activations
+from fusednn.benchmarks.contender import Answer
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS
+from fusednn.benchmarks.samples import SLACK
 
 #: Largest error allowed, relative to the largest element of the right answer, or to 1.
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9, "bfloat16": 3e-2, "float16": 1e-2}
@@ -26,47 +21,9 @@ _OPTIMIZER_TOLERANCES = TOLERANCES | {"float32": 1e-5, "bfloat16": 1e-2, "float1
 _QUANTIZED_TOLERANCE = 0.2
 #: Of what is rounded to bfloat16 up or down, twice.
 _COARSE_TOLERANCE = 3e-2
-#: Added to a name: how much further the answer of that name may be off, element by element.
-SLACK = " slack"
-#: Of losses: of the first step, and of those after updates, whose first directions are signs.
+#: Of the losses of `samples.TRAINING_STEPS`: of the first, and of those after updates, whose first
+#: directions are signs.
 LOSS_TOLERANCES = (1e-4, 1e-2, 3e-2)
-#: Updates made before parameters are compared: two, so that states count, the second one with
-#: `inputs.turned` gradients.
-OPTIMIZER_STEPS = 2
-TRAINING_STEPS = len(LOSS_TOLERANCES)
-
-
-def sample_channels(inputs: Activations, results: Mapping[str, Any]) -> Answer:
-    """Keep a few channels of arrays of the input's shape, or of one number per channel."""
-    layout = inputs.layout
-    answer = {}
-    for name, array in results.items():
-        axis = layout.channel_axis if np.ndim(array) == len(layout.shape) else 0
-        answer[name] = as_float64(np.take(np.asarray(array), inputs.sample_channels, axis=axis))
-    return answer
-
-
-def sampled(arrays: Sequence[Any]) -> list[Any]:
-    """Return the arrays of a list that answers have something of: first, middle and last."""
-    return [arrays[i] for i in sorted({0, len(arrays) // 2, len(arrays) - 1})]
-
-
-def sample_arrays(arrays: Sequence[Any]) -> list[NDArray[Any]]:
-    """Keep the ends of the arrays that are `sampled`."""
-    kept = []
-    for array in sampled(arrays):
-        flat = np.asarray(array).reshape(-1)
-        kept.append(as_float64(np.concatenate([flat[:ENDS], flat[-ENDS:]])))
-    return kept
-
-
-def sample_lists(**lists: Sequence[Any] | None) -> Answer:
-    """Keep a few elements of an optimizer's parameters (``params``), averages and copies."""
-    return {
-        name: np.concatenate(sample_arrays(arrays))
-        for name, arrays in lists.items()
-        if arrays is not None
-    }
 
 
 def right_answer(case: Case) -> Answer:

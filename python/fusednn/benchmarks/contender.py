@@ -27,7 +27,7 @@ class Contender:
         Do the work once.
     answer : callable
         Called before anything is timed: do the work on the case's inputs, and return what
-        `check.sample` keeps of the results.
+        `samples` keeps of the results.
     reuses : bool
         Whether results go into buffers that exist; else each run allocates them.
     before : callable, optional

@@ -1,4 +1,4 @@
-"""The right answers, in float64 NumPy, for the parts of them that `check` compares."""
+"""The right answers, in float64 NumPy, for the parts of them that are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusednn.benchmarks import check, inputs
+from fusednn.benchmarks import inputs, samples
 from fusednn.benchmarks.case import Case
 from fusednn.benchmarks.contender import Answer, as_float64
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
@@ -32,7 +32,7 @@ def _batch_norm(case: Case) -> Answer:
         "mean": data.running_mean,
         "var": data.running_var,
     }
-    arrays = check.sample_channels(data, sampled)
+    arrays = samples.sample_channels(data, sampled)
     axes = data.layout.other_axes
     shape = list(data.layout.per_channel())
     shape[data.layout.channel_axis] = -1
@@ -56,9 +56,9 @@ def _batch_norm(case: Case) -> Answer:
         # Rounding decides the side of 0 on which these lie, hence the derivative: either is right.
         undecided = np.abs(z) < _UNDECIDED[case.dtype]
         jump = np.where(undecided, np.abs((1 - NEGATIVE_SLOPE) * grad), 0)
-        answer["grad_x" + check.SLACK] = np.where(undecided, np.inf, 0)
-        answer["grad_gamma" + check.SLACK] = np.abs(jump * xhat).sum(axes).reshape(-1)
-        answer["grad_beta" + check.SLACK] = jump.sum(axes).reshape(-1)
+        answer["grad_x" + samples.SLACK] = np.where(undecided, np.inf, 0)
+        answer["grad_gamma" + samples.SLACK] = np.abs(jump * xhat).sum(axes).reshape(-1)
+        answer["grad_beta" + samples.SLACK] = jump.sum(axes).reshape(-1)
         answer["grad_x"] = gamma * inv_std * (g - sum_grad / count - xhat * sum_grad_xhat / count)
         answer["grad_gamma"] = sum_grad_xhat.reshape(-1)
         answer["grad_beta"] = sum_grad.reshape(-1)
@@ -67,7 +67,7 @@ def _batch_norm(case: Case) -> Answer:
 
 def _leaky_relu(case: Case) -> Answer:
     data = inputs.activations(case)
-    arrays = check.sample_channels(data, {"x": data.x, "grad": data.grad})
+    arrays = samples.sample_channels(data, {"x": data.x, "grad": data.grad})
     if case.variant == "forward":
         return {"y": np.where(arrays["x"] > 0, arrays["x"], NEGATIVE_SLOPE * arrays["x"])}
     grad = arrays["grad"]
@@ -77,7 +77,7 @@ def _leaky_relu(case: Case) -> Answer:
 def _optimizer(case: Case) -> Answer:
     data = inputs.lists(case)
     optimizer = OPTIMIZERS[case.variant]
-    p = np.concatenate(check.sample_arrays(data.params))
+    p = np.concatenate(samples.sample_arrays(data.params))
     g = _prepared(data, optimizer)
     with inputs.turned(data.grads):
         turned = _prepared(data, optimizer)
@@ -103,7 +103,7 @@ def _optimizer(case: Case) -> Answer:
 
 def _prepared(data: inputs.Lists, optimizer: Optimizer) -> Array:
     """Return the samples of the gradients, unscaled and clipped."""
-    parts = check.sample_arrays(data.grads)
+    parts = samples.sample_arrays(data.grads)
     if optimizer.grad_scale is not None:
         parts = [part / optimizer.grad_scale for part in parts]
     if optimizer.clip_value is not None:
@@ -112,7 +112,7 @@ def _prepared(data: inputs.Lists, optimizer: Optimizer) -> Array:
         factor = _clipping(_squares(data.grads), optimizer.max_norm)
         parts = [part * factor for part in parts]
     if optimizer.max_norm_each is not None:
-        arrays = check.sampled(data.grads)
+        arrays = samples.sampled(data.grads)
         factors = [_clipping(_squares([array]), optimizer.max_norm_each) for array in arrays]
         parts = [part * factor for part, factor in zip(parts, factors, strict=True)]
     return np.concatenate(parts)
@@ -189,7 +189,7 @@ _DIRECTIONS: dict[str, Callable[[Array, list[Array], int, dict[str, Any]], Array
 
 def _step(case: Case) -> Answer:
     network = PlainNetwork(inputs.training(case), MODELS[case.subject], np.dtype(np.float64))
-    return {"losses": np.array([network.step() for _ in range(check.TRAINING_STEPS)])}
+    return {"losses": np.array([network.step() for _ in range(samples.TRAINING_STEPS)])}
 
 
 def _neighbour(case: Case) -> Answer:

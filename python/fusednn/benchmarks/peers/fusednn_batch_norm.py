@@ -10,10 +10,10 @@ import numpy as np
 from fusednn import ops
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import Activations, UnavailableError
 from fusednn.benchmarks.peers.roof import build_roof
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import EPS, NEGATIVE_SLOPE
 
 

@@ -7,9 +7,9 @@ from functools import partial
 from fusednn import ops
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Contender
 from fusednn.benchmarks.peers.roof import build_roof
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 

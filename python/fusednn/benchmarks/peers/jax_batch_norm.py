@@ -10,10 +10,10 @@ import numpy as np
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.peers.jax_arrays import Latest, device_array, use_dtype
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE, Layout
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.peers.jax_arrays import Latest, device_array, use_dtype
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 

@@ -11,11 +11,11 @@ import optax
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.jax_arrays import Latest, device_array, use_dtype
+from fusednn.benchmarks.samples import sample_lists
 
 
 def build(case: Case, name: str) -> Contender:

@@ -11,9 +11,9 @@ import optax
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import TRAINING_STEPS
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.peers.jax_arrays import Latest, device_array, use_dtype
+from fusednn.benchmarks.samples import TRAINING_STEPS
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE, STEP_LEARNING_RATE
 
 

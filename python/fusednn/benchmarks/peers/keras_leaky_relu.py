@@ -6,10 +6,10 @@ import keras
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.peers.keras_backend import ON_JAX, Gradients, Pure, as_array, to_tensor
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 

@@ -8,11 +8,11 @@ import keras
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import OPTIMIZER_STEPS, sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.keras_backend import ON_JAX, jitted, to_tensor, wait_for
+from fusednn.benchmarks.samples import OPTIMIZER_STEPS, sample_lists
 
 
 def build(case: Case, name: str) -> Contender:

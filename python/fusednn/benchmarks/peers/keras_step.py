@@ -9,10 +9,10 @@ import numpy as np
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import TRAINING_STEPS
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import Training
 from fusednn.benchmarks.peers.keras_backend import ON_JAX, jitted, to_tensor, wait_for
+from fusednn.benchmarks.samples import TRAINING_STEPS
 from fusednn.benchmarks.shapes import EPS, MODELS, MOMENTUM, NEGATIVE_SLOPE, STEP_LEARNING_RATE
 
 

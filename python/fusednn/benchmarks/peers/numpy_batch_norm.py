@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE
 
 

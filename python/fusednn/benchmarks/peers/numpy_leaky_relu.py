@@ -6,9 +6,9 @@ import numpy as np
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.numpy_dtypes import refuse_short
+from fusednn.benchmarks.samples import sample_lists
 
 Array = NDArray[Any]
 Scratch = list[Array]

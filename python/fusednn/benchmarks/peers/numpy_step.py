@@ -6,9 +6,9 @@ import numpy as np
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import TRAINING_STEPS
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.plain_network import PlainNetwork
+from fusednn.benchmarks.samples import TRAINING_STEPS
 from fusednn.benchmarks.shapes import MODELS
 
 

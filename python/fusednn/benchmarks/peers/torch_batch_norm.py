@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import Activations, UnavailableError
 from fusednn.benchmarks.peers.torch_arrays import (
@@ -20,6 +19,7 @@ from fusednn.benchmarks.peers.torch_arrays import (
     image_of,
     tensor_of,
 )
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import EPS, MOMENTUM, NEGATIVE_SLOPE
 
 aten = torch.ops.aten

@@ -8,9 +8,9 @@ import torch
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_channels
 from fusednn.benchmarks.contender import Contender
 from fusednn.benchmarks.peers.torch_arrays import array_of, compiled, tensor_of
+from fusednn.benchmarks.samples import sample_channels
 from fusednn.benchmarks.shapes import NEGATIVE_SLOPE
 
 aten = torch.ops.aten

@@ -10,11 +10,11 @@ import torch
 import fusednn.torch.optim
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import sample_lists
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.inputs import UnavailableError, aligned_copy
 from fusednn.benchmarks.optimizers import LEARNING_RATES, OPTIMIZERS, Optimizer
 from fusednn.benchmarks.peers.torch_arrays import array_of, compiled, tensor_of
+from fusednn.benchmarks.samples import sample_lists
 from fusednn.benchmarks.shapes import LISTS
 
 #: Compiling a loop over more arrays takes minutes.

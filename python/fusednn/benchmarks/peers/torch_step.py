@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from fusednn.benchmarks import inputs
 from fusednn.benchmarks.case import Case
-from fusednn.benchmarks.check import TRAINING_STEPS
 from fusednn.benchmarks.contender import Answer, Contender
 from fusednn.benchmarks.peers.torch_arrays import compiled, tensor_of
+from fusednn.benchmarks.samples import TRAINING_STEPS
 from fusednn.benchmarks.shapes import EPS, MODELS, MOMENTUM, NEGATIVE_SLOPE, STEP_LEARNING_RATE
 
 
