@@ -1,12 +1,14 @@
 """One page for each public module, with all that its ``__all__`` names.
 
 A name that another listed module holds, too, is described where it lives and linked elsewhere; a
-module whose package is not installed (PyTorch, JAX, Keras) has no page.
+module whose package is not installed (PyTorch, JAX, Keras) has no page. Of a class' bases, those
+without a place on any page are part of it: their methods are described with the class.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,8 +92,26 @@ def public_names(module: ModuleType) -> list[str]:
     return sorted(names, key=rank)
 
 
-def page(name: str, module: ModuleType, homes: dict[int, str]) -> str:
-    """Return the page of a module; `homes` tells where the objects of the pages before it are."""
+def described_elsewhere(cls: type, public: Collection[int]) -> list[str]:
+    """Return the names of those bases whose methods are not described with `cls`.
+
+    They are bases that are `public`, by id, those of other packages, and the bases of both.
+    """
+    elsewhere = {
+        ancestor.__name__
+        for base in cls.__mro__[1:]
+        if id(base) in public or not base.__module__.startswith("fusednn")
+        for ancestor in base.__mro__
+    }
+    return sorted(elsewhere)
+
+
+def page(name: str, module: ModuleType, homes: dict[int, str], public: Collection[int] = ()) -> str:
+    """Return the page of a module.
+
+    `homes` tells where the objects of the pages before it are; `public` are ids of all objects that
+    have a place on some page.
+    """
     lines = [name, "=" * len(name), "", f".. automodule:: {name}", "   :no-members:", ""]
     for each in public_names(module):
         value, full = getattr(module, each), f"{name}.{each}"
@@ -103,7 +123,8 @@ def page(name: str, module: ModuleType, homes: dict[int, str]) -> str:
         if callable(value):
             homes[id(value)] = full
         if inspect.isclass(value):
-            lines += [f".. autoclass:: {full}", ""]
+            stop = ", ".join(described_elsewhere(value, public))
+            lines += [f".. autoclass:: {full}", f"   :inherited-members: {stop}", ""]
         elif inspect.isroutine(value):
             lines += [f".. autofunction:: {full}", ""]
         else:
@@ -122,8 +143,8 @@ def described(value: Any) -> list[str]:
 def _write(app: Sphinx) -> None:
     folder = Path(app.srcdir, "api")
     homes: dict[int, str] = {}
-    pages: dict[str, str] = {}
     index = ["Reference", "=========", ""]
+    modules: dict[str, ModuleType] = {}
     # A name is described in the module below, not where the package lists it again.
     for name in sorted(
         (m for group in MODULES.values() for m in group), key=lambda m: -m.count(".")
@@ -131,8 +152,10 @@ def _write(app: Sphinx) -> None:
         module = importable(name)
         if module is None:
             _logger.info("no page for %s, which cannot be imported here", name)
-            continue
-        pages[name] = page(name, module, homes)
+        else:
+            modules[name] = module
+    public = {id(getattr(m, each)) for m in modules.values() for each in public_names(m)}
+    pages = {name: page(name, module, homes, public) for name, module in modules.items()}
     for group, names in MODULES.items():
         found = [name for name in names if name in pages]
         if found:

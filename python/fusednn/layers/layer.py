@@ -1,26 +1,23 @@
-"""The base of all layers: names, weights, shapes, and calling one outside of a model."""
+"""The base of all layers: names, shapes, and calling one outside of a model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn import constraints, initializers, regularizers
-from fusednn._arguments import check_number, refuse_unknown
+from fusednn import regularizers
+from fusednn._arguments import refuse_unknown
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.call_step import CallStep, shape_of_call
+from fusednn.layers.layer_weights import LayerWeights
 from fusednn.layers.naming import automatic_name
 from fusednn.layers.sample_shapes import sample_shape, split_batch_shape
 from fusednn.layers.step import Array, Step
-from fusednn.layers.weight_arguments import weight_arguments
-from fusednn.variable import Variable
 
 BatchShape = tuple[int | None, ...]
 
@@ -33,7 +30,7 @@ class _Called(NamedTuple):
     steps: list[Step]
 
 
-class Layer:
+class Layer(LayerWeights):
     """A named set of weights, and the operations that it contributes to a model.
 
     A layer of your own is a subclass with `call` and `backward`, `build` where it has weights, and
@@ -94,9 +91,7 @@ class Layer:
         self.name = automatic_name(type(self).__name__) if name is None else str(name)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.built = False
-        self._trainable = bool(trainable)
-        self._learning_rate_multiplier = 1.0
-        self._variables: list[Variable] = []
+        self._begin_weights(trainable)
         self._called: _Called | None = None  # by the latest `call`
         self._shapes_of_call: dict[BatchShape, tuple[int, ...]] = {}
         if input_shape is not None and batch_input_shape is not None:
@@ -112,136 +107,6 @@ class Layer:
         if batch_input_shape is not None:
             _, dims = split_batch_shape(batch_input_shape, "batch_input_shape")
             self.declared_shape = sample_shape(dims, "batch_input_shape")
-
-    # ---- weights
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training may change the weights, from the next compile on."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-
-    @property
-    def learning_rate_multiplier(self) -> float:
-        """What the optimizer's learning rate is multiplied by for the weights of this layer.
-
-        At least 0, and 1 if nothing else is set; it takes effect at the next step, without a new
-        compile, and scales `weight_decay`, which goes with the rate. Small values for the layers
-        that come from another model keep what they know (Howard and Ruder's discriminative
-        fine-tuning). PyTorch has groups of parameters for this, Keras nothing; models and files
-        keep it, and Keras disregards it there.
-        """
-        return self._learning_rate_multiplier
-
-    @learning_rate_multiplier.setter
-    def learning_rate_multiplier(self, value: float) -> None:
-        number = check_number("learning_rate_multiplier", value, minimum=0)
-        for variable in self._variables:
-            variable.learning_rate_multiplier = number
-        self._learning_rate_multiplier = number
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All variables, in the order of Keras; empty before the layer is built."""
-        return list(self._variables)
-
-    @property
-    def variables(self) -> list[Variable]:
-        """As `weights`."""
-        return self.weights
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """Variables that an optimizer updates; none where the layer is not trainable."""
-        return [v for v in self._variables if v.trainable and self._trainable]
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        """As `trainable_weights`."""
-        return self.trainable_weights
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The other variables: moving statistics, and all of a frozen layer."""
-        return [v for v in self._variables if not (v.trainable and self._trainable)]
-
-    def add_weight(self, *args: Any, **kwargs: Any) -> Variable:
-        """Create a variable of this layer; called by `build`.
-
-        By position, the order is that of Keras 3, ``(shape, initializer, dtype, trainable,
-        autocast, regularizer, constraint, aggregation, layout, name)``; or, where the first
-        argument is a string, that of Keras 2, ``(name, shape, dtype, initializer, regularizer,
-        trainable, constraint)``; or ``(name, shape, initializer)``.
-
-        Parameters
-        ----------
-        name : str
-            ``"variable"`` if not given.
-        shape : sequence of int
-            ``()`` if not given.
-        initializer : str, Initializer or callable
-            See `fusednn.initializers`; Glorot's uniform one if not given.
-        dtype : str, optional
-            Must be that of the layer.
-        trainable : bool
-            Whether an optimizer may update it.
-        regularizer, constraint
-            See `fusednn.regularizers` and `fusednn.constraints`.
-        autocast, aggregation, layout
-            Have no effect.
-        """
-        given = weight_arguments(args, kwargs)
-        name = given.name
-        if given.dtype is not None and np.dtype(given.dtype) != self.dtype:
-            raise ValueError(
-                f"`dtype` of variable '{name}' of layer '{self.name}' must be the layer's, "
-                f"{self.dtype}. Received: dtype={given.dtype!r}"
-            )
-        make = initializers.get(given.initializer)
-        shape = tuple(int(length) for length in given.shape if length is not None)
-        if len(shape) < len(given.shape):
-            raise ValueError(
-                f"`shape` of variable '{name}' of layer '{self.name}' must be known. "
-                f"Received: shape={given.shape}"
-            )
-        _take_elements(math.prod(shape))
-        variable = Variable(
-            make(shape, dtype=self.dtype.name),
-            name=name,
-            path=f"{self.name}/{name}",
-            trainable=given.trainable,
-            dtype=self.dtype,
-            regularizer=regularizers.get(given.regularizer),
-            constraint=constraints.get(given.constraint),
-        )
-        variable.learning_rate_multiplier = self._learning_rate_multiplier
-        self._variables.append(variable)
-        return variable
-
-    @property
-    def losses(self) -> list[float]:
-        """Penalties of the trainable weights that have a regularizer, as they are now."""
-        return [v.regularizer(v) for v in self.trainable_weights if v.regularizer]
-
-    def get_weights(self) -> list[Array]:
-        """Return copies of all variables' values, in the order of `weights`."""
-        return [v.numpy() for v in self._variables]
-
-    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Copy `weights`, in the order of `weights`, into the variables: all of them or none."""
-        assign_all(self._variables, weights, owner=f"layer '{self.name}'")
-
-    def count_params(self) -> int:
-        """Count the elements of all variables; ValueError before the layer is built."""
-        if not self.built:
-            raise ValueError(
-                f"Layer '{self.name}' must be built before its parameters can be counted: "
-                "call it on data, or `build(input_shape)`."
-            )
-        return sum(math.prod(v.shape) for v in self._variables)
 
     # ---- shapes
 
@@ -403,50 +268,6 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-def assign_all(variables: Sequence[Variable], weights: Sequence[ArrayLike], owner: str) -> None:
-    """Assign each of `weights` to its variable, after all of them were found to fit."""
-    if len(weights) != len(variables):
-        raise ValueError(
-            f"`weights` must hold {len(variables)} arrays, one for each variable of {owner}. "
-            f"Received: {len(weights)} arrays"
-        )
-    arrays = [np.asarray(w) for w in weights]
-    for variable, array in zip(variables, arrays, strict=True):
-        if array.shape != variable.shape:
-            raise ValueError(
-                f"`weights` must have shape {variable.shape} for '{variable.path}' of {owner}. "
-                f"Received: an array of shape {array.shape}"
-            )
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
-
-
-#: How many elements of weights may still be created; None: any number.
-_elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
-
-
-@contextmanager
-def limited_elements(count: int) -> Iterator[None]:
-    """Refuse weights of more than `count` elements in all: a file that claims them lies."""
-    token = _elements_left.set(count)
-    try:
-        yield
-    finally:
-        _elements_left.reset(token)
-
-
-def _take_elements(count: int) -> None:
-    left = _elements_left.get()
-    if left is None:
-        return
-    if count > left:
-        raise ValueError(
-            f"The model must not need more weights than the file holds. Received: {count} elements "
-            f"more, where {left} are left"
-        )
-    _elements_left.set(left - count)
 
 
 def _float_dtype(dtype: str | np.dtype[Any] | type | None) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from fusednn._arguments import check_number
 from fusednn.layers import Layer
-from fusednn.layers.layer import assign_all
+from fusednn.layers.layer_weights import assign_all
 from fusednn.models.data import Array
 from fusednn.variable import Variable
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusednn.layers.layer import limited_elements
+from fusednn.layers.element_limit import limited_elements
 from fusednn.saving import legacy_file, weights_file
 from fusednn.saving.arrays_in_hdf5 import child, new_file, read_texts, stored_elements
 from fusednn.saving.atomic import replacing
