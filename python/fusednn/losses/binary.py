@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn._arguments import check_number
-from fusednn.losses.base import EPSILON, Array, Loss
+from fusednn.losses.base import EPSILON, Array
+from fusednn.losses.crossentropy import Crossentropy
 from fusednn.losses.scratch import Scratch
 
 
-class BinaryCrossentropy(Loss):
+class BinaryCrossentropy(Crossentropy):
     """Binary cross-entropy: mean of ``-t * log(p) - (1 - t) * log(1 - p)`` over the last axis.
 
     Targets t have the shape of the predictions (an axis of length 1 at the end may be missing),
@@ -35,24 +33,7 @@ class BinaryCrossentropy(Loss):
         See `Loss`.
     """
 
-    config_names: ClassVar[tuple[str, ...]] = ("from_logits", "label_smoothing", "axis")
     link = "sigmoid"
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        super().__init__(name, reduction, dtype)
-        self.from_logits = bool(from_logits)
-        self.label_smoothing = check_number(
-            "label_smoothing", label_smoothing, minimum=0, maximum=1
-        )
-        self.axis = check_axis(axis)
 
     def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
@@ -64,7 +45,7 @@ class BinaryCrossentropy(Loss):
                 "Labels of the binary cross-entropy must be in [0, 1]. "
                 f"Received: y_true={targets[row, column]:g} in row {row}"
             )
-        return smoothed(targets, self.label_smoothing, 0.5, scratch)
+        return self._smoothed(targets, 0.5, scratch)
 
     def per_row(
         self,
@@ -130,22 +111,6 @@ def _from_probabilities(
         work /= q
         np.copyto(work, 0.0, where=clipped)
     return elements
-
-
-def smoothed(targets: Array, smoothing: float, towards: float, scratch: Scratch) -> Array:
-    """Return ``targets * (1 - smoothing) + smoothing * towards``; without smoothing, `targets`."""
-    if not smoothing:
-        return targets
-    result = np.multiply(targets, 1.0 - smoothing, out=scratch.matrix("smoothed"))
-    result += smoothing * towards
-    return result
-
-
-def check_axis(axis: int) -> int:
-    """Return `axis` where it is -1, the only one that is supported."""
-    if axis != -1:
-        raise ValueError(f"`axis` must be -1, the last one. Received: axis={axis}")
-    return axis
 
 
 def binary_crossentropy(

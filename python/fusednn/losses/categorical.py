@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn._arguments import check_number
+from fusednn.losses.axis import check_axis
 from fusednn.losses.base import EPSILON, Array, Loss
-from fusednn.losses.binary import check_axis, smoothed
+from fusednn.losses.crossentropy import Crossentropy
 from fusednn.losses.scratch import Scratch
 
 
-class CategoricalCrossentropy(Loss):
+class CategoricalCrossentropy(Crossentropy):
     """Cross-entropy with one-hot (or soft) labels t: ``-sum(t * log(q))`` over the last axis.
 
     Labels have the shape (..., K) of the predictions.
@@ -35,24 +33,7 @@ class CategoricalCrossentropy(Loss):
         See `Loss`.
     """
 
-    config_names: ClassVar[tuple[str, ...]] = ("from_logits", "label_smoothing", "axis")
     link = "softmax"
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        super().__init__(name, reduction, dtype)
-        self.from_logits = bool(from_logits)
-        self.label_smoothing = check_number(
-            "label_smoothing", label_smoothing, minimum=0, maximum=1
-        )
-        self.axis = check_axis(axis)
 
     def targets(self, y_true: Array, shape: tuple[int, ...], scratch: Scratch) -> Array:
         """See `Loss.targets`."""
@@ -66,7 +47,7 @@ class CategoricalCrossentropy(Loss):
         if not shape[-1]:
             raise ValueError(f"`y_pred` must have at least one class. Received: shape {shape}")
         targets = super().targets(y_true, shape, scratch)
-        return smoothed(targets, self.label_smoothing, 1.0 / scratch.width, scratch)
+        return self._smoothed(targets, 1.0 / scratch.width, scratch)
 
     def per_row(
         self,

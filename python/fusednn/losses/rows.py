@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusednn.losses.axis import check_axis
 from fusednn.losses.base import EPSILON, Array, Loss
-from fusednn.losses.binary import check_axis
 from fusednn.losses.plain import PlainLoss
 from fusednn.losses.scratch import Scratch
 

@@ -7,6 +7,11 @@ from typing import Any
 
 from fusednn._serialization import Registry, custom, serialize
 from fusednn.losses import (
+    KLD,
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
     binary_crossentropy,
     binary_focal_crossentropy,
     categorical_crossentropy,
@@ -15,11 +20,18 @@ from fusednn.losses import (
     hinge,
     huber,
     kl_divergence,
+    kld,
+    kullback_leibler_divergence,
     log_cosh,
+    logcosh,
+    mae,
+    mape,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
     mean_squared_logarithmic_error,
+    mse,
+    msle,
     poisson,
     sparse_categorical_crossentropy,
     squared_hinge,
@@ -159,14 +171,6 @@ __all__ = [
     "squared_hinge",
     "top_k_categorical_accuracy",
 ]
-
-# The short names of Keras 2, where programs for it look for them.
-mse = MSE = mean_squared_error
-mae = MAE = mean_absolute_error
-mape = MAPE = mean_absolute_percentage_error
-msle = MSLE = mean_squared_logarithmic_error
-kld = KLD = kullback_leibler_divergence = kl_divergence
-logcosh = log_cosh
 
 _registry: Registry[Metric] = Registry(
     "metric",
