@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from keras_trajectories import keras_in_float64, optimizer
+from keras_trajectories import SCHEDULES, keras_in_float64, optimizer
 
 STEPS = 50
 SHAPES = ((5, 7), (7,))
@@ -45,12 +45,7 @@ COMMON: list[dict[str, Any]] = [
 ]
 RATES: list[dict[str, Any]] = [
     {"learning_rate": 0.02},
-    {"learning_rate": ("ExponentialDecay", (0.05, 10, 0.5))},
-    {"learning_rate": ("PiecewiseConstantDecay", ([10, 30], [0.05, 0.02, 0.001]))},
-    {"learning_rate": ("PolynomialDecay", (0.05, 20, 0.001, 2.0, True))},
-    {"learning_rate": ("InverseTimeDecay", (0.05, 5, 0.5, True))},
-    {"learning_rate": ("CosineDecay", (0.001, 30, 0.1, "CosineDecay", 0.05, 10))},
-    {"learning_rate": ("CosineDecayRestarts", (0.05, 8, 1.5, 0.9, 0.1))},
+    *SCHEDULES,
     {"learning_rate": 0.02, "decay": 0.1},
 ]
 CASES = [

@@ -38,6 +38,14 @@ OWN: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {}),
     ("Nadam", {}),
 ]
+SCHEDULES: list[dict[str, Any]] = [
+    {"learning_rate": ("ExponentialDecay", (0.05, 10, 0.5))},
+    {"learning_rate": ("PiecewiseConstantDecay", ([10, 30], [0.05, 0.02, 0.001]))},
+    {"learning_rate": ("PolynomialDecay", (0.05, 20, 0.001, 2.0, True))},
+    {"learning_rate": ("InverseTimeDecay", (0.05, 5, 0.5, True))},
+    {"learning_rate": ("CosineDecay", (0.001, 30, 0.1, "CosineDecay", 0.05, 10))},
+    {"learning_rate": ("CosineDecayRestarts", (0.05, 8, 1.5, 0.9, 0.1))},
+]
 COMMON: list[dict[str, Any]] = [
     {},
     {"weight_decay": 0.1},
@@ -46,12 +54,7 @@ COMMON: list[dict[str, Any]] = [
     {"global_clipnorm": 0.1},
     {"use_ema": True, "ema_momentum": 0.9},
     {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 7},
-    {"learning_rate": ("ExponentialDecay", (0.05, 10, 0.5))},
-    {"learning_rate": ("PiecewiseConstantDecay", ([10, 30], [0.05, 0.02, 0.001]))},
-    {"learning_rate": ("PolynomialDecay", (0.05, 20, 0.001, 2.0, True))},
-    {"learning_rate": ("InverseTimeDecay", (0.05, 5, 0.5, True))},
-    {"learning_rate": ("CosineDecay", (0.001, 30, 0.1, "CosineDecay", 0.05, 10))},
-    {"learning_rate": ("CosineDecayRestarts", (0.05, 8, 1.5, 0.9, 0.1))},
+    *SCHEDULES,
     {"decay": 0.1},
 ]
 

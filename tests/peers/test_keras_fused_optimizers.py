@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import warnings
 
+import keras_optimizer_options
 import numpy as np
 import pytest
+
+from reference import case_id
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="compares with Keras")
@@ -27,19 +30,7 @@ needs_kernels = pytest.mark.skipif(
 )
 SHAPES = ((5, 19), (19,), (0, 3), (2, 3, 7))
 NAMES = ("kernel", "bias", "none", "table")
-OWN = {
-    "SGD": [{}, {"nesterov": True}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
-    "Adagrad": [{}, {"initial_accumulator_value": 0.0, "epsilon": 1e-2}],
-    "RMSprop": [
-        {},
-        {"rho": 0.95, "epsilon": 1e-3},
-        {"momentum": 0.9},
-        {"centered": True, "epsilon": 1e-3},
-        {"momentum": 0.5, "centered": True, "epsilon": 1e-3},
-    ],
-    "Adam": [{}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}, {"amsgrad": True}],
-    "AdamW": [{}, {"weight_decay": 0.2, "amsgrad": True}],
-}
+OWN = {name: own for name, own in keras_optimizer_options.OWN.items() if hasattr(optimizers, name)}
 COMMON = [
     {"weight_decay": 0.1},
     {"clipvalue": 0.5},
@@ -69,12 +60,6 @@ FEW = BACKEND == "jax"
 CHOSEN = ["SGD", "Adam"] if FEW else list(OWN)
 if FEW:  # sums of gradients are in the models' tests, which are compiled as a whole
     CASES = [case for case in CASES if "gradient_accumulation_steps" not in case[2]][::7]
-
-
-def case_id(value):
-    if isinstance(value, dict):
-        return "-".join(f"{k}={v}" for k, v in value.items()) or "plain"
-    return value
 
 
 def numpy(x):

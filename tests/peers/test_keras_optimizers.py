@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from keras_optimizer_options import OWN
 
 import reference as ref
 from fusednn import optimizers
@@ -18,21 +19,6 @@ keras = pytest.importorskip("keras", reason="compares with Keras")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SHAPES = ((5, 19), (19,))
-OWN = {
-    "SGD": [{}, {"nesterov": True}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
-    "Adagrad": [{}, {"initial_accumulator_value": 0.0, "epsilon": 1e-2}],
-    "RMSprop": [
-        {},
-        {"rho": 0.95, "epsilon": 1e-3},
-        {"momentum": 0.9},
-        {"centered": True, "epsilon": 1e-3},
-        {"momentum": 0.5, "centered": True, "epsilon": 1e-3},
-    ],
-    "Adam": [{}, {"amsgrad": True}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
-    "Adamax": [{}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
-    "Nadam": [{}, {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}],
-    "AdamW": [{}, {"weight_decay": 0.2, "amsgrad": True}],
-}
 COMMON = [
     {},
     {"weight_decay": 0.1},
@@ -60,12 +46,6 @@ def test_every_option_of_every_kind_is_in_the_cases():
     for kind, name in kinds.items():
         named = {key for options in OWN[name] for key in options} - OUTSIDE
         assert {NAMED.get(key, key) for key in named} == ref.own_hyperparameters(kind, "keras")
-
-
-def case_id(value):
-    if isinstance(value, dict):
-        return "-".join(f"{k}={v}" for k, v in value.items()) or "plain"
-    return value
 
 
 class Twins:
@@ -103,7 +83,7 @@ class Twins:
         self.check()
 
 
-@pytest.mark.parametrize(("name", "own", "common"), CASES, ids=case_id)
+@pytest.mark.parametrize(("name", "own", "common"), CASES, ids=ref.case_id)
 def test_200_steps(rng, name, own, common):
     twins = Twins(rng, name, {"learning_rate": 0.01, **own, **common})
     before = [v.numpy() for v in twins.mine]
@@ -119,7 +99,7 @@ def test_200_steps(rng, name, own, common):
 EVERY_OWN = [(name, own) for name, options in OWN.items() for own in options]
 
 
-@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=case_id)
+@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=ref.case_id)
 def test_changing_the_learning_rate(rng, name, own):
     """With momentum the rate is inside the buffer: a change of it fades in."""
     # Keras on PyTorch computes 1 - beta ** step in float32, which errs by some 3e-5 of a step.
@@ -141,7 +121,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=case_id)
+@pytest.mark.parametrize(("name", "own"), EVERY_OWN, ids=ref.case_id)
 def test_a_schedule(rng, name, own, schedule):
     """Keras' own schedule leads both; what the decay of weights takes follows it, too."""
     rate = getattr(keras.optimizers.schedules, schedule)(*SCHEDULES[schedule])
@@ -161,7 +141,7 @@ def test_a_schedule(rng, name, own, schedule):
         {"weight_decay": 0.2, "global_clipnorm": 1.0},
         {"weight_decay": 0.2, "clipnorm": 1.0, "use_ema": True, "ema_overwrite_frequency": 3},
     ],
-    ids=case_id,
+    ids=ref.case_id,
 )
 def test_exclusion_from_weight_decay(rng, options):
     twins = Twins(
