@@ -10,13 +10,13 @@ import copy
 
 import pytest
 import torch
-from torch_steps import assert_same, pair, params_of, set_gradients
+from torch_steps import NEVER_FUSED, assert_same, pair, params_of, set_gradients
 
 from fusednn import ops
 from fusednn.torch import optim
 from fusednn.torch.optim import counts, new_lists, step_list
 
-COUNTING = ("Adagrad", "RMSprop", "Adam", "AdamW")
+COUNTING = ("Adagrad", "RMSprop", "Adam", "AdamW", "Adamax")
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def calls(monkeypatch):
 
 @pytest.mark.parametrize("name", COUNTING)
 def test_all_parameters_share_a_count(name, calls):
-    ours, theirs = pair(name, fused=True) if name != "RMSprop" else pair(name, capturable=False)
+    where = {"capturable": False} if name in NEVER_FUSED else {"fused": True}
+    ours, theirs = pair(name, **where)
     for step in range(4):
         for optimizer in (ours, theirs):
             set_gradients(params_of(optimizer), step)

@@ -19,6 +19,7 @@ OPTIONS = {
     "RMSprop": {"momentum": 0.9, "centered": True},
     "Adam": {"amsgrad": True, "weight_decay": 0.1},
     "AdamW": {"weight_decay": 0.1},
+    "Adamax": {"betas": (0.8, 0.9), "weight_decay": 0.1},
 }
 
 

@@ -9,7 +9,9 @@ import torch
 
 from fusednn.torch import optim
 
-NAMES = ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW")
+NAMES = ("SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "Adamax")
+#: Of which PyTorch has no fused form, and no argument for it.
+NEVER_FUSED = ("RMSprop", "Adamax")
 SHAPES = ((7,), (3, 5, 7), (97,), (), (0, 4))
 
 #: Options that go to both, each list a choice; `cases` takes every combination.
@@ -43,6 +45,7 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         "decoupled_weight_decay": [False, True],
     },
     "AdamW": COMMON | {"betas": [(0.9, 0.999), (0.5, 0.6)], "amsgrad": [False, True]},
+    "Adamax": COMMON | {"betas": [(0.9, 0.999), (0.5, 0.6), (0.0, 0.0)], "eps": [1e-8, 1e-2]},
 }
 
 

@@ -8,7 +8,8 @@ moving averages of the parameters.
 
 from fusednn.torch.optim.adagrad import Adagrad
 from fusednn.torch.optim.adam import Adam, AdamW
+from fusednn.torch.optim.adamax import Adamax
 from fusednn.torch.optim.rmsprop import RMSprop
 from fusednn.torch.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Adamax", "RMSprop"]

@@ -1,4 +1,4 @@
-"""What the five optimizers have in common: the step, and the options that PyTorch's lack."""
+"""What the optimizers have in common: the step, and the options that PyTorch's lack."""
 
 from __future__ import annotations
 
