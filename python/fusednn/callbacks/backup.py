@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusednn import utils
 from fusednn.callbacks.callback import Callback, Logs
 from fusednn.callbacks.memory import put_together, taken_apart
 from fusednn.callbacks.resumed import Resumed
-from fusednn.models.data import check_count
+from fusednn.callbacks.save_frequency import SaveFrequency
 from fusednn.ops import QuantizedState
+from fusednn.randomness import random_generator
 from fusednn.saving.atomic import replacing
 from fusednn.saving.npz_file import names_in, read_arrays
 from fusednn.saving.opened import OF_CONTENT
@@ -45,7 +45,7 @@ class _Stored(NamedTuple):
     arrays: dict[str, Array]
 
 
-class BackupAndRestore(Callback):
+class BackupAndRestore(SaveFrequency, Callback):
     """Writes all that training depends on, again and again; `fit` then goes on from there.
 
     Where `fit` is called again with the same arguments after its process ended, it starts after
@@ -85,13 +85,11 @@ class BackupAndRestore(Callback):
         if not os.fspath(backup_dir):
             raise ValueError("`backup_dir` must name a folder. Received: backup_dir=''")
         self.backup_dir = Path(backup_dir)
-        self.save_freq = save_freq if save_freq == "epoch" else check_count("save_freq", save_freq)
+        self._set_save_freq(save_freq)
         self.double_checkpoint = bool(double_checkpoint)
         self.delete_checkpoint = bool(delete_checkpoint)
         self._stored: _Stored | None = None
         self._epoch = 0
-        self._batches = 0
-        self._seen = 0  # batches of the epoch
 
     @property
     def path(self) -> Path:
@@ -194,12 +192,8 @@ class BackupAndRestore(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Write the file after so many batches."""
-        if self.save_freq != "epoch":
-            self._batches += batch + 1 - self._seen  # more than 1 with `steps_per_execution`
-            self._seen = batch + 1
-            if self._batches >= int(self.save_freq):
-                self._batches = 0
-                self._save(self._epoch, batch + 1)
+        if self._is_due(batch):
+            self._save(self._epoch, batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write the file after an epoch."""
@@ -262,7 +256,7 @@ class BackupAndRestore(Callback):
 
     def _generators(self) -> list[np.random.Generator]:
         own = (getattr(layer, "_generator", None) for layer in self.model._leaves)
-        return [utils.random_generator(), *(g for g in own if g is not None)]
+        return [random_generator(), *(g for g in own if g is not None)]
 
 
 def _read(path: Path) -> _Stored:

@@ -8,10 +8,10 @@ from typing import Any
 
 from fusednn.callbacks.callback import Logs
 from fusednn.callbacks.monitor import MonitorCallback
-from fusednn.models.data import check_count
+from fusednn.callbacks.save_frequency import SaveFrequency
 
 
-class ModelCheckpoint(MonitorCallback):
+class ModelCheckpoint(SaveFrequency, MonitorCallback):
     """Saves the model, or its weights, every so often; a crash leaves the last file whole.
 
     Parameters
@@ -56,11 +56,9 @@ class ModelCheckpoint(MonitorCallback):
         self.verbose = verbose
         self.save_best_only = bool(save_best_only)
         self.save_weights_only = bool(save_weights_only)
-        self.save_freq = save_freq if save_freq == "epoch" else check_count("save_freq", save_freq)
+        self._set_save_freq(save_freq)
         self.best = initial_value_threshold
         self._epoch = 0
-        self._batches = 0
-        self._seen = 0
 
     def get_state(self) -> dict[str, Any]:
         """Return the best value, the batches since the latest file, and those of the epoch."""
@@ -73,12 +71,8 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save after so many batches."""
-        if self.save_freq != "epoch":
-            self._batches += batch + 1 - self._seen  # more than 1 with `steps_per_execution`
-            self._seen = batch + 1
-            if self._batches >= int(self.save_freq):
-                self._batches = 0
-                self._save(logs)
+        if self._is_due(batch):
+            self._save(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Save after an epoch."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fusednn._arguments import check_count
 from fusednn.callbacks.callback import Callback, Logs
-from fusednn.models.data import check_count
 
 
 class TensorBoard(Callback):

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from fusednn import utils
 from fusednn._arguments import check_count
 from fusednn.data import stages
 from fusednn.data.memory_maps import map_npy, map_npz
 from fusednn.data.stages import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Stage
+from fusednn.randomness import random_generator
 
 #: Names of the arrays that `Dataset.from_npz` looks for.
 _NPZ_NAMES = (("x", "y"), ("x_train", "y_train"))
@@ -257,7 +257,7 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Any]:
         # Drawn here, not by a thread that works ahead.
-        drawn = int(utils.random_generator().integers(2**63)) if self._stage.shuffles else 0
+        drawn = int(random_generator().integers(2**63)) if self._stage.shuffles else 0
         key = drawn, self._iterations
         self._iterations += 1
         return self._stage.read(key)

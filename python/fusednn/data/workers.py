@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusednn import devices
-from fusednn.utils import random_generator
+from fusednn.randomness import random_generator
 
 #: Of a worker's process: the data set, and what its random numbers start from.
 _kept: tuple[Any, int] | None = None

@@ -6,12 +6,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from fusednn._arguments import check_count
 from fusednn.callbacks import Callback
 from fusednn.callbacks.callback import Logs
 from fusednn.diagnostics.examination import examine
 from fusednn.diagnostics.recording import Recording
 from fusednn.diagnostics.signals import Signals
-from fusednn.models.data import check_count
 from fusednn.models.own_call import refuse_own_call
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn import devices, utils
+from fusednn import devices
 from fusednn.diagnostics.activations import can_die, unsaturated
 from fusednn.diagnostics.signals import LayerSignals, Signals
 from fusednn.layers import Layer
@@ -20,6 +20,7 @@ from fusednn.models.data import as_targets
 from fusednn.models.own_call import refuse_own_call
 from fusednn.models.plan import steps_of
 from fusednn.models.sequential import Sequential
+from fusednn.randomness import own_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,7 +52,7 @@ def examine(model: Sequential, x: ArrayLike, y: ArrayLike) -> Signals:
     refuse_own_call(model, "`examine`")
     inputs = model._fitting_inputs(x, "x")
     targets = as_targets(y, model.dtype, len(inputs))
-    with utils.own_generator(np.random.default_rng(0)), np.errstate(all="ignore"):
+    with own_generator(np.random.default_rng(0)), np.errstate(all="ignore"):
         return _examine(model, objective.loss, inputs, targets)
 
 

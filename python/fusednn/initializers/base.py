@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fusednn import utils
 from fusednn._serialization import Configurable, OfFunction, function_name
+from fusednn.randomness import random_generator
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
@@ -76,7 +76,7 @@ class RandomInitializer(Initializer):
         if self.seed is not None:
             rng = np.random.default_rng(self.seed)
         elif rng is None:
-            rng = utils.random_generator()
+            rng = random_generator()
         # Shorter formats are rounded from float32.
         draw_dtype: FloatType = np.float64 if dtype == np.float64 else np.float32
         return self.draw(shape, draw_dtype, rng).astype(dtype, copy=False)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import utils
 from fusednn._arguments import check_number
 from fusednn.devices import CPU
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.drawn import Drawn
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
+from fusednn.randomness import random_generator
 
 
 class Dropout(Layer):
@@ -51,7 +51,7 @@ class Dropout(Layer):
 
     def random_generator(self) -> np.random.Generator:
         """Return the generator that masks are drawn from."""
-        return utils.random_generator() if self._generator is None else self._generator
+        return random_generator() if self._generator is None else self._generator
 
     def steps(self, *, training: bool, trainable: bool) -> list[Step]:
         """One step in training, none in inference."""

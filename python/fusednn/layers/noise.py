@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fusednn import utils
 from fusednn._arguments import check_number
 from fusednn.layers.buffers import Buffers
 from fusednn.layers.drawn import Drawn
 from fusednn.layers.dropout import Dropout, DropoutStep
 from fusednn.layers.layer import Layer
 from fusednn.layers.step import Array, Shape, Step
+from fusednn.randomness import random_generator
 
 #: The lowest value of SELU, which `AlphaDropout` puts in the place of what it drops.
 _SELU_LOWEST = -1.0507009873554805 * 1.6732632423543772
@@ -39,7 +39,7 @@ class NoiseLayer(Layer):
 
     def random_generator(self) -> np.random.Generator:
         """Return the generator that numbers are drawn from."""
-        return utils.random_generator() if self._generator is None else self._generator
+        return random_generator() if self._generator is None else self._generator
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal layer."""

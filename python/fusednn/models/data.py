@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import devices
-from fusednn._arguments import check_count as check_count
-from fusednn.utils import random_generator
+from fusednn.randomness import random_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fusednn.data import INFINITE_CARDINALITY, Dataset
 from fusednn.models.data import Array, Batches
-from fusednn.utils import random_generator
+from fusednn.randomness import random_generator
 
 Batch = tuple[Array, ...]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fusednn._arguments import check_number
+from fusednn._arguments import check_count, check_number
 from fusednn.data import INFINITE_CARDINALITY
-from fusednn.models.data import Array, Batches, check_count
+from fusednn.models.data import Array, Batches
 from fusednn.models.feed import Batch, length_of, makes_batches
 from fusednn.models.sequential import Sequential
 

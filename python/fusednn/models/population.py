@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import ops
+from fusednn._arguments import check_count
 from fusednn.data import Dataset
 from fusednn.layers import BatchNormalization
-from fusednn.models.data import Array, check_count, on_host
+from fusednn.models.data import Array, on_host
 from fusednn.models.feed import Feed, makes_batches, parts_of
 from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fusednn import optimizers
+from fusednn._arguments import check_count
 from fusednn.callbacks import CallbackList, History, TerminateOnNaN
 from fusednn.callbacks.resumed import Resumed
-from fusednn.models.data import Array, check_count
+from fusednn.models.data import Array
 from fusednn.models.evaluation import Callbacks, Evaluator, Results, results_of
 from fusednn.models.feed import Feed
 from fusednn.models.objective import Objective

@@ -13,8 +13,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fusednn import losses, optimizers, utils
+from fusednn import losses, optimizers
 from fusednn.models import Sequential, clone_model
+from fusednn.randomness import own_generator
 
 __all__ = ["SKLearnClassifier", "SKLearnRegressor"]
 
@@ -176,5 +177,5 @@ def _seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    with utils.own_generator(np.random.default_rng(seed)):
+    with own_generator(np.random.default_rng(seed)):
         yield
