@@ -3,7 +3,8 @@
 Arrays lie in the simulator's memory. What CuPy would launch as kernels is computed by NumPy, given
 to the simulated stream in order with the package's own kernels: at once, or late (`deferred`), or
 recorded into a graph. As in CuPy, arrays do not mix with NumPy's, ufuncs have no `where`, and while
-a graph is captured the host neither reads an array nor calls cuBLAS.
+a graph is captured the host neither reads an array nor calls cuBLAS. No array is read on another
+stream than the one that wrote it, unless somebody has waited for that: on a GPU it may come later.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         values = np.empty(self.shape, self.dtype) if out is None else out
         if values.shape != self.shape or values.dtype != self.dtype:
             raise ValueError("Shape or dtype mismatch")
-        self._runtime.wait()
+        on = Stream.current[self.device.id][-1] if stream is None else stream
+        self._runtime.wait_for(on.ptr)
+        # CUDA's streams have no order but the one that somebody asks for.
+        assert self._runtime.may_be_read(self, on.ptr), "written by a stream that may be at it"
         values[...] = self.host
         return values
 
@@ -91,7 +95,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         host = self.host
         # What is not pinned is copied before the call returns.
         source = arr if isinstance(arr, PinnedArray) else arr.copy()
-        self._runtime.give(lambda: np.copyto(host, source))
+        self._runtime.give(lambda: np.copyto(host, source), self)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -138,7 +142,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             out = self.cupy.empty(shape, dtype)
         assert out.shape == shape, "cannot be broadcast to the output"
         target = out.host
-        self._runtime.give(lambda: ufunc(*hosts, out=target))
+        self._runtime.give(lambda: ufunc(*hosts, out=target), out)
         return out
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -149,7 +153,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def fill(self, value: float) -> None:
         host = self.host
-        self._runtime.give(lambda: host.fill(value))
+        self._runtime.give(lambda: host.fill(value), self)
 
     def sum(self, axis: Any = None, out: ndarray | None = None, keepdims: bool = False) -> ndarray:
         return self._reduced(np.sum, axis, out, keepdims)
@@ -164,7 +168,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             dtype = function(np.zeros(1, host.dtype)).dtype  # booleans are counted
             out = self.cupy.empty(shape, dtype)
         target = out.host
-        self._runtime.give(lambda: function(host, axis=axis, keepdims=keepdims, out=target))
+        self._runtime.give(lambda: function(host, axis=axis, keepdims=keepdims, out=target), out)
         return out
 
     # ---- to the package's kernels
@@ -174,6 +178,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, **_: Any) -> Any:
         assert self.host.flags.c_contiguous
+        self._runtime.note_written(self)
         exports = self._exports
         return dlpack_capsule(self.data.ptr, self.shape, self.dtype, exports, self.device.id)
 
@@ -276,7 +281,9 @@ class Module:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         hosts = [o.host if isinstance(o, ndarray) else o for o in operands]
         condition = True if where is None else hosts[2]
-        self.runtime.give(lambda: np.copyto(hosts[0], hosts[1], casting=casting, where=condition))
+        self.runtime.give(
+            lambda: np.copyto(hosts[0], hosts[1], casting=casting, where=condition), dst
+        )
 
     def asarray(self, a: np.ndarray) -> ndarray:
         array = self.empty(a.shape, a.dtype)
@@ -286,17 +293,17 @@ class Module:
     def stack(self, tup: list[ndarray]) -> ndarray:
         hosts = [part.host for part in tup]
         out = self.empty(np.stack(hosts).shape, hosts[0].dtype)
-        self.runtime.give(lambda: np.stack(hosts, out=out.host))
+        self.runtime.give(lambda: np.stack(hosts, out=out.host), out)
         return out
 
     def take(self, a: ndarray, indices: ndarray, axis: int, out: ndarray) -> None:
         host, to, rows = a.host, out.host, indices.host
-        self.runtime.give(lambda: np.copyto(to, np.take(host, rows, axis)))
+        self.runtime.give(lambda: np.copyto(to, np.take(host, rows, axis)), out)
 
     def clip(self, a: ndarray, a_min: Any, a_max: Any, out: ndarray | None = None) -> ndarray:
         target = self.empty(a.shape, a.dtype) if out is None else out
         host, to = a.host, target.host
-        self.runtime.give(lambda: np.clip(host, a_min, a_max, out=to))
+        self.runtime.give(lambda: np.clip(host, a_min, a_max, out=to), target)
         return target
 
     def may_share_memory(self, a: Any, b: Any) -> bool:
@@ -313,12 +320,12 @@ class Module:
         hosts = [operand.host for operand in operands]
         out = self.empty(np.shape(function(*hosts)), hosts[0].dtype)
         to = out.host
-        self.runtime.give(lambda: np.copyto(to, function(*hosts)))
+        self.runtime.give(lambda: np.copyto(to, function(*hosts)), out)
         return out
 
     def fill_diagonal(self, a: ndarray, val: float) -> None:
         host = a.host
-        self.runtime.give(lambda: np.fill_diagonal(host, val))
+        self.runtime.give(lambda: np.fill_diagonal(host, val), a)
 
 
 class _Device:

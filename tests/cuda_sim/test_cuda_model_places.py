@@ -10,7 +10,7 @@ import pytest
 from models_on_device import FEATURES, LABELS, X, assert_close, compiled
 
 import fusednn
-from fusednn import devices, models, optimizers
+from fusednn import callbacks, devices, models, optimizers
 from fusednn.cli import main
 from fusednn.layers import Input
 from fusednn.models import Sequential
@@ -108,6 +108,40 @@ def test_files(cupy, gpu, tmp_path):
             weights.append(model.get_weights())
     gpu.set(deferred=0)
     assert_close(*weights)
+
+
+class Stop(callbacks.Callback):
+    """Ends a run by an error, after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == self.steps:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_training_goes_on_from_its_backup(cupy, gpu, tmp_path, late):
+    """What is saved is the GPU's work as far as it was given, not as far as it has come."""
+
+    def run(*more):
+        with fusednn.device("cuda"):
+            model = compiled(optimizer=optimizers.Adam(0.01, use_ema=True))
+            backups = callbacks.BackupAndRestore(tmp_path, save_freq=1)
+            model.fit(X, LABELS, epochs=3, verbose=0, callbacks=[backups, *more])
+            return model.get_weights()
+
+    gpu.set(deferred=late)
+    expected = run()
+    for steps in (5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            run(Stop(steps))
+    ours = run()
+    gpu.set(deferred=0)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_gradients_of_a_users_own(cupy):

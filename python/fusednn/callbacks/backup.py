@@ -16,6 +16,7 @@ from fusednn.callbacks.callback import Callback, Logs
 from fusednn.callbacks.memory import put_together, taken_apart
 from fusednn.callbacks.resumed import Resumed
 from fusednn.callbacks.save_frequency import SaveFrequency
+from fusednn.devices import device_of, is_cupys
 from fusednn.ops import QuantizedState
 from fusednn.randomness import random_generator
 from fusednn.saving.atomic import replacing
@@ -272,11 +273,12 @@ def _read(path: Path) -> _Stored:
 
 
 def _of_numpy(array: Any) -> Array:
-    return np.asarray(array.get() if hasattr(array, "get") else array)  # CuPy's on a GPU
+    # On a GPU models' work has a stream of its own, which may be at it still.
+    return device_of(array).read(array) if is_cupys(array) else np.asarray(array)
 
 
 def _write(array: Any, values: Array) -> None:
-    if hasattr(array, "set"):
-        array.set(values)
+    if is_cupys(array):
+        device_of(array).write(array, values)
     else:
         array[...] = values

@@ -72,10 +72,19 @@ def _alone(values: ArrayLike) -> Any:
     return None
 
 
+def _is_here(array: Any) -> bool:
+    """Whether it is NumPy's, or on the current device."""
+    return not devices.is_cupys(array) or devices.current().name == f"cuda:{array.device.id}"
+
+
 def _here(array: Any) -> Any:
     """Return what is given; an array of CuPy that is not on the current device as NumPy's."""
-    stays = not devices.is_cupys(array) or devices.current().name == f"cuda:{array.device.id}"
-    return array if stays else array.get()
+    return array if _is_here(array) else array.get()
+
+
+def _read_here(array: Any) -> Any:
+    """Return the same of an array that a device of ours has written, on a stream of its own."""
+    return array if _is_here(array) else devices.device_of(array).read(array)
 
 
 def on_host(values: Any) -> Any:
@@ -159,7 +168,7 @@ class Batches:
         if not any(map(devices.is_cupys, self._arrays)):
             return batches
         # Between two batches the current device may become another one.
-        return (tuple(map(_here, batch)) for batch in batches)
+        return (tuple(map(_read_here, batch)) for batch in batches)
 
     def endless(self) -> Iterator[tuple[Array, ...]]:
         """Iterate again and again."""

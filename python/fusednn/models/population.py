@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from fusednn import ops
 from fusednn._arguments import check_count
 from fusednn.data import Dataset
+from fusednn.devices import device_of, is_cupys
 from fusednn.layers import BatchNormalization
-from fusednn.models.data import Array, on_host
+from fusednn.models.data import Array
 from fusednn.models.feed import Feed, makes_batches, parts_of
 from fusednn.models.own_call import refuse_own_call
 from fusednn.models.sequential import Sequential
@@ -70,9 +71,11 @@ def recalibrate_batch_norm(model: Sequential, data: Data, batch_size: int = 256)
         parts = []
         for batch in _batches(model, data, size):
             x = batch if prefix is None else prefix.predict_on_batch(batch)
+            if is_cupys(x):  # made to fit on the device's stream
+                x = device_of(x).read(x)
             parts.append(
                 ops.batch_norm_statistics(
-                    np.ascontiguousarray(on_host(x)), channel_axis=layer.channel_axis(x.ndim)
+                    np.ascontiguousarray(x), channel_axis=layer.channel_axis(x.ndim)
                 )
             )
             if len(parts) == 64:
