@@ -24,12 +24,11 @@ std::optional<uintptr_t> stream_of_package(py::handle array, int32_t device_id) 
     if (api->current_stream(dlpack::kCuda, device_id, &stream) != 0) throw py::error_already_set();
     return reinterpret_cast<uintptr_t>(stream);
   }
-  const std::string package = package_of(array);
-  if (is_torch_tensor(array) || package == "torch") {
+  if (is_of_torch(array)) {
     const py::object cuda = py::module_::import("torch.cuda");
     return cuda.attr("current_stream")(device_id).attr("cuda_stream").cast<uintptr_t>();
   }
-  if (package == "cupy") {
+  if (package_of(array) == "cupy") {
     // Of the array's device, which need not be CuPy's current one.
     return py::module_::import("cupy.cuda").attr("get_current_stream")(device_id).attr("ptr").cast<uintptr_t>();
   }
@@ -113,6 +112,8 @@ std::string package_of(py::handle array) {
   const auto module = py::type::of(array).attr("__module__").cast<std::string>();
   return module.substr(0, module.find('.'));
 }
+
+bool is_of_torch(py::handle array) { return is_torch_tensor(array) || package_of(array) == "torch"; }
 
 void* address_of(uintptr_t number) {
   return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)

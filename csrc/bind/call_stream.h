@@ -61,6 +61,9 @@ void require_cuda(const Name& name, py::handle array);
 // The package that the array's type is from: "torch", "cupy".
 std::string package_of(py::handle array);
 
+// Whether it is a tensor of PyTorch's, or of a subclass defined elsewhere.
+bool is_of_torch(py::handle array);
+
 // Python hands addresses over as numbers.
 void* address_of(uintptr_t number);
 

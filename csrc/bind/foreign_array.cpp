@@ -1,5 +1,6 @@
 #include "bind/foreign_array.h"
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -86,15 +87,37 @@ void require_not_deleted(const Name& name, py::handle array) {
                         type_name(array) + ", deleted or donated");
 }
 
+// Makes a GPU the current one of PyTorch, which hands out no tensors of others.
+class CurrentForTorch {
+ public:
+  explicit CurrentForTorch(int32_t device_id) : device_(py::module_::import("torch.cuda").attr("device")(device_id)) {
+    device_.attr("__enter__")();
+  }
+  CurrentForTorch(const CurrentForTorch&) = delete;
+  CurrentForTorch& operator=(const CurrentForTorch&) = delete;
+  ~CurrentForTorch() {
+    const auto none = py::none();
+    const auto left = py::reinterpret_steal<py::object>(
+        PyObject_CallMethod(device_.ptr(), "__exit__", "OOO", none.ptr(), none.ptr(), none.ptr()));
+    if (!left) PyErr_WriteUnraisable(device_.ptr());
+  }
+
+ private:
+  py::object device_;
+};
+
 // The capsule, after which its memory may be used on the call's stream.
 py::object capsule_of(const Name& name, py::handle array) {
   const py::object method = array.attr("__dlpack__");
   const py::tuple device = array.attr("__dlpack_device__")();
   const auto type = device[0].cast<int32_t>();
   py::object stream = py::none();
+  std::optional<CurrentForTorch> current;
   if (type == dlpack::kCuda || type == dlpack::kCudaManaged) {
     require_cuda(name, array);
-    stream = py::int_(current_call().join(name, array, device[1].cast<int32_t>()));
+    const auto device_id = device[1].cast<int32_t>();
+    stream = py::int_(current_call().join(name, array, device_id));
+    if (is_of_torch(array)) current.emplace(device_id);
   }
   try {
     return method(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1));

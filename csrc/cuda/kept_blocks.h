@@ -38,6 +38,19 @@ struct Block {
   unsigned long long capture_id = 0;  // of the graph that uses it; 0: none
 };
 
+// While it lives its thread may allocate and free beside a capture that another thread, or another stream, has begun in
+// CUDA's default mode, for whose graph the memory is not: else CUDA refuses, and ends that capture.
+class BesideCaptures {
+ public:
+  BesideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  BesideCaptures(const BesideCaptures&) = delete;
+  BesideCaptures& operator=(const BesideCaptures&) = delete;
+  ~BesideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 // CUDA is not called with the lock held: it may be what another thread waits for that a graph's end has called.
 class KeptBlocks {
  public:
@@ -70,6 +83,7 @@ class KeptBlocks {
     if (const cudaError_t e = cudaGetDevice(&device); e != cudaSuccess) return e;
     if (take_idle(bytes, device, place, taken)) return cudaSuccess;
     if (place.capture_id != 0) return cudaErrorStreamCaptureUnsupported;
+    const BesideCaptures allowed;
     if (const cudaError_t e = free_idle(kMostIdle, nullptr); e != cudaSuccess) return e;
     // Powers of two, so that what is given back fits others.
     size_t size = 4096;

@@ -115,9 +115,12 @@ int64_t live_allocations() { return static_cast<int64_t>(allocations().size()); 
 using namespace gpusim;
 using Lock = std::lock_guard<std::mutex>;
 
+// What CUDA calls potentially unsafe, beside a capture in its default mode.
+static bool is_forbidden() { return is_capturing() && capture_mode != cudaStreamCaptureModeRelaxed; }
+
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   const Lock lock(device_mutex);
-  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
+  if (is_forbidden()) return noted(cudaErrorStreamCaptureUnsupported);
   return allocate(pointer, bytes, true);
 }
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
@@ -133,7 +136,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
   return e;
 }
 cudaError_t cudaFree(void* pointer) {
-  if (is_capturing()) return noted(cudaErrorStreamCaptureUnsupported);
+  if (is_forbidden()) return noted(cudaErrorStreamCaptureUnsupported);
   do_pending();
   const Lock lock(device_mutex);
   return deallocate(pointer, true);

@@ -193,6 +193,10 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatu
   if (graph != nullptr) *graph = is_capturing() ? captured_graph() : nullptr;
   return cudaStreamIsCapturing(stream, status);
 }
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, capture_mode);
+  return cudaSuccess;
+}
 cudaError_t cudaUserObjectCreate(cudaUserObject_t* object, void* data, cudaHostFn_t destructor, unsigned references,
                                  unsigned flags) {
   if (references != 1 || flags != cudaUserObjectNoDestructorSync) return noted(cudaErrorInvalidValue);

@@ -42,6 +42,7 @@ inline std::vector<int> launch_devices;  // each launch's, since the last reset
 
 // Of the thread.
 inline thread_local int current_device = 0;
+inline thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 // Countdowns: 1 makes the next allocation or launch fail; 0 none.
 struct Faults {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,16 +181,62 @@ def test_the_stream_is_that_of_the_arrays_device_in_cupy(gpu, cupy: Module):
         ops.leaky_relu(x, SLOPE, out=out)
 
 
-def test_subclasses_of_pytorchs_tensors_follow_its_stream(gpu, monkeypatch):
-    """PyTorch's functions are stood in for: it has no arrays on the simulated device."""
-    stream = gpu.new_stream()
-    cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=stream))
+class TorchCuda:
+    """Stands for `torch.cuda`: PyTorch has no arrays on the simulated device."""
+
+    def __init__(self, streams: list[int]) -> None:
+        self.streams, self.current = streams, 0
+
+    def current_stream(self, device: int) -> SimpleNamespace:
+        return SimpleNamespace(cuda_stream=self.streams[device])
+
+    @contextmanager
+    def device(self, index: int) -> Iterator[None]:
+        before, self.current = self.current, index
+        yield
+        self.current = before
+
+
+@pytest.fixture
+def torch_cuda(gpu, monkeypatch) -> TorchCuda:
+    gpu.set(devices=2)
+    cuda = TorchCuda([gpu.new_stream(), gpu.new_stream()])
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setitem(sys.modules, "torch.cuda", cuda)
-    tensor = type("Tensor", (DeviceArray,), {"__module__": "torch"})
-    x, out = of(type("Parameter", (tensor,), {"__module__": "torch.nn"}), gpu), of(Told, gpu)
+    return cuda
+
+
+def tensor_of(gpu: Simulator, cuda: TorchCuda, device: int = 0) -> DeviceArray:
+    """A tensor of a subclass of PyTorch's, handed out as PyTorch does it."""
+
+    class Tensor(DeviceArray):
+        def __dlpack__(self, **how):
+            if self.device != cuda.current:
+                raise BufferError("Can't export tensors on a different CUDA device index.")
+            return super().__dlpack__(**how)
+
+    Tensor.__module__ = "torch"
+    x = of(type("Parameter", (Tensor,), {"__module__": "torch.nn"}), gpu)
+    x.device = device
+    return x
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_subclasses_of_pytorchs_tensors_follow_its_stream(gpu, torch_cuda, device):
+    x, out = tensor_of(gpu, torch_cuda, device), of(Told, gpu)
+    out.device = device
     ops.leaky_relu(x, SLOPE, out=out)
-    assert out.told == [stream]
+    assert out.told == [torch_cuda.streams[device]]
+    assert torch_cuda.current == 0
+    np.testing.assert_array_equal(out.get(), leaky(values()))
+
+
+def test_pytorchs_current_device_is_that_of_before_after_a_failure(gpu, torch_cuda):
+    x = tensor_of(gpu, torch_cuda, 1)
+    x.dtype = np.dtype("int32")
+    with pytest.raises(TypeError, match="`x` must be float32"):
+        ops.leaky_relu(x, SLOPE, out=x)
+    assert torch_cuda.current == 0
 
 
 def test_packages_are_mixed(gpu, cupy: Module):

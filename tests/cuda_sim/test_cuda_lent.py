@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -162,6 +163,7 @@ def test_memory_of_pytorch(gpu, monkeypatch):
     stream = gpu.new_stream()
     cuda = SimpleNamespace(
         current_stream=lambda device: SimpleNamespace(cuda_stream=stream),
+        device=lambda index: nullcontext(),
         caching_allocator_alloc=lender.allocate,
         caching_allocator_delete=lambda pointer: lender.release(pointer, 0, 0, 0),
     )

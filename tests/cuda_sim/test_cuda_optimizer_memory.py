@@ -74,6 +74,17 @@ def test_capture_needs_memory_of_a_step_before(gpu):
     assert raised.value.status == FNN_ERROR_DEVICE
 
 
+def test_memory_is_allocated_beside_the_capture_of_another_stream(gpu):
+    """In CUDA's default mode, PyTorch's, an allocation anywhere would end that capture."""
+    stream = gpu.new_stream()
+    gpu.set(outside_capture=stream)
+    ours = Lists.on(gpu, numpy_lists("sgd", {}))
+    before = gpu.counts.allocations
+    with on_stream(stream), gpu.capture():
+        ours.step(1, lr=0.1)
+    assert gpu.counts.allocations == before + 1
+
+
 def test_a_graph_keeps_the_memory_of_its_list(gpu):
     """It is replayed when the list is long gone: nobody else may have its memory."""
     first, second = (Lists.on(gpu, numpy_lists("sgd", {})) for _ in range(2))
