@@ -110,7 +110,7 @@ sanitize() {
   local tool status=0 ran=0 said
   for tool in memcheck racecheck synccheck initcheck; do
     echo "--- $tool"
-    said=$(timeout 30 compute-sanitizer --tool "$tool" --error-exitcode 9 --launch-timeout 0 "$python" -m pytest \
+    said=$(FUSEDNN_GPU_PACKAGES=torch timeout 30 compute-sanitizer --tool "$tool" --error-exitcode 9 --launch-timeout 0 "$python" -m pytest \
       -p no:cacheprovider tests/gpu/test_batch_norm.py tests/gpu/test_optimizers.py -q -m short \
       -k 'torch and (in_place or nonfinite or global_norm) and not float64' 2>&1)
     case $? in

@@ -16,7 +16,17 @@ import pytest
 # Where the simulator's module lies.
 sys.path.append(str(Path(__file__).parents[1] / "cuda_sim"))
 
-from devices import STANDS_IN, CuPy, CuPyStandIn, Device, Simulated, Torch, TorchStandIn, available
+from devices import (
+    ABSENT,
+    STANDS_IN,
+    CuPy,
+    CuPyStandIn,
+    Device,
+    Simulated,
+    Torch,
+    TorchStandIn,
+    available,
+)
 from layer_on_device import OnDevice
 from simulator import Simulator, library
 
@@ -35,7 +45,8 @@ SEED = int(os.environ.get("FUSEDNN_GPU_SEED") or (1 if STANDS_IN else secrets.ra
 
 def pytest_report_header() -> str:
     stands_in = " (stand-ins: nothing runs on a GPU)" if STANDS_IN else ""
-    return f"devices: {', '.join(DEVICES) or 'none'}{stands_in}; FUSEDNN_GPU_SEED={SEED}"
+    absent = "".join(f"; {name}: {why}" for name, why in ABSENT.items())
+    return f"devices: {', '.join(DEVICES) or 'none'}{stands_in}{absent}; FUSEDNN_GPU_SEED={SEED}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -100,7 +111,7 @@ def gpu(request, monkeypatch) -> Iterator[Any]:
         monkeypatch.setattr(places, "_known", {"cpu": places.CPU})
         install(simulator, monkeypatch)
     elif "cupy" not in available():
-        pytest.skip("CuPy is not installed")
+        pytest.skip(f"CuPy: {ABSENT.get('cupy', 'left out')}")
     with fusednn.device("cpu"):
         fusednn.device("cuda")
         yield places.current()

@@ -8,8 +8,11 @@ simulator of `tests/cuda_sim`, which runs the CUDA kernels themselves.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -176,6 +179,7 @@ class CuPy:
         device.synchronize()
 
         def replay() -> None:
+            device.synchronize()  # what was written is another stream's
             graph.launch(stream)
             device.synchronize()
 
@@ -273,12 +277,33 @@ class Simulated:
         return self.simulator.replay
 
 
-def available() -> list[str]:
+#: Whose arrays the tests have on a GPU; importing one takes seconds under compute-sanitizer.
+PACKAGES = os.environ.get("FUSEDNN_GPU_PACKAGES", "torch cupy").split()
+#: Of these those that are not to be used, and why.
+ABSENT: dict[str, str] = {}
+
+
+def finds_a_gpu(name: str) -> bool:
+    """Whether a package is there and can use a GPU; `ABSENT` says why not."""
+    try:
+        with warnings.catch_warnings():  # of the package itself, which tests would take for errors
+            warnings.simplefilter("ignore")
+            found = bool(import_module(name).cuda.is_available())
+        reason = "sees no GPU"
+    except Exception as error:
+        found, reason = False, f"{type(error).__name__}: {error}"
+    if not found:
+        ABSENT[name] = reason
+    return found
+
+
+@cache
+def available() -> tuple[str, ...]:
     """The devices that tests can run on here: nothing where there is neither GPU nor stand-in."""
     if STANDS_IN:
-        return ["simulated", "cupy", *(["torch"] if find_spec("torch") else [])]
+        return ("simulated", "cupy", *(["torch"] if find_spec("torch") else []))
     try:
         _core.cuda_device_count()
     except RuntimeError:
-        return []
-    return [name for name in ("torch", "cupy") if find_spec(name) is not None]
+        return ()
+    return tuple(filter(finds_a_gpu, PACKAGES))
