@@ -24,18 +24,39 @@ def build_dir(session: nox.Session) -> Path:
     return Path("build") / f"python{version}"
 
 
-def digest_of_sources() -> str:
-    """Return a digest of everything that goes into a wheel, and of the compiler's variables."""
+def digest_of_sources(headers: Path | None) -> str:
+    """Return a digest of everything that goes into a wheel, and of the compiler's variables.
+
+    jaxlib's `headers` count by what they say, not by the environment that they lie in.
+    """
     files = [Path(name) for name in ("CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")]
     for folder in ("cmake", "csrc", "python"):
         found = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         files += [path for path in found if path.suffix not in {".pyc", ".so"}]
+    named = {str(path): path for path in files}
+    if headers:
+        found = sorted((headers / "xla").rglob("*.h"))
+        named |= {f"jaxlib/{path.relative_to(headers)}": path for path in found}
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    for name, path in named.items():
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     for name in ("CXX", "CXXFLAGS", "LDFLAGS", "CMAKE_ARGS", "SKBUILD_CMAKE_ARGS"):
         digest.update(f"{name}={os.environ.get(name)}\0".encode())
     return digest.hexdigest()
+
+
+def build_environment(session: nox.Session) -> str:
+    """Return the folder of an environment that all sessions' wheels are built in.
+
+    pip's isolated builds are each in a new folder, for which CMake's are cleared and the binding
+    and the C API are compiled anew. The sessions `sanitize` and `pythons` have pip isolate theirs.
+    """
+    folder = str(build_dir(session) / "environment")
+    session.run("python", "-m", "venv", "--without-pip", folder)
+    requirements = (*PYPROJECT["build-system"]["requires"], *groups("build"))
+    pip = ("python", "-m", "pip", "--python", folder)
+    session.run(*pip, "install", "--quiet", *requirements)
+    return folder
 
 
 def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
@@ -43,22 +64,20 @@ def build_wheel(session: nox.Session, jax_include: str = "OFF") -> Path:
 
     `jax_include` is the folder of jaxlib's headers, with which the handlers for JAX are built.
     """
-    objects = build_dir(session) / "objects"
-    folder = build_dir(session) / ("plain" if jax_include == "OFF" else "jax")
+    headers = None if jax_include == "OFF" else Path(jax_include)
+    folder = build_dir(session) / ("jax" if headers else "plain")
     stamp = folder / "sources.sha256"
-    digest = f"{digest_of_sources()} {jax_include}"
-    if jax_include != "OFF":
-        # Another release of jaxlib in the same environment has its headers in the same place.
-        header = Path(jax_include) / "xla/ffi/api/c_api.h"
-        digest += hashlib.sha256(header.read_bytes()).hexdigest()
+    digest = digest_of_sources(headers)
     if not stamp.exists() or stamp.read_text() != digest:
         for old in [stamp, *folder.glob("*.whl")]:
             old.unlink(missing_ok=True)
         session.run(
-            *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}"),
-            *(f"-Cbuild-dir={objects}", f"-Ccmake.define.FUSEDNN_JAX_INCLUDE={jax_include}", "."),
+            *("python", "-m", "pip", "--python", build_environment(session), "wheel", "--quiet"),
+            *("--no-deps", "--no-build-isolation", f"--wheel-dir={folder}"),
+            f"-Cbuild-dir={build_dir(session) / 'objects'}",
+            *(f"-Ccmake.define.FUSEDNN_JAX_INCLUDE={jax_include}", "."),
         )
-        if jax_include != "OFF":
+        if headers:
             check = ("dev/check_wheel.py", "--handlers", str(next(folder.glob("fusednn-*.whl"))))
             session.run("python", *check)
         stamp.write_text(digest)

@@ -5,7 +5,7 @@
 namespace fusednn {
 namespace {
 
-[[noreturn]] void refuse(const char* name, const char* expectation, py::handle value) {
+[[noreturn]] void refuse_argument(const char* name, const char* expectation, py::handle value) {
   PyErr_Clear();
   throw py::type_error(std::string("`") + name + "` must be " + expectation + ". Received: " + name + "=" +
                        py::repr(value).cast<std::string>());
@@ -20,7 +20,7 @@ bool is_flag(py::handle value) {
 
 double real(const char* name, py::handle value) {
   const double number = PyFloat_AsDouble(value.ptr());
-  if (number == -1.0 && PyErr_Occurred() != nullptr) refuse(name, "a number", value);
+  if (number == -1.0 && PyErr_Occurred() != nullptr) refuse_argument(name, "a number", value);
   return number;
 }
 
@@ -29,9 +29,9 @@ std::optional<double> optional_real(const char* name, py::handle value) {
 }
 
 int64_t integer(const char* name, py::handle value) {
-  if (is_flag(value)) refuse(name, "an integer", value);
+  if (is_flag(value)) refuse_argument(name, "an integer", value);
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) refuse(name, "an integer", value);
+  if (!index) refuse_argument(name, "an integer", value);
   const int64_t number = PyLong_AsLongLong(index.ptr());
   if (number == -1 && PyErr_Occurred() != nullptr) {
     PyErr_Clear();
@@ -42,7 +42,7 @@ int64_t integer(const char* name, py::handle value) {
 }
 
 bool flag(const char* name, py::handle value) {
-  if (!is_flag(value)) refuse(name, "True or False", value);
+  if (!is_flag(value)) refuse_argument(name, "True or False", value);
   return PyObject_IsTrue(value.ptr()) == 1;
 }
 
@@ -51,7 +51,7 @@ std::optional<bool> optional_flag(const char* name, py::handle value) {
 }
 
 std::string text(const char* name, py::handle value) {
-  if (!py::isinstance<py::str>(value)) refuse(name, "a string", value);
+  if (!py::isinstance<py::str>(value)) refuse_argument(name, "a string", value);
   return value.cast<std::string>();
 }
 
