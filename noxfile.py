@@ -242,6 +242,7 @@ SANITIZERS = {
         "tests/test_optimizer_lists_in_threads.py",
         *("tests/test_quantized_state.py", "tests/test_stochastic_rounding.py"),
         *("tests/test_c_api.py", "tests/test_c_api_dlpack.py", "tests/test_c_api_random.py"),
+        "tests/test_hostile_arrays.py",
     ),
     # Of what runs on one thread there is nothing to learn; threads that OpenBLAS starts in a forked
     # child, the sanitizer takes for those of the parent.

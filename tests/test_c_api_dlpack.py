@@ -141,6 +141,7 @@ def test_read_only_tensors_are_not_written(library: ctypes.CDLL) -> None:
         ({"shape": None}, 2, "have a length for each axis. Received: ndim=2, shape=NULL"),
         ({"ndim": -1}, 2, "have from 0 to 64 axes. Received: ndim=-1"),
         ({"ndim": 65}, 2, "have from 0 to 64 axes. Received: ndim=65"),
+        ({"byte_offset": 2**64 - 8}, 2, "begin at an address. Received: byte_offset=1844674407"),
         ({"shape": (c_int64 * 2)(-2, 3)}, 2, "have lengths that are not negative"),
     ],
 )

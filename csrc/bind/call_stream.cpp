@@ -109,7 +109,9 @@ void require_cuda(const Name& name, py::handle array) {
 }
 
 std::string package_of(py::handle array) {
-  const auto module = py::type::of(array).attr("__module__").cast<std::string>();
+  const py::object said = py::type::of(array).attr("__module__");
+  if (!py::isinstance<py::str>(said)) return {};
+  const auto module = said.cast<std::string>();
   return module.substr(0, module.find('.'));
 }
 

@@ -107,6 +107,7 @@ void read_layout(const Name& name, const Interface& from, int64_t element, Forei
   for (const int64_t size : to.shape) {
     if (size < 0) from.refuse_value("shape", kShape, shape);
   }
+  require_axes(name, static_cast<int64_t>(to.shape.size()), to.shape.data());
   const py::object strides = from.optional("strides");
   if (strides.is_none()) return;
   constexpr const char* kStrides = "be None, or a tuple of integers with one for each axis";

@@ -1,5 +1,6 @@
 #include "bind/foreign_array.h"
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -10,6 +11,7 @@
 #include "bind/refuse.h"
 #include "bind/torch_tensor.h"
 #include "core/dlpack.h"
+#include "core/tensor.h"
 
 namespace fusednn {
 namespace {
@@ -75,6 +77,12 @@ void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Ten
 }
 
 void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Tensor& from, ForeignArray& to) {
+  // A producer may be mistaken.
+  require_axes(name, from.ndim, from.shape);
+  if (!from.offset_fits()) {
+    throw py::value_error("`" + name +
+                          "` must begin at an address. Received: byte_offset=" + std::to_string(from.byte_offset));
+  }
   fill(name, array, wanted, from, to.tensor);
   to.shape.assign(from.shape, from.shape + from.ndim);
   if (from.strides != nullptr) to.strides.assign(from.strides, from.strides + from.ndim);
@@ -82,7 +90,7 @@ void fill(const Name& name, py::handle array, Elements wanted, const dlpack::Ten
 
 // Memory that was given away, as JAX' donated arrays have, is not there to be asked about.
 void require_not_deleted(const Name& name, py::handle array) {
-  if (!py::hasattr(array, "is_deleted") || !array.attr("is_deleted")().cast<bool>()) return;
+  if (!py::hasattr(array, "is_deleted") || !py::bool_(array.attr("is_deleted")())) return;
   throw py::value_error("`" + name + "` must be an array that still has its memory. Received: type=" +
                         type_name(array) + ", deleted or donated");
 }
@@ -106,18 +114,29 @@ class CurrentForTorch {
   py::object device_;
 };
 
+dlpack::Device device_of(const Name& name, py::handle array) {
+  const py::object said = array.attr("__dlpack_device__")();
+  const auto pair = py::reinterpret_steal<py::object>(PySequence_Tuple(said.ptr()));
+  dlpack::Device device{};
+  if (!pair || PyArg_ParseTuple(pair.ptr(), "ii", &device.type, &device.id) == 0) {
+    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) throw py::error_already_set();
+    PyErr_Clear();
+    throw py::type_error("`" + name + ".__dlpack_device__()` must be a pair of integers. Received: " +
+                         py::repr(said).cast<std::string>());
+  }
+  return device;
+}
+
 // The capsule, after which its memory may be used on the call's stream.
 py::object capsule_of(const Name& name, py::handle array) {
   const py::object method = array.attr("__dlpack__");
-  const py::tuple device = array.attr("__dlpack_device__")();
-  const auto type = device[0].cast<int32_t>();
+  const dlpack::Device device = device_of(name, array);
   py::object stream = py::none();
   std::optional<CurrentForTorch> current;
-  if (type == dlpack::kCuda || type == dlpack::kCudaManaged) {
+  if (device.type == dlpack::kCuda || device.type == dlpack::kCudaManaged) {
     require_cuda(name, array);
-    const auto device_id = device[1].cast<int32_t>();
-    stream = py::int_(current_call().join(name, array, device_id));
-    if (is_of_torch(array)) current.emplace(device_id);
+    stream = py::int_(current_call().join(name, array, device.id));
+    if (is_of_torch(array)) current.emplace(device.id);
   }
   try {
     return method(py::arg("stream") = stream, py::arg("max_version") = py::make_tuple(1, 1));
@@ -152,9 +171,12 @@ void release(PyObject* holder) {
 template <class ManagedTensor>
 ManagedTensor* consume(const py::object& capsule, const char* name, const char* used, py::object& owner) {
   auto* managed = static_cast<ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), name));
-  if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), used) != 0) throw py::error_already_set();
-  owner = py::reinterpret_steal<py::object>(PyCapsule_New(managed, nullptr, &release<ManagedTensor>));
-  if (!owner) throw py::error_already_set();
+  // The new owner is there before the old one gives up, and releases nothing before that.
+  if (managed != nullptr) owner = py::reinterpret_steal<py::object>(PyCapsule_New(managed, nullptr, nullptr));
+  if (!owner || PyCapsule_SetName(capsule.ptr(), used) != 0 ||
+      PyCapsule_SetDestructor(owner.ptr(), &release<ManagedTensor>) != 0) {
+    throw py::error_already_set();
+  }
   return managed;
 }
 
@@ -175,7 +197,7 @@ ForeignArray through_dlpack(const Name& name, py::handle given, Elements wanted)
       throw py::type_error("`" + name + "` must speak version 1 of DLPack. Received: version " +
                            std::to_string(managed->version.major));
     }
-    if ((managed->flags & dlpack::kReadOnly) != 0) result.tensor.flags = FNN_READ_ONLY;
+    if ((managed->flags & (dlpack::kReadOnly | dlpack::kIsCopied)) != 0) result.tensor.flags = FNN_READ_ONLY;
     fill(name, array, wanted, managed->tensor, result);
   } else {
     const auto* managed = consume<dlpack::Managed>(capsule, kCapsule, "used_dltensor", result.owner);
@@ -187,6 +209,13 @@ ForeignArray through_dlpack(const Name& name, py::handle given, Elements wanted)
 }
 
 }  // namespace
+
+void require_axes(const Name& name, int64_t count, const int64_t* shape) {
+  fnn_tensor axes{};
+  axes.ndim = static_cast<int32_t>(std::min<int64_t>(count, INT32_MAX));
+  axes.shape = shape;
+  if (const std::string fault = axes_fault(axes); !fault.empty()) throw py::value_error("`" + name + "` " + fault);
+}
 
 bool is_foreign_array(py::handle object) {
   const py::handle type = py::type::handle_of(object);

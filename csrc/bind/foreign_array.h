@@ -28,6 +28,9 @@ enum class Elements { kNumbers, kCodes };
 // there is no such API for its type. Throws as read_foreign_array does.
 bool read_exchanged_array(const Name& name, py::handle array, Elements elements, fnn_tensor& tensor);
 
+// Throws where the axes are not described as any array's can be. To be asked before the shape is read.
+void require_axes(const Name& name, int64_t count, const int64_t* shape);
+
 // Throws Python's exception for a dtype or device that is not known.
 ForeignArray read_foreign_array(const Name& name, py::handle array, Elements elements);
 

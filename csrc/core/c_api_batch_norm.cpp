@@ -119,6 +119,7 @@ class Call {
   void run(bool (*Backend::*cpu)(const BatchNorm&),
            CudaOutcome (*CudaBackend::*cuda)(const BatchNorm&, const CudaPlace&)) const {
     memory_.check();
+    if (problem.channels == 0) return;  // there is no element, however many a channel would have
     run_on_device_of(*main_.tensor, cpu, cuda, problem);
   }
 

@@ -30,6 +30,9 @@ fnn_tensor described(const dlpack::Tensor& from, uint64_t flags) {
       fail_value("`dl_tensor` must be in the memory of the CPU or of an NVIDIA GPU. Received: DLPack device (" +
                  std::to_string(from.device.type) + ", " + std::to_string(from.device.id) + ")");
   }
+  if (!from.offset_fits()) {
+    fail_value("`dl_tensor` must begin at an address. Received: byte_offset=" + std::to_string(from.byte_offset));
+  }
   to.data = from.first();
   to.shape = from.shape;
   to.strides = from.strides;

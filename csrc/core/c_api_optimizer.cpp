@@ -181,7 +181,8 @@ OptimizerStep checked_options(int32_t kind, const fnn_optimizer_options* options
 // Lists that are checked; what remains at each step are the numbers.
 struct fnn_optimizer_plan {
   fnn_optimizer_plan(int32_t optimizer, const fnn_optimizer_tensors* tensors)
-      : kind(optimizer), list(state_table(known_kind(optimizer), tensors), *tensors) {}
+      // Braces: `tensors` is checked before it is followed.
+      : kind(optimizer), list{state_table(known_kind(optimizer), tensors), *tensors} {}
 
   ~fnn_optimizer_plan() {
     if (on_device != nullptr) cuda_backend().optimizer_list_destroy(on_device);

@@ -50,6 +50,10 @@ struct Tensor {
   uint64_t byte_offset;
 
   void* first() const { return data == nullptr ? nullptr : static_cast<char*>(data) + byte_offset; }
+  // To be asked before: an offset may be meant to be negative, and is not.
+  bool offset_fits() const {
+    return byte_offset <= PTRDIFF_MAX && byte_offset <= UINTPTR_MAX - reinterpret_cast<uintptr_t>(data);
+  }
 };
 
 // In a capsule named "dltensor", which the consumer renames to "used_dltensor" and whose deleter it calls.
@@ -68,6 +72,7 @@ struct ManagedVersioned {
   Tensor tensor;
 };
 constexpr uint64_t kReadOnly = 1;
+constexpr uint64_t kIsCopied = 2;  // for this consumer: nobody else sees what is written to it
 
 // In a capsule named "dlpack_exchange_api", the attribute `__dlpack_c_exchange_api__` of types that offer it. Every
 // function returns 0, or -1 with a Python exception set.

@@ -314,6 +314,8 @@ BROKEN = {
     "no tuple": ({"shape": 12}, TypeError, r"\['shape'\]` must be a tuple of integers.*: 12"),
     "size": ({"shape": (3, -4)}, ValueError, r"\['shape'\]` must be .* at least 0.*: \(3, -4\)"),
     "large": ({"shape": (3, 2**70)}, ValueError, r"\['shape'\]` must be a tuple of integers"),
+    "many axes": ({"shape": (1,) * 65}, ValueError, "`x` must have from 0 to 64 axes.*ndim=65"),
+    "all memory": ({"shape": (2**40, 2**40)}, ValueError, r"`x` must have fewer than 2\^63 bytes"),
     "fraction": ({"shape": (3, 4.0)}, TypeError, r"\['shape'\]` must be .*: \(3, 4\.0\)"),
     "few strides": ({"strides": (4,)}, ValueError, r"\['strides'\]` must be .* each axis.*\(4,\)"),
     "odd strides": ({"strides": (16, 6)}, ValueError, "`x` must have strides.* a stride of 6"),
