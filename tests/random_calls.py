@@ -65,7 +65,7 @@ class RandomCalls(RandomTensors):
     def result(self, size: int) -> int | None:
         if self.spoils():
             return None
-        address = self.memory.block(bytes(size))
+        address = self.memory.block(b"\xa5" * size)
         self.writable.append((address, size))
         return address
 
