@@ -17,8 +17,8 @@ bool count_up(py::handle counter) {
     PyErr_Clear();
     return false;
   }
-  const bool known = from.device.type == dlpack::kCpu && from.ndim == 0 && from.dtype.lanes == 1 &&
-                     from.dtype.code == dlpack::kInt && from.dtype.bits == 64;
+  const bool known = from.device.type == dlpack::kCpu && from.data != nullptr && from.ndim == 0 &&
+                     from.dtype.lanes == 1 && from.dtype.code == dlpack::kInt && from.dtype.bits == 64;
   if (known) ++*static_cast<int64_t*>(from.first());
   return known;
 }

@@ -85,6 +85,28 @@ def test_a_counter_of_inference_mode_is_counted_there():
     assert counter == 1
 
 
+@pytest.mark.parametrize(
+    "x", [torch.ones(1, 3), torch.ones(4, 3, dtype=torch.int32), torch.ones(4, 3).double()]
+)
+@pytest.mark.parametrize("exchanged", [True, False], ids=["exchange", "attributes"])
+def test_a_batch_that_is_refused_is_not_counted(x, exchanged):
+    layer = ft.BatchNormLeakyReLU1d(3)
+    before = _core.use_exchange_api(exchanged)
+    try:
+        with pytest.raises((TypeError, ValueError), match="Received"):
+            layer(x)
+    finally:
+        _core.use_exchange_api(before)
+    assert layer.num_batches_tracked == 0
+
+
+def test_a_counter_without_memory_is_left_to_pytorch():
+    counter = torch._efficientzerotensor((), dtype=torch.int64)
+    assert not _core.count_up(counter)
+    with pytest.raises(RuntimeError, match="ZeroTensors are immutable"):
+        train(counter)
+
+
 def test_the_backward_pass_is_called_as_that_of_other_functions():
     layer = ft.BatchNormLeakyReLU1d(3)
     x, grad = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)

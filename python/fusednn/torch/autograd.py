@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from fusednn import _core
 from fusednn.torch import library
@@ -40,6 +40,7 @@ _is_grad_enabled = torch.is_grad_enabled
 _in_transform = torch._C._are_functorch_transforms_active
 _is_batched = torch._C._functorch.is_legacy_batchedtensor  # of is_grads_batched=True
 _modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
 _increment_version = torch._C._increment_version
 _base_apply = torch._C._FunctionBase.__dict__["apply"]
 _batch_norm_forward, _batch_norm_backward = _core.batch_norm_forward, _core.batch_norm_backward
@@ -54,6 +55,7 @@ def is_plain(x: torch.Tensor) -> bool:
         and type(x) in _PLAIN
         and not _in_transform()
         and not _modes()
+        and not _tracing()  # torch.jit.trace
         and not x.is_meta
     )
 
@@ -63,12 +65,12 @@ def is_plain_gradient(grad: torch.Tensor) -> bool:
     return type(grad) is torch.Tensor and not _in_transform() and not _is_batched(grad)
 
 
-def count_batch(counter: torch.Tensor, input: torch.Tensor) -> None:
-    """Add 1 to the `counter` of batches like `input`, where it may be without PyTorch's dispatcher.
+def count_batch(counter: torch.Tensor, plain: bool) -> None:
+    """Add 1 to the `counter` of batches, where these are `plain` without PyTorch's dispatcher.
 
     By `add_` it takes an eighth of a small layer's forward pass.
     """
-    if is_plain(input) and _core.count_up(counter):
+    if plain and _core.count_up(counter):
         _increment_version((counter,))
     else:
         counter.add_(1)
@@ -93,7 +95,7 @@ def direct(function: type[Function]) -> Any:
     function._backward_cls.apply = function.backward
 
     def call(*arguments: Any) -> Any:
-        if _is_grad_enabled():
+        if _is_grad_enabled() or forward_ad._current_level >= 0:  # tangents are refused there
             return apply(*arguments)
         return forward(_NothingSaved(), *arguments)
 

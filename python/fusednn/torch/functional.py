@@ -84,6 +84,37 @@ def batch_norm_leaky_relu(
         For an `inplace` that would lose the values of a leaf. Derivatives of the gradients are
         refused when they are asked for.
     """
+    return normalise(
+        is_plain(input),
+        input,
+        running_mean,
+        running_var,
+        weight,
+        bias,
+        training,
+        momentum,
+        eps,
+        negative_slope,
+        inplace,
+        num_batches_tracked,
+    )
+
+
+def normalise(
+    plain: bool,
+    input: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    training: bool,
+    momentum: float | None,
+    eps: float,
+    negative_slope: float | None,
+    inplace: bool,
+    num_batches_tracked: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Do what `batch_norm_leaky_relu` does; `plain` is what :func:`is_plain` says of `input`."""
     try:
         shape = input.shape
         if len(shape) < 2:
@@ -99,7 +130,6 @@ def batch_norm_leaky_relu(
                 *(input, running_mean, running_var, weight, bias, training, momentum, eps),
                 *(negative_slope, inplace, num_batches_tracked),
             )
-        plain = is_plain(input)
         if inplace:
             if negative_slope is not None and not negative_slope > 0:
                 raise ValueError(

@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 
 from fusednn._arguments import check_number
-from fusednn.torch.autograd import count_batch
-from fusednn.torch.functional import batch_norm_leaky_relu, say_in_torchs_names
+from fusednn.torch.autograd import count_batch, is_plain
+from fusednn.torch.functional import normalise, say_in_torchs_names
 
 
 def call_as_leaf(module: nn.Module, input: fx.Proxy) -> Any:
@@ -73,27 +73,33 @@ class BatchNormLeakyReLU(nn.modules.batchnorm._BatchNorm):
                 f"`input` must have `num_features`={self.num_features} channels, its second axis. "
                 f"Received: shape={tuple(input.shape)}"
             )
-        training = self.training
+        plain, training = is_plain(input), self.training
         tracking, num_batches_tracked = training and self.track_running_stats, None
         if tracking and buffers["num_batches_tracked"] is not None:
             num_batches_tracked = buffers["num_batches_tracked"]
-            count_batch(num_batches_tracked, input)
+            count_batch(num_batches_tracked, plain)
         training = training or (running_mean is None and running_var is None)
         if training and not tracking:
             running_mean = running_var = None
-        return batch_norm_leaky_relu(
-            input,
-            running_mean,
-            running_var,
-            weight,
-            bias,
-            training,
-            self.momentum,
-            self.eps,
-            negative_slope,
-            self.inplace,
-            num_batches_tracked,
-        )
+        try:
+            return normalise(
+                plain,
+                input,
+                running_mean,
+                running_var,
+                weight,
+                bias,
+                training,
+                self.momentum,
+                self.eps,
+                negative_slope,
+                self.inplace,
+                num_batches_tracked,
+            )
+        except Exception:
+            if num_batches_tracked is not None:  # no batch
+                num_batches_tracked.sub_(1)
+            raise
 
     def extra_repr(self) -> str:
         """Return the arguments, for the representation."""
