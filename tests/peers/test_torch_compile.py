@@ -180,7 +180,6 @@ def test_transforms_of_functions():
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_of_each_sample(training):
     model = ft.BatchNormLeakyReLU1d(3, track_running_stats=False, dtype=torch.float64)
@@ -207,7 +206,6 @@ def test_gradients_of_each_sample(training):
         torch.func.grad(lambda x: torch.func.grad(own)(x).sum())(x[0])
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_vmap_over_evaluation():
     model = ft.BatchNormLeakyReLU1d(3).eval()
     model.running_mean.add_(1)

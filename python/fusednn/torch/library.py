@@ -6,6 +6,9 @@ go to the kernels past the dispatcher, which takes longer than a small kernel: `
 
 All operators are functional but one: running statistics are updated by an operator of their own, as
 what is differentiated must not change its arguments.
+
+`torch.vmap` maps an operator over its members one by one: a kernel is called for each of them with
+what is its own, views of the stacked arguments, and the results are stacked.
 """
 
 from __future__ import annotations
@@ -111,8 +114,10 @@ def update_running_stats(
     weight = momentum
     if weight is None:
         weight = 1.0 if num_batches_tracked is None else 1.0 / num_batches_tracked.item()
-    running_mean.lerp_(mean.to(running_mean.dtype), weight)
-    running_var.lerp_(var.to(running_var.dtype), weight)
+    # What `vmap` makes of a function forgets which of its results have no gradients.
+    with torch.no_grad():
+        running_mean.lerp_(mean.to(running_mean.dtype), weight)
+        running_var.lerp_(var.to(running_var.dtype), weight)
 
 
 def _fake_forward(x: torch.Tensor, *rest: Any) -> Tensors:
@@ -224,3 +229,54 @@ for _name, _backward, _setup in (
     torch.library.register_autograd(
         f"fusednn::{_name}", _backward, setup_context=_setup, lib=_LIBRARY
     )
+
+
+def _members(info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments of each member of a batch of calls; what they share is in all."""
+    if not info.batch_size:
+        raise ValueError("`vmap` must map over at least one member. Received: an axis of size 0")
+    pairs = list(zip(arguments, in_dims, strict=True))
+    return [
+        tuple(a if dim is None else a.select(dim, index) for a, dim in pairs)
+        for index in range(info.batch_size)
+    ]
+
+
+def _each_by_itself(operator: Any) -> Any:
+    """Return the rule of `vmap` for an operator that changes nothing."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        results = [operator(*member) for member in _members(info, in_dims, arguments)]
+        if isinstance(results[0], torch.Tensor):
+            return torch.stack(results), 0
+        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)
+
+    return rule
+
+
+def _update_each(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[None, None]:
+    """Update each member's running statistics in place, by its own batch."""
+    if in_dims[0] is None or in_dims[1] is None:
+        raise RuntimeError(
+            "`running_mean` and `running_var` must be mapped over where `vmap` maps over a module "
+            "in training, as each member updates its own: give it those of "
+            "torch.func.stack_module_state, or have none "
+            "(torch.func.replace_all_batch_norm_modules_). "
+            f"Received: in_dims={in_dims[0]} and {in_dims[1]}"
+        )
+    for member in _members(info, in_dims, arguments):
+        torch.ops.fusednn.update_running_stats(*member)
+    return None, None
+
+
+for _name in (
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+):
+    torch.library.register_vmap(
+        f"fusednn::{_name}", _each_by_itself(getattr(torch.ops.fusednn, _name)), lib=_LIBRARY
+    )
+torch.library.register_vmap("fusednn::update_running_stats", _update_each, lib=_LIBRARY)
