@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -65,6 +66,26 @@ def test_compiled_for_any_batch_size():
     for size in (4, 9, 33):
         x = normal(size, 6)
         torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("options", [{}, {"inplace": True}, {"affine": False}], ids=str)
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_autograd(training, options):
+    """It leaves the backward pass of a plain program out of its graph, without warnings."""
+    torch._dynamo.reset()
+    module = ft.BatchNormLeakyReLU1d(7, **options).train(training)
+    enabled = torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager"))
+    results = []
+    for context in (contextlib.nullcontext(), enabled):
+        x = normal(6, 7).requires_grad_()
+        loss = module(x * 1).square().sum()
+        with context:
+            loss.backward()
+        results.append([x.grad, *(p.grad for p in module.parameters())])
+        module.zero_grad()
+    torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

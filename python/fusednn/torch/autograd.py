@@ -85,6 +85,15 @@ class _NothingSaved:
     mark_dirty = save_for_backward
 
 
+def leave_backward_out_of_graphs(function: type[Function]) -> None:
+    """Let autograd call the backward pass itself, and compiled autograd so that it is not traced.
+
+    The latter calls `backward` by its name; dynamo would warn of each kernel in it.
+    """
+    function._backward_cls.apply = function.backward
+    function.backward = staticmethod(torch._disable_dynamo(function.backward))
+
+
 def direct(function: type[Function]) -> Any:
     """Return what `function.apply` does for plain tensors.
 
@@ -92,7 +101,7 @@ def direct(function: type[Function]) -> Any:
     The backward pass is called by itself, not by a function that looks for `vjp`, too.
     """
     forward, apply = function.forward, _base_apply.__get__(None, function)
-    function._backward_cls.apply = function.backward
+    leave_backward_out_of_graphs(function)
 
     def call(*arguments: Any) -> Any:
         if _is_grad_enabled() or forward_ad._current_level >= 0:  # tangents are refused there

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.autograd import Function
 
 from fusednn import _core, ops
-from fusednn.torch.autograd import Gradients
+from fusednn.torch.autograd import Gradients, leave_backward_out_of_graphs
 from fusednn.torch.functional import say_in_torchs_names
 from fusednn.torch.library import channel_like, refuse_second_derivative, update_running_stats
 from fusednn.torch.modules import BatchNormLeakyReLU
@@ -90,6 +90,15 @@ class SyncTraining(Function):
             None if beta is None else grad_beta,
             *(None,) * 4,
         )
+
+
+def _apply(*arguments: Any) -> Any:
+    return SyncTraining.apply(*arguments)
+
+
+leave_backward_out_of_graphs(SyncTraining)
+# Behind the graph break dynamo would go on tracing, and warn of each kernel.
+_apply_outside_of_graphs = torch._disable_dynamo(_apply)
 
 
 class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
@@ -178,15 +187,15 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
             p if p is None or p.dtype is torch.float64 else p.float()
             for p in (self.weight, self.bias)
         )
+        apply = SyncTraining.apply
         if torch.compiler.is_compiling():
             torch._dynamo.graph_break(
                 "SyncBatchNormLeakyReLU in a process group is not part of compiled programs: leave "
                 "out fullgraph=True, or use BatchNormLeakyReLU1d, 2d or 3d, with own statistics."
             )
+            apply = _apply_outside_of_graphs
         try:
-            return SyncTraining.apply(
-                input, weight, bias, running, self.eps, negative_slope, self.process_group
-            )
+            return apply(input, weight, bias, running, self.eps, negative_slope, self.process_group)
         except (TypeError, ValueError) as error:
             say_in_torchs_names(error, input)
             raise
