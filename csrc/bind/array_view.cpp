@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "bind/call_stream.h"
 #include "bind/cuda_settings.h"
 #include "bind/numpy_array.h"
 #include "bind/torch_tensor.h"
@@ -68,6 +69,14 @@ py::object numpy_copy_like(py::handle array, py::handle model) {
   return copy;
 }
 
+// What stands for an array of JAX while a function is traced is of another class, by the kind of tracing.
+void refuse_traced(const Name& name, py::handle array) {
+  const std::string type = type_name(array);
+  if (package_of(array) != "jax" || !type.ends_with("Tracer")) return;
+  throw py::type_error("`" + name + "` must be an array with numbers in memory; while JAX traces a function " +
+                       "(jit, grad, vmap) there are none: use fusednn.jax there. Received: type=" + type);
+}
+
 }  // namespace
 
 ArrayView::ArrayView(const Name& name, py::handle array) : name_(name) {
@@ -105,6 +114,7 @@ void ArrayView::view_foreign(const Name& name, py::handle array, Elements elemen
 
 void ArrayView::view_capsule(const Name& name, py::handle array, Elements elements) {
   if (!is_foreign_array(array)) {
+    refuse_traced(name, array);
     throw py::type_error("`" + name + "` must be an array of NumPy, PyTorch, CuPy, JAX or another package that has " +
                          "DLPack or the CUDA array interface. Received: type=" + type_name(array));
   }

@@ -102,9 +102,16 @@ def test_a_deleted_array_is_named():
             ops.leaky_relu(x, out=out)
 
 
-def test_tracers_are_refused():
-    with pytest.raises(TypeError, match="`x` must be an array of NumPy, PyTorch, CuPy, JAX or"):
-        jax.jit(ops.leaky_relu)(jnp.ones(3))
+@pytest.mark.parametrize("trace", [jax.jit, jax.vmap, jax.grad])
+def test_tracers_are_refused_with_the_way_out(trace):
+    x = jnp.ones((2, 3))
+    message = r"must be .*while JAX traces.*use fusednn\.jax there\. Received: type=\w+Tracer"
+    with pytest.raises(TypeError, match="`x` " + message):
+        trace(lambda x: ops.leaky_relu(x).sum())(x)
+    with pytest.raises(TypeError, match=r"`grads\[0\]` " + message):
+        trace(lambda x: ops.sgd_step([np.ones((2, 3), np.float32)], [x], None, step=1, lr=0.1))(x)
+    with pytest.raises(TypeError, match=r"`x` must be an array of NumPy, .* type=ShapeDtypeStruct"):
+        ops.leaky_relu(jax.eval_shape(jnp.sin, x))
 
 
 class Producer:
