@@ -1,4 +1,4 @@
-"""A program on several devices, for `test_jax_sharded.py`: BatchNorm and steps under shard_map."""
+"""A program on several devices, for `test_jax_sharded.py`: BatchNorm under shard_map."""
 
 from __future__ import annotations
 

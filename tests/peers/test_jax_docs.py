@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("fusednn.jax", exc_type=ImportError)
 PAGE = (Path(__file__).parents[2] / "docs/jax.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-NAMES = ["batch_norm", "vmap", "devices", "apply", "optax", "export"]
+NAMES = ["batch_norm", "vmap", "devices", "apply", "optax", "sharded", "export"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)

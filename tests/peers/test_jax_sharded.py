@@ -12,11 +12,14 @@ import pytest
 import fusednn
 
 pytest.importorskip("fusednn.jax", exc_type=ImportError)
-PROGRAM = Path(__file__).with_name("jax_sharded.py")
 
 
 @pytest.mark.parametrize("how", ["checked", "unchecked"])
-def test_program(how):
+@pytest.mark.parametrize("program", ["jax_sharded", "jax_sharded_steps"])
+def test_program(program, how):
+    if "steps" in program:
+        pytest.importorskip("optax")
+    path = Path(__file__).with_name(f"{program}.py")
     paths = [str(Path(fusednn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
@@ -24,7 +27,7 @@ def test_program(how):
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), how], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, str(path), how], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "all agree"

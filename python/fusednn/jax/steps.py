@@ -107,6 +107,9 @@ def optimizer_step(
         _attributes(kind, options, hyperparameters, len(params), present, grad_scale is not None),
         {1: 1, **{first + i: 2 + i for i in range(len(updated))}},
     )
+    if not options.get("skip_nonfinite"):
+        # Known without the kernel, whose word is in a `shard_map` typed as one of each device.
+        stepped = jnp.ones((), jnp.int32)
     n = len(params)
     parts = [results[i : i + n] for i in range(0, len(results), n)]
     moved: dict[str, list[Any] | None] = dict(held)

@@ -55,6 +55,8 @@ class FusedTransformation(_Pair):
 
         Inside ``jax.jit(..., donate_argnums=...)`` with `params` and `state` among the donated
         arguments nothing is allocated: the results are in their memory.
+        Arrays that are sharded over devices are gathered first, and the results are whole on each
+        of them; inside a `jax.shard_map` each device steps its own parts.
 
         Parameters
         ----------
