@@ -19,16 +19,6 @@ from fusednn import _core
 from fusednn.torch import library
 from fusednn.torch.library import channel_like, refuse_second_derivative
 
-try:  # what inductor's programs allocate with, in half of the time of `torch.empty_like`
-    from torch._C._dynamo.guards import (  # type: ignore[attr-defined]
-        _empty_strided_cpu as _empty_on_cpu,
-    )
-except ImportError:
-
-    def _empty_on_cpu(shape: Any, strides: Any, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty_strided(shape, strides, dtype=dtype)
-
-
 Gradients = tuple[Any, ...]
 #: Running mean and variance, momentum, epsilon, whether the running variance is the unbiased one,
 #: negative slope: one argument, because each takes autograd some time in both directions.
@@ -46,6 +36,14 @@ _base_apply = torch._C._FunctionBase.__dict__["apply"]
 _batch_norm_forward, _batch_norm_backward = _core.batch_norm_forward, _core.batch_norm_backward
 _tensor, _torch_float64 = torch.Tensor, torch.float64
 _float32, _float64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def _empty_strided(shape: Any, strides: Any, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_strided(shape, strides, dtype=dtype)
+
+
+# What inductor's programs allocate with, in half of the time of `torch.empty_like`.
+_empty_on_cpu = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", _empty_strided)
 
 
 def is_plain(x: torch.Tensor) -> bool:
