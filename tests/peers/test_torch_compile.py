@@ -112,6 +112,8 @@ CASES = {
     "batch_norm_backward": lambda x, v, s: (x * 2, x, *v, *s, 0.1),
     "batch_norm_inference": lambda x, v, s: (x, *v, *s, 1e-5, 0.1),
     "batch_norm_inference_backward": lambda x, v, s: (x * 2, x, *v, *s, 1e-5, None),
+    "backward_from_output": lambda x, v, s: (x * 2, x, *v, s[1], 0.1),
+    "inference_backward_from_output": lambda x, v, s: (x * 2, x, *v, s[1], 0.1),
     "update_running_stats": lambda x, v, s: (*(t.clone() for t in s), *s, 5, 0.1, None),
 }
 
@@ -139,7 +141,7 @@ def test_opcheck_with_gradients(name, shape):
     torch.library.opcheck(getattr(OPS, name).default, CASES[name](x, vectors, statistics))
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_backward")])
+@pytest.mark.parametrize("name", [name for name in CASES if "backward" in name])
 def test_opcheck_of_second_derivatives(name):
     """They are the one thing that it finds missing, and an error says so."""
     x, vectors, statistics = arguments((5, 3))

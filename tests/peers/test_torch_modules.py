@@ -212,12 +212,26 @@ def test_frozen_parameters_get_no_gradients():
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_many_gradients_at_a_time():
-    own, theirs = pair(1, dtype=torch.float64)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("inplace", [True, False])
+def test_many_gradients_at_a_time(inplace, training):
+    own, theirs = pair(1, dtype=torch.float64, inplace=inplace)
     x = normal(*SHAPES[1], dtype=torch.float64).requires_grad_()
     grads = normal(3, *SHAPES[1], seed=1, dtype=torch.float64)
-    results = [torch.autograd.grad(m(x), x, grads, is_grads_batched=True)[0] for m in (own, theirs)]
+    results = []
+    for m in (own.train(training), theirs.train(training)):
+        y = m(x * 1)
+        (at_once,) = torch.autograd.grad(y, x, grads, is_grads_batched=True, retain_graph=True)
+
+        def mapped(grad, y=y):
+            return torch.autograd.grad(y, x, grad, retain_graph=True)[0]
+
+        results.append([at_once, torch.func.vmap(mapped)(grads)])
     torch.testing.assert_close(*results)
+    y, seeds = own(x * 1), grads.requires_grad_()
+    (at_once,) = torch.autograd.grad(y, x, seeds, is_grads_batched=True, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        at_once.sum().backward()
 
 
 def test_parametrized_weights():

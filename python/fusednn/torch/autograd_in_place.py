@@ -13,7 +13,12 @@ from torch.autograd import Function
 
 from fusednn import _core
 from fusednn.torch.autograd import Gradients, TrainingOptions, gradients_of
-from fusednn.torch.library import channel_like
+from fusednn.torch.library import (
+    channel_like,
+    define,
+    fake_backward,
+    refuse_second_derivative,
+)
 
 _increment_version = torch._C._increment_version
 
@@ -87,6 +92,18 @@ def inference_backward_from_output(
     zeros = torch.zeros_like(inv_std)
     _core.batch_norm_apply(grad_x, zeros, inv_std, gamma, None, None, 1, grad_x)
     return grad_x, grad_gamma, grad_beta
+
+
+# Called as operators with many gradients at a time (`is_grads_batched`, `vmap`).
+for _function in (backward_from_output, inference_backward_from_output):
+    define(
+        _function.__name__,
+        "(Tensor grad, Tensor y, Tensor? gamma, Tensor? beta, Tensor inv_std,"
+        " float? negative_slope) -> (Tensor grad_x, Tensor grad_gamma, Tensor grad_beta)",
+        _function,
+        fake_backward,
+    )
+    torch.library.register_autograd(f"fusednn::{_function.__name__}", refuse_second_derivative)
 
 
 class _InPlace(Function):

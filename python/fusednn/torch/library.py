@@ -124,7 +124,8 @@ def _fake_forward(x: torch.Tensor, *rest: Any) -> Tensors:
     return torch.empty_like(x), channel_like(x), channel_like(x), channel_like(x)
 
 
-def _fake_backward(grad: torch.Tensor, x: torch.Tensor, *rest: Any) -> Tensors:
+def fake_backward(grad: torch.Tensor, x: torch.Tensor, *rest: Any) -> Tensors:
+    """Return what has the shapes of the gradients of `x`, `gamma` and `beta`."""
     return torch.empty_like(x), channel_like(x), channel_like(x)
 
 
@@ -136,10 +137,59 @@ def _fake_update(*arguments: Any) -> None:
     return None
 
 
+def _members(info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments of each member of a batch of calls; what they share is in all."""
+    if not info.batch_size:
+        raise ValueError("`vmap` must map over at least one member. Received: an axis of size 0")
+    pairs = list(zip(arguments, in_dims, strict=True))
+    return [
+        tuple(a if dim is None else a.select(dim, index) for a, dim in pairs)
+        for index in range(info.batch_size)
+    ]
+
+
+def _each_by_itself(operator: Any) -> Any:
+    """Return the rule of `vmap` for an operator that changes nothing."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        results = [operator(*member) for member in _members(info, in_dims, arguments)]
+        if isinstance(results[0], torch.Tensor):
+            return torch.stack(results), 0
+        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)
+
+    return rule
+
+
+def _update_each(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[None, None]:
+    """Update each member's running statistics in place, by its own batch."""
+    if in_dims[0] is None or in_dims[1] is None:
+        raise RuntimeError(
+            "`running_mean` and `running_var` must be mapped over where `vmap` maps over a module "
+            "in training, as each member updates its own: give it those of "
+            "torch.func.stack_module_state, or have none "
+            "(torch.func.replace_all_batch_norm_modules_). "
+            f"Received: in_dims={in_dims[0]} and {in_dims[1]}"
+        )
+    for member in _members(info, in_dims, arguments):
+        torch.ops.fusednn.update_running_stats(*member)
+    return None, None
+
+
+def define(name: str, schema: str, function: Any, fake: Any, rule: Any = None) -> None:
+    """Make `function` the operator `name`; without a `rule` of `vmap` it must change nothing."""
+    _LIBRARY.define(name + schema)
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, function, device)
+    torch.library.register_fake(f"fusednn::{name}", fake, lib=_LIBRARY)
+    rule = rule or _each_by_itself(getattr(torch.ops.fusednn, name))
+    torch.library.register_vmap(f"fusednn::{name}", rule, lib=_LIBRARY)
+
+
 _VECTORS = "Tensor? gamma, Tensor? beta"
 _STATISTICS = "Tensor running_mean, Tensor running_var, float eps"
 
-for _name, _schema, _function, _fake in (
+for _operator in (
     (
         "batch_norm_forward",
         f"(Tensor x, {_VECTORS}, float eps, float? negative_slope)"
@@ -152,7 +202,7 @@ for _name, _schema, _function, _fake in (
         f"(Tensor grad, Tensor x, {_VECTORS}, Tensor mean, Tensor inv_std, float? negative_slope)"
         " -> (Tensor grad_x, Tensor grad_gamma, Tensor grad_beta)",
         batch_norm_backward,
-        _fake_backward,
+        fake_backward,
     ),
     (
         "batch_norm_inference",
@@ -165,7 +215,7 @@ for _name, _schema, _function, _fake in (
         f"(Tensor grad, Tensor x, {_VECTORS}, {_STATISTICS}, float? negative_slope)"
         " -> (Tensor grad_x, Tensor grad_gamma, Tensor grad_beta)",
         batch_norm_inference_backward,
-        _fake_backward,
+        fake_backward,
     ),
     (
         "update_running_stats",
@@ -173,12 +223,10 @@ for _name, _schema, _function, _fake in (
         " float? momentum, Tensor? num_batches_tracked) -> ()",
         update_running_stats,
         _fake_update,
+        _update_each,
     ),
 ):
-    _LIBRARY.define(_name + _schema)
-    for _device in ("CPU", "CUDA"):
-        _LIBRARY.impl(_name, _function, _device)
-    torch.library.register_fake(f"fusednn::{_name}", _fake, lib=_LIBRARY)
+    define(*_operator)
 
 
 def needed(ctx: Any, first: int, gradients: Tensors) -> tuple[torch.Tensor | None, ...]:
@@ -229,54 +277,3 @@ for _name, _backward, _setup in (
     torch.library.register_autograd(
         f"fusednn::{_name}", _backward, setup_context=_setup, lib=_LIBRARY
     )
-
-
-def _members(info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]) -> list[Any]:
-    """Return the arguments of each member of a batch of calls; what they share is in all."""
-    if not info.batch_size:
-        raise ValueError("`vmap` must map over at least one member. Received: an axis of size 0")
-    pairs = list(zip(arguments, in_dims, strict=True))
-    return [
-        tuple(a if dim is None else a.select(dim, index) for a, dim in pairs)
-        for index in range(info.batch_size)
-    ]
-
-
-def _each_by_itself(operator: Any) -> Any:
-    """Return the rule of `vmap` for an operator that changes nothing."""
-
-    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-        results = [operator(*member) for member in _members(info, in_dims, arguments)]
-        if isinstance(results[0], torch.Tensor):
-            return torch.stack(results), 0
-        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
-        return stacked, (0,) * len(stacked)
-
-    return rule
-
-
-def _update_each(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[None, None]:
-    """Update each member's running statistics in place, by its own batch."""
-    if in_dims[0] is None or in_dims[1] is None:
-        raise RuntimeError(
-            "`running_mean` and `running_var` must be mapped over where `vmap` maps over a module "
-            "in training, as each member updates its own: give it those of "
-            "torch.func.stack_module_state, or have none "
-            "(torch.func.replace_all_batch_norm_modules_). "
-            f"Received: in_dims={in_dims[0]} and {in_dims[1]}"
-        )
-    for member in _members(info, in_dims, arguments):
-        torch.ops.fusednn.update_running_stats(*member)
-    return None, None
-
-
-for _name in (
-    "batch_norm_forward",
-    "batch_norm_backward",
-    "batch_norm_inference",
-    "batch_norm_inference_backward",
-):
-    torch.library.register_vmap(
-        f"fusednn::{_name}", _each_by_itself(getattr(torch.ops.fusednn, _name)), lib=_LIBRARY
-    )
-torch.library.register_vmap("fusednn::update_running_stats", _update_each, lib=_LIBRARY)
