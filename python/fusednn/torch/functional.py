@@ -16,6 +16,8 @@ from fusednn.torch.autograd_in_place import (
 )
 from fusednn.torch.autograd_in_transforms import InferenceInTransforms, TrainingInTransforms
 
+__all__ = ["batch_norm_leaky_relu"]
+
 _float32 = torch.float32
 _LOW_PRECISION = (torch.float16, torch.bfloat16)
 _training, _training_in_place = direct(Training), direct(TrainingInPlace)
@@ -114,7 +116,7 @@ def normalise(
     inplace: bool,
     num_batches_tracked: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Do what `batch_norm_leaky_relu` does; `plain` is what :func:`is_plain` says of `input`."""
+    """Do what `batch_norm_leaky_relu` does; `plain` is what `is_plain` says of `input`."""
     try:
         shape = input.shape
         if len(shape) < 2:
