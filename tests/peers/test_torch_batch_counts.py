@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import fusednn.torch as ft  # noqa: E402
 from fusednn import _core  # noqa: E402
+from fusednn.torch import autograd  # noqa: E402
 
 
 class Counter(torch.Tensor):
@@ -117,3 +118,19 @@ def test_the_backward_pass_is_called_as_that_of_other_functions():
     assert options is None
     for a, b in zip(by_hand, torch.autograd.grad(y, inputs, grad), strict=True):
         assert torch.equal(a, b)
+
+
+def test_without_inductors_allocator_gradients_are_the_same(monkeypatch):
+    layer, x = ft.BatchNormLeakyReLU1d(3), torch.randn(4, 3, requires_grad=True)
+    inputs = (x, layer.weight, layer.bias)
+    usual = torch.autograd.grad(layer(x).square().sum(), inputs)
+    called = []
+
+    def allocate(shape, strides, dtype):
+        called.append(shape)
+        return autograd._empty_strided(shape, strides, dtype)
+
+    monkeypatch.setattr(autograd, "_empty_on_cpu", allocate)
+    for a, b in zip(usual, torch.autograd.grad(layer(x).square().sum(), inputs), strict=True):
+        assert torch.equal(a, b)
+    assert called == [(3,), (3,)]

@@ -49,10 +49,12 @@ def synchronised(rank, directory):
             results.append([y.detach(), leaf.grad, *gradients, *buffers])
     evaluated = module.eval()(normal(1, 4, 3, 2))
     results.append([evaluated.detach()])
+    counted = module.num_batches_tracked.item()
     try:
         module.train()(normal(1 - rank, 4))
     except ValueError as error:
         results.append(str(error))
+    assert module.num_batches_tracked == counted
     x = normal(5, 4)
     try:
         torch.compile(module, backend="eager", fullgraph=True)(x)

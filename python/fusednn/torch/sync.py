@@ -196,6 +196,8 @@ class SyncBatchNormLeakyReLU(BatchNormLeakyReLU):
             apply = _apply_outside_of_graphs
         try:
             return apply(input, weight, bias, running, self.eps, negative_slope, self.process_group)
-        except (TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
+            if running is not None:  # no batch
+                self.num_batches_tracked.sub_(1)
             say_in_torchs_names(error, input)
             raise
